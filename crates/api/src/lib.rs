@@ -1,0 +1,1 @@
+//! Resource kinds, conditions, reasons and wire types of Leeward: data only.

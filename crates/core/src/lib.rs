@@ -1,0 +1,1 @@
+//! Pure decisions: lease, failover, routing, replication, planning. No IO, no clock, no async.

@@ -1,0 +1,1 @@
+//! Local regions for one machine: a Kubernetes API, nodes and volumes.

@@ -1,0 +1,1 @@
+//! The compare-and-set store that leases, accepted specifications and decisions live in.

@@ -1,0 +1,1 @@
+//! Application state across clusters: configuration and volumes.
