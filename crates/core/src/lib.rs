@@ -1,1 +1,6 @@
-//! Pure decisions: lease, failover, routing, replication, planning. No IO, no clock, no async.
+//! Pure decisions: lease, failover, routing, replication, planning.
+//!
+//! Nothing here performs IO, reads a clock, draws randomness, logs or is async: time and randomness are arguments, so
+//! that every rule can be tested by a table and replayed by a simulator.
+
+pub mod name;
