@@ -1,1 +1,3 @@
 //! Local regions for one machine: a Kubernetes API, nodes and volumes.
+
+pub mod machinery;
