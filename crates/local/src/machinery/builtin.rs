@@ -1,0 +1,27 @@
+//! Defaults and validation of the built-in kinds.
+
+use super::FieldError;
+use serde_json::Value;
+
+/// Fills in the defaults that an API server gives to an object of `kind`.
+pub fn default(_kind: &str, _object: &mut Value) {}
+
+/// What is wrong with a new object of `kind`.
+pub fn validate(_kind: &str, _object: &Value) -> Vec<FieldError> {
+    Vec::new()
+}
+
+/// What is wrong with replacing `old` by `new`, besides what `validate` finds: fields that may not change.
+pub fn validate_update(_kind: &str, _old: &Value, _new: &Value) -> Vec<FieldError> {
+    Vec::new()
+}
+
+/// The first field whose JSON type is wrong, as the message of a 400; `None` when the object decodes.
+pub fn decode_error(_kind: &str, _object: &Value) -> Option<String> {
+    None
+}
+
+/// Paths of the fields that `kind` does not have.
+pub fn unknown_fields(_kind: &str, _object: &Value) -> Vec<String> {
+    Vec::new()
+}
