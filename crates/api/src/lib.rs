@@ -1,1 +1,75 @@
 //! Resource kinds, conditions, reasons and wire types of Leeward: data only.
+//!
+//! The group is `leeward.dev`, the version `v1alpha1`. A field or a value of an enum is here only together with the code
+//! that acts on it. Nothing here performs IO; the types derive their schema, so that the custom resource definitions and
+//! the reference page are generated from them.
+
+// The derive reads one `printcolumn` a column; the lint takes their equal types for a slip.
+#![allow(clippy::duplicated_attributes)]
+
+pub mod app;
+pub mod cluster;
+pub mod condition;
+pub mod operation;
+
+pub use app::{ProtectedApp, ProtectedAppSpec, ProtectedAppStatus};
+pub use cluster::{Cluster, ClusterSpec, ClusterStatus};
+pub use kube_core::Duration;
+pub use operation::{Operation, OperationSpec, OperationStatus};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube_core::CustomResourceExt as _;
+
+/// The API group of every kind.
+pub const GROUP: &str = "leeward.dev";
+
+/// The field manager of everything that Leeward applies.
+pub const FIELD_MANAGER: &str = "leeward";
+
+/// The label of an object that was carried to a standby; its value is [`carried_label`].
+pub const APP_LABEL: &str = "leeward.dev/app";
+
+/// The annotation that keeps the number of replicas which a workload has where it is active.
+pub const REPLICAS_ANNOTATION: &str = "leeward.dev/replicas";
+
+/// The annotation of a carried object: the cluster that it came from.
+pub const CARRIED_FROM_ANNOTATION: &str = "leeward.dev/carried-from";
+
+/// The value of [`APP_LABEL`] for an application: `NAMESPACE.NAME`, since `/` is not allowed in a label's value.
+pub fn carried_label(namespace: &str, name: &str) -> String {
+    format!("{namespace}.{name}")
+}
+
+/// The name of the per-cluster ConfigMap that tells an application's pods where they run and at which epoch (keys
+/// `cluster` and `epoch`; with several roles also `epoch.ROLE`).
+pub fn writer_config_map(app: &str) -> String {
+    format!("leeward-{app}")
+}
+
+/// The definitions of all kinds, in the order in which they are applied.
+pub fn crds() -> Vec<CustomResourceDefinition> {
+    vec![Cluster::crd(), ProtectedApp::crd(), Operation::crd()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_a_status_and_columns() {
+        for crd in crds() {
+            let version = &crd.spec.versions[0];
+            assert_eq!(crd.spec.group, GROUP);
+            assert!(
+                version.subresources.as_ref().is_some_and(|s| s.status.is_some()),
+                "{}",
+                crd.spec.names.kind
+            );
+            assert!(
+                version.additional_printer_columns.as_ref().is_some_and(|c| c.len() > 2),
+                "{}",
+                crd.spec.names.kind
+            );
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! `ProtectedApp`: what a person says about an application, and what is true of it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time};
+use kube_core::Duration;
+use kube_derive::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An application that goes on when a region is lost.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[kube(
+    group = "leeward.dev",
+    version = "v1alpha1",
+    kind = "ProtectedApp",
+    plural = "protectedapps",
+    shortname = "papp",
+    category = "leeward",
+    namespaced,
+    status = "ProtectedAppStatus",
+    derive = "PartialEq",
+    doc = "An application that goes on when a region is lost.",
+    printcolumn(json_path = ".spec.model", name = "Model", type_ = "string"),
+    printcolumn(json_path = ".status.active", name = "Active", type_ = "string"),
+    printcolumn(
+        json_path = r#".status.conditions[?(@.type=="Protected")].status"#,
+        name = "Protected",
+        type_ = "string"
+    ),
+    printcolumn(json_path = ".status.epoch", name = "Epoch", type_ = "integer"),
+    printcolumn(json_path = ".status.waitingFor[0]", name = "Waiting for", type_ = "string"),
+    printcolumn(json_path = ".status.generation", name = "Plan", type_ = "integer", priority = 1),
+    printcolumn(json_path = ".status.lastRpo", name = "RPO", type_ = "string", priority = 1),
+    printcolumn(json_path = ".status.lastRto", name = "RTO", type_ = "string", priority = 1),
+    printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date"),
+    crates(kube_core = "::kube_core")
+)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("self.model != 'ActivePassive' || self.placements.size() >= 2").message("ActivePassive needs a second placement to stand by"),
+    validation = Rule::new("self.model != 'ActiveActive' || self.roles.size() == 0").message("an ActiveActive application has no writer roles: every region serves"),
+    validation = Rule::new("self.roles.all(r, duration(self.objectives.rpo) - duration(r.interval) >= duration(r.interval))").message("objectives.rpo must be at least twice each role's interval: a point is taken, then sent, before it counts"),
+    validation = Rule::new("self.model == oldSelf.model").message("the model cannot be changed while the application is protected: delete the ProtectedApp and apply it anew"),
+    validation = Rule::new("self.placements.all(p, self.placements.exists_one(q, q.cluster == p.cluster))").message("a cluster has one placement")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ProtectedAppSpec {
+    /// Which objects of the namespace belong to the application. What they refer to (Secrets, ConfigMaps, claims,
+    /// service accounts) belongs to it too.
+    pub selector: LabelSelector,
+
+    /// What runs where.
+    pub model: Model,
+
+    /// The clusters that the application runs or stands by in.
+    #[schemars(length(min = 1, max = 15))]
+    pub placements: Vec<Placement>,
+
+    /// What is promised.
+    #[serde(default)]
+    pub objectives: Objectives,
+
+    /// When to fail over.
+    #[serde(default)]
+    pub failover: Failover,
+
+    /// The groups of volumes of which only one region may be the writer.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub roles: Vec<WriterRole>,
+
+    /// How users reach the application.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+}
+
+/// What runs where.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Model {
+    /// Every region serves.
+    ActiveActive,
+    /// One region serves and writes; the others stand by.
+    ActivePassive,
+}
+
+/// One cluster that the application runs or stands by in.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// The name of a `Cluster`.
+    #[schemars(length(min = 1, max = 63))]
+    pub cluster: String,
+
+    /// Lower is preferred: the first active cluster and the target of a failover are the lowest that can.
+    #[serde(default = "default_priority")]
+    #[schemars(range(min = 1, max = 5))]
+    pub priority: u8,
+
+    /// The share of requests among clusters of the same priority.
+    #[serde(default = "default_weight")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub weight: u16,
+
+    /// How many replicas of each workload run here while the cluster stands by.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1000))]
+    pub standby_replicas: i32,
+
+    /// What is different here: merge patches (RFC 7386) on carried objects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub overrides: Vec<Override>,
+}
+
+fn default_priority() -> u8 {
+    1
+}
+
+fn default_weight() -> u16 {
+    100
+}
+
+/// A change of one carried object in one placement.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Override {
+    /// The object's kind.
+    pub kind: String,
+    /// The object's name.
+    pub name: String,
+    /// A merge patch (RFC 7386). It may not change `apiVersion`, `kind` or `metadata.name`.
+    #[schemars(schema_with = "any_object")]
+    pub patch: BTreeMap<String, serde_json::Value>,
+}
+
+fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// What is promised to the application's users.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("duration(self.rto) > duration('0s')").message("rto must be longer than 0s")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Objectives {
+    /// The most that may be lost, as time before the fault.
+    #[serde(default = "default_rpo")]
+    pub rpo: Duration,
+
+    /// The longest time until the application is back.
+    #[serde(default = "default_rto")]
+    pub rto: Duration,
+}
+
+impl Default for Objectives {
+    fn default() -> Self {
+        Self {
+            rpo: default_rpo(),
+            rto: default_rto(),
+        }
+    }
+}
+
+fn default_rpo() -> Duration {
+    std::time::Duration::from_secs(60).into()
+}
+
+fn default_rto() -> Duration {
+    std::time::Duration::from_secs(60).into()
+}
+
+/// When to fail over.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Failover {
+    /// Who decides on a failover.
+    #[serde(default)]
+    pub mode: FailoverMode,
+}
+
+/// Who decides on a failover.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FailoverMode {
+    /// Leeward, as soon as the quorum agrees that the active region is lost and fenced.
+    #[default]
+    Automatic,
+    /// A person, with an `Operation`.
+    Manual,
+}
+
+/// A group of claims of which only one region may be the writer.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("duration(self.interval) >= duration('1s')").message("interval must be at least 1s")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct WriterRole {
+    /// The role's name within the application.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+
+    /// The PersistentVolumeClaims whose volumes make a point together.
+    #[schemars(length(min = 1, max = 16))]
+    pub claims: Vec<String>,
+
+    /// How often a point is taken and sent, 1s at the least.
+    #[serde(default = "default_interval")]
+    pub interval: Duration,
+}
+
+fn default_interval() -> Duration {
+    std::time::Duration::from_secs(5).into()
+}
+
+/// How users reach the application.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Traffic {
+    /// The names in the Host header that mean this application.
+    #[schemars(length(min = 1, max = 16))]
+    pub hosts: Vec<String>,
+
+    /// The Service whose endpoints answer.
+    #[schemars(length(min = 1, max = 63))]
+    pub service: String,
+
+    /// The Service's port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: u16,
+
+    /// How a cluster's health is found.
+    #[serde(default)]
+    pub probe: Probe,
+}
+
+/// How a cluster's health is found.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("duration(self.interval) >= duration('1s')").message("interval must be at least 1s"),
+    validation = Rule::new("duration(self.timeout) <= duration(self.interval)").message("timeout must not be longer than interval")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    /// The path of a GET that is answered with 2xx or 3xx by a healthy cluster.
+    #[serde(default = "default_path")]
+    #[schemars(regex(pattern = r"^/\S*$"))]
+    pub path: String,
+
+    /// Time between probes, 1s at the least.
+    #[serde(default = "default_probe_interval")]
+    pub interval: Duration,
+
+    /// How long an answer may take.
+    #[serde(default = "default_probe_timeout")]
+    pub timeout: Duration,
+
+    /// How many failures in a row are tolerated before the cluster counts as unhealthy.
+    #[serde(default = "default_tolerated")]
+    #[schemars(range(min = 0, max = 9))]
+    pub tolerated_failures: u8,
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self {
+            path: default_path(),
+            interval: default_probe_interval(),
+            timeout: default_probe_timeout(),
+            tolerated_failures: default_tolerated(),
+        }
+    }
+}
+
+fn default_path() -> String {
+    "/".into()
+}
+
+fn default_probe_interval() -> Duration {
+    std::time::Duration::from_secs(1).into()
+}
+
+fn default_probe_timeout() -> Duration {
+    std::time::Duration::from_secs(1).into()
+}
+
+fn default_tolerated() -> u8 {
+    1
+}
+
+/// What is true of an application.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Default, Clone, PartialEq)]
+#[x_kube(crates(kube_core = "::kube_core"))]
+#[serde(rename_all = "camelCase")]
+pub struct ProtectedAppStatus {
+    /// The `metadata.generation` that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// The cluster that serves (ActivePassive).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<String>,
+
+    /// The highest epoch of the application's writer roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+
+    /// The generation of the newest committed plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+
+    /// Each placement's state.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["cluster".into()]))]
+    #[serde(default)]
+    pub placements: Vec<PlacementStatus>,
+
+    /// What the last failover lost at most: the age of the promoted point at the fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rpo: Option<Duration>,
+
+    /// How long the last failover took, from the first sign of the fault to the last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rto: Option<Duration>,
+
+    /// What has to happen before the application is protected, most important first.
+    #[serde(default)]
+    pub waiting_for: Vec<String>,
+
+    /// The newest state of each aspect.
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// One placement's state.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Default, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlacementStatus {
+    /// The cluster.
+    #[serde(default)]
+    pub cluster: String,
+
+    /// `Active`, `Standby`, `Fenced` or `Lost`.
+    #[serde(default)]
+    pub state: String,
+
+    /// Whether everything that a start needs is there: configuration, verified images, data.
+    #[serde(default)]
+    pub ready: bool,
+
+    /// What is missing.
+    #[serde(default)]
+    pub missing: Vec<String>,
+
+    /// How far the copy of the data is behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<Duration>,
+
+    /// The source time of the newest complete point here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_point: Option<Time>,
+}
