@@ -1,3 +1,10 @@
 //! The command line of Leeward.
 
-fn main() {}
+mod sample;
+
+fn main() -> anyhow::Result<()> {
+    match std::env::args().nth(1).as_deref() {
+        Some("sample") => sample::run(),
+        _ => anyhow::bail!("usage: leeward sample"),
+    }
+}
