@@ -4,3 +4,4 @@
 //! that every rule can be tested by a table and replayed by a simulator.
 
 pub mod name;
+pub mod routing;
