@@ -1,3 +1,4 @@
 //! Local regions for one machine: a Kubernetes API, nodes and volumes.
 
+pub mod container;
 pub mod machinery;
