@@ -1,5 +1,7 @@
 //! The command line of Leeward.
 
+#[allow(dead_code)]
+mod demo;
 mod sample;
 
 fn main() -> anyhow::Result<()> {
