@@ -2,3 +2,5 @@
 
 pub mod container;
 pub mod machinery;
+
+pub mod instance;

@@ -1,0 +1,550 @@
+//! An instance: a set of local regions with their witness on this machine, in a directory of its own.
+//!
+//! The directory is the truth. `instance.json` says what the instance is and is written last when it is made, so a making that
+//! was cut short is recognised and done again; `processes.json` says what was started. Commands of several programs may follow one
+//! another on the same directory: each that changes something holds `lock` while it does.
+//!
+//! Flow: [`Instance::create`] writes certificates, tokens and configuration; [`Instance::start_region`] and
+//! [`Instance::start_witness`] start what is not running; [`Instance::stop_all`] ends it with all that it started.
+
+pub mod addresses;
+pub mod config;
+pub mod files;
+mod making;
+pub mod pki;
+pub mod processes;
+mod stopping;
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use self::{
+    addresses::{Octet, RegionAddresses},
+    config::{Layout, Region},
+    processes::{Children, Record, Role, Usage},
+};
+
+/// What can go wrong with an instance. Only [`Error::Taken`], [`Error::File`] and [`Error::NotReady`] may pass by themselves.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] files::Error),
+    /// An address is in use.
+    #[error(transparent)]
+    Taken(#[from] addresses::Taken),
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Pki(#[from] pki::Error),
+    /// The directory holds something else.
+    #[error("{} is not empty and holds no local regions; choose another directory, or empty it", .0.display())]
+    Foreign(PathBuf),
+    /// The directory holds an instance already.
+    #[error("{} already holds local regions ({}); use them, or `leeward down` first", .0.display(), .1.join(", "))]
+    Exists(PathBuf, Vec<String>),
+    /// There is no instance in the directory.
+    #[error("there are no local regions in {}; `leeward up` makes some", .0.display())]
+    Missing(PathBuf),
+    /// The making of the instance was cut short.
+    #[error("the local regions in {} were never completed; `leeward up` makes them again, `leeward down` removes them", .0.display())]
+    Incomplete(PathBuf),
+    /// A state file cannot be read.
+    #[error(
+        "{} is damaged ({reason}); `leeward down` ends what runs and removes the local regions, `leeward up` makes new ones",
+        path.display()
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A region's name is not usable, or there are too many.
+    #[error("{0}")]
+    Regions(String),
+    /// No such region.
+    #[error("there is no region {name:?} here; the regions are {}", regions.join(", "))]
+    UnknownRegion {
+        /// The name that was asked for.
+        name: String,
+        /// The names that there are.
+        regions: Vec<String>,
+    },
+    /// No such process.
+    #[error("no process {0:?} is running here")]
+    UnknownProcess(String),
+    /// A process could not be started.
+    #[error("cannot start {name}: {source}; see {}", log.display())]
+    Start {
+        /// The process.
+        name: String,
+        /// Its log.
+        log: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A process ended while it was waited for.
+    #[error("{name} has ended; its last lines were:\n{tail}")]
+    Ended {
+        /// The process.
+        name: String,
+        /// The end of its log.
+        tail: String,
+    },
+    /// A region's API did not answer in time.
+    #[error("the API of region {region} was not ready within {limit:?}: {reason}; see {}", log.display())]
+    NotReady {
+        /// The region.
+        region: String,
+        /// How long it was waited for.
+        limit: Duration,
+        /// The last answer.
+        reason: String,
+        /// The log of the API process.
+        log: PathBuf,
+    },
+    /// Some processes would not end.
+    #[error("these processes did not end although they were killed: {0:?}")]
+    Left(Vec<i32>),
+}
+
+/// How an instance is made.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Nodes in each region, 1 to [`addresses::MAX_NODES`].
+    pub nodes_per_region: u8,
+    /// The TTL of a region's lease.
+    pub lease_ttl: Duration,
+    /// Whether every process dies together with this program, even when it is killed.
+    pub dies_with_owner: bool,
+    /// The program to start; none for this one.
+    pub program: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            nodes_per_region: 2,
+            lease_ttl: Duration::from_secs(15),
+            dies_with_owner: false,
+            program: None,
+        }
+    }
+}
+
+/// What an instance is, as `instance.json` has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct State {
+    version: u32,
+    octet: Octet,
+    nodes: u8,
+    regions: Vec<String>,
+}
+
+const STATE_VERSION: u32 = 1;
+
+/// A set of local regions with their witness.
+#[derive(Debug)]
+pub struct Instance {
+    layout: Layout,
+    state: State,
+    dies_with_owner: bool,
+    program: PathBuf,
+    children: Mutex<Children>,
+}
+
+impl Instance {
+    /// Makes the directory with everything that the processes need; starts nothing.
+    ///
+    /// A directory in which a making was cut short is made again. One that holds a complete instance or something else is refused.
+    pub fn create(dir: &Path, regions: &[&str], options: &Options) -> Result<Self, Error> {
+        making::check_names(regions)?;
+        if !(1..=addresses::MAX_NODES).contains(&options.nodes_per_region) {
+            return Err(Error::Regions(format!(
+                "a region has 1 to {} nodes, not {}",
+                addresses::MAX_NODES,
+                options.nodes_per_region
+            )));
+        }
+        match Self::open(dir) {
+            Ok(there) => return Err(Error::Exists(dir.to_owned(), there.state.regions)),
+            Err(Error::Incomplete(_)) => {
+                stopping::stop_marked(dir)?;
+                files::remove(dir)?;
+            }
+            Err(Error::Missing(_)) => {}
+            Err(other) => return Err(other),
+        }
+        files::directory(dir)?;
+        let layout = Layout::new(absolute(dir)?);
+        let _lock = lock(&layout)?;
+        let state = making::make(&layout, regions, options)?;
+        Ok(Self::with(layout, state, options))
+    }
+
+    /// Opens the instance in a directory. What it starts outlives this program.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        let missing = || Error::Missing(dir.to_owned());
+        if !dir.exists() {
+            return Err(missing());
+        }
+        let layout = Layout::new(absolute(dir)?);
+        let path = layout.state();
+        let text = match files::read(&path) {
+            Err(error) if error.is_missing() => {
+                let empty = std::fs::read_dir(dir)
+                    .map_err(files::fault("read", dir))?
+                    .next()
+                    .is_none();
+                return Err(match (layout.marker().exists(), empty) {
+                    (true, _) => Error::Incomplete(dir.to_owned()),
+                    (false, true) => missing(),
+                    (false, false) => Error::Foreign(dir.to_owned()),
+                });
+            }
+            other => other?,
+        };
+        let corrupt = |reason: String| Error::Corrupt {
+            path: path.clone(),
+            reason,
+        };
+        let state: State = serde_json::from_str(&text).map_err(|error| corrupt(error.to_string()))?;
+        if state.version != STATE_VERSION {
+            return Err(corrupt(format!(
+                "it is of version {}, this program knows version {STATE_VERSION}",
+                state.version
+            )));
+        }
+        let names: Vec<&str> = state.regions.iter().map(String::as_str).collect();
+        making::check_names(&names).map_err(|error| corrupt(error.to_string()))?;
+        if !(1..=addresses::MAX_NODES).contains(&state.nodes) || matches!(state.octet.0, 0 | 255) {
+            return Err(corrupt(
+                "the number of nodes or the addresses are out of range".to_owned(),
+            ));
+        }
+        Ok(Self::with(layout, state, &Options::default()))
+    }
+
+    fn with(layout: Layout, state: State, options: &Options) -> Self {
+        Self {
+            layout,
+            state,
+            dies_with_owner: options.dies_with_owner,
+            program: options.program.clone().unwrap_or_else(|| "/proc/self/exe".into()),
+            children: Mutex::default(),
+        }
+    }
+
+    /// Starts `program` instead of this one.
+    #[must_use]
+    pub fn with_program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = program.into();
+        self
+    }
+
+    /// Where the files lie.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The names of the regions, in the order in which they were given.
+    pub fn regions(&self) -> &[String] {
+        &self.state.regions
+    }
+
+    /// Nodes in each region.
+    pub fn nodes_per_region(&self) -> u8 {
+        self.state.nodes
+    }
+
+    /// The address of the witness.
+    pub fn witness_address(&self) -> std::net::SocketAddr {
+        self.state.octet.witness()
+    }
+
+    /// The addresses of a region.
+    pub fn addresses(&self, region: &str) -> Result<RegionAddresses, Error> {
+        let index = self.state.regions.iter().position(|name| name == region);
+        index
+            .and_then(|index| self.state.octet.region(u8::try_from(index + 1).ok()?))
+            .ok_or_else(|| Error::UnknownRegion {
+                name: region.to_owned(),
+                regions: self.state.regions.clone(),
+            })
+    }
+
+    /// The path of a region's kubeconfig.
+    pub fn kubeconfig(&self, region: &str) -> Result<PathBuf, Error> {
+        self.addresses(region)?;
+        Ok(self.layout.kubeconfig(region))
+    }
+
+    /// Starts a region's API, nodes and agent, those that run excepted.
+    pub fn start_region(&self, region: &str) -> Result<(), Error> {
+        self.start_kubernetes(region)?;
+        self.start_agent(region)
+    }
+
+    /// Starts a region's API and nodes, those that run excepted.
+    pub fn start_kubernetes(&self, region: &str) -> Result<(), Error> {
+        let addresses = self.addresses(region)?;
+        let _lock = lock(&self.layout)?;
+        let nodes = (0..self.state.nodes).map(|index| config::node_name(region, index));
+        let api = self.start(
+            Some(region),
+            Role::Api,
+            "api",
+            &["local", "api"],
+            &[("Kubernetes API", addresses.api())],
+        );
+        nodes.enumerate().fold(api, |started, (index, node)| {
+            let kubelet = addresses.kubelet(index as u8);
+            started.and_then(|()| {
+                self.start(
+                    Some(region),
+                    Role::Node,
+                    &node,
+                    &["local", "node"],
+                    &[("kubelet", kubelet)],
+                )
+            })
+        })
+    }
+
+    /// Starts a region's agent, unless it runs.
+    pub fn start_agent(&self, region: &str) -> Result<(), Error> {
+        let addresses = self.addresses(region)?;
+        let _lock = lock(&self.layout)?;
+        let listeners = [
+            ("registry", addresses.registry()),
+            ("ingress", addresses.ingress()),
+            ("peer link", addresses.peer()),
+        ];
+        self.start(Some(region), Role::Serve, "serve", &["serve"], &listeners)
+    }
+
+    /// Starts the witness, unless it runs.
+    pub fn start_witness(&self) -> Result<(), Error> {
+        let _lock = lock(&self.layout)?;
+        let listeners = [("witness", self.witness_address())];
+        self.start(None, Role::Witness, "witness", &["witness"], &listeners)
+    }
+
+    /// Starts one node again, unless it runs; `node` is its Kubernetes name.
+    pub fn start_node(&self, region: &str, node: &str) -> Result<(), Error> {
+        let addresses = self.addresses(region)?;
+        let _lock = lock(&self.layout)?;
+        let index = (0..self.state.nodes)
+            .find(|index| config::node_name(region, *index) == node)
+            .ok_or_else(|| Error::UnknownProcess(node.to_owned()))?;
+        let listeners = [("kubelet", addresses.kubelet(index))];
+        self.start(Some(region), Role::Node, node, &["local", "node"], &listeners)
+    }
+
+    // `process` is unique within its region.
+    fn start(
+        &self,
+        region: Option<&str>,
+        role: Role,
+        process: &str,
+        command: &[&str],
+        listeners: &[(&'static str, std::net::SocketAddr)],
+    ) -> Result<(), Error> {
+        let name = match (region, role) {
+            (Some(region), Role::Api | Role::Serve) => format!("{region}-{process}"),
+            _ => process.to_owned(),
+        };
+        self.children().reap();
+        let mut records = self.records()?;
+        if records.iter().any(|record| record.name == name && record.is_alive()) {
+            return Ok(());
+        }
+        stopping::stop_strays(self.layout.dir(), &records)?;
+        addresses::check_free(listeners)?;
+        let log = self.layout.log(region, process);
+        let mut arguments: Vec<String> = command.iter().map(|part| (*part).to_owned()).collect();
+        arguments.push("--config".to_owned());
+        arguments.push(self.layout.config(region, process).display().to_string());
+        let fault = |source| Error::Start {
+            name: name.clone(),
+            log: log.clone(),
+            source,
+        };
+        let child = processes::start(processes::Start {
+            program: self.program.clone(),
+            arguments,
+            log: log.clone(),
+            instance: self.layout.dir().to_owned(),
+            dies_with_owner: self.dies_with_owner,
+        })
+        .map_err(fault)?;
+        let pid = child.id() as i32;
+        // The child cannot be reaped before this program asks, so its id and start time belong together.
+        let stat = processes::Stat::read(pid).ok_or_else(|| fault(io::ErrorKind::NotFound.into()))?;
+        self.children().keep(&name, child);
+        records.retain(|record| record.name != name);
+        records.push(Record {
+            name,
+            region: region.map(str::to_owned),
+            role,
+            pid,
+            start_time: stat.start_time,
+            boot: processes::boot_id().to_owned(),
+        });
+        Ok(files::write_json(&self.layout.processes(), &records)?)
+    }
+
+    fn children(&self) -> MutexGuard<'_, Children> {
+        self.children.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn records(&self) -> Result<Vec<Record>, Error> {
+        read_records(&self.layout)
+    }
+
+    /// The processes that run now.
+    pub fn processes(&self) -> Result<Vec<Record>, Error> {
+        self.children().reap();
+        let mut records = self.records()?;
+        records.retain(Record::is_alive);
+        Ok(records)
+    }
+
+    /// What a region's processes use now, its applications' excepted.
+    pub fn usage(&self, region: &str) -> Result<Usage, Error> {
+        let mut records = self.processes()?;
+        records.retain(|record| record.region.as_deref() == Some(region));
+        Ok(processes::usage(&records))
+    }
+
+    /// Kills every process of a region at once, as the loss of the region would.
+    pub fn kill_region(&self, region: &str) -> Result<(), Error> {
+        self.addresses(region)?;
+        let mut records = self.processes()?;
+        records.retain(|record| record.region.as_deref() == Some(region));
+        let killed = stopping::kill(&records);
+        self.children().reap();
+        killed
+    }
+
+    /// Kills one process and what it started; `name` is that of [`Instance::processes`].
+    pub fn kill_process(&self, name: &str) -> Result<(), Error> {
+        let mut records = self.processes()?;
+        records.retain(|record| record.name == name);
+        if records.is_empty() {
+            return Err(Error::UnknownProcess(name.to_owned()));
+        }
+        let killed = stopping::kill(&records);
+        self.children().reap();
+        killed
+    }
+
+    /// Ends every process of the instance and what it started: asks, and kills after 3 s. Returns when all are gone.
+    pub fn stop_all(&self) -> Result<(), Error> {
+        let _lock = lock(&self.layout)?;
+        let records = self.records().unwrap_or_default();
+        stopping::stop(self.layout.dir(), &records, || self.children().reap())?;
+        Ok(files::write_json(&self.layout.processes(), &Vec::<Record>::new())?)
+    }
+
+    /// Ends everything and removes the directory.
+    pub fn remove(self) -> Result<(), Error> {
+        self.stop_all()?;
+        Ok(files::remove(self.layout.dir())?)
+    }
+
+    /// Ends what runs of the instance in this directory and removes it, also when it is incomplete or damaged. A directory that
+    /// holds something else is refused.
+    pub fn remove_dir(dir: &Path) -> Result<(), Error> {
+        let layout = Layout::new(absolute(dir)?);
+        if !layout.marker().exists() {
+            return Self::open(dir).and_then(Self::remove);
+        }
+        let records = read_records(&layout).unwrap_or_default();
+        stopping::stop(layout.dir(), &records, || ())?;
+        Ok(files::remove(layout.dir())?)
+    }
+
+    /// Waits until a region's API answers that it is ready; ends early when its process does.
+    pub async fn wait_api_ready(&self, region: &str, limit: Duration) -> Result<(), Error> {
+        let log = self.layout.log(Some(region), "api");
+        let name = format!("{region}-api");
+        let client = making::client(&self.kubeconfig(region)?).await?;
+        let end = tokio::time::Instant::now() + limit;
+        loop {
+            let reason = match ask_ready(&client).await {
+                Ok(()) => return Ok(()),
+                Err(reason) => reason,
+            };
+            if !self.processes()?.iter().any(|record| record.name == name) {
+                return Err(Error::Ended {
+                    name,
+                    tail: stopping::tail(&log),
+                });
+            }
+            if tokio::time::Instant::now() >= end {
+                return Err(Error::NotReady {
+                    region: region.to_owned(),
+                    limit,
+                    reason,
+                    log,
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn ask_ready(client: &kube::Client) -> Result<(), String> {
+    let request = http::Request::get("/readyz")
+        .body(Vec::new())
+        .map_err(|error| error.to_string())?;
+    let answer = tokio::time::timeout(Duration::from_secs(1), client.request_text(request)).await;
+    match answer {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer within a second".to_owned()),
+    }
+}
+
+fn read_records(layout: &Layout) -> Result<Vec<Record>, Error> {
+    let path = layout.processes();
+    match files::read(&path) {
+        Err(error) if error.is_missing() => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+        Ok(text) => serde_json::from_str(&text).map_err(|error| Error::Corrupt {
+            path,
+            reason: error.to_string(),
+        }),
+    }
+}
+
+fn absolute(dir: &Path) -> Result<PathBuf, Error> {
+    Ok(std::path::absolute(dir).map_err(files::fault("find", dir))?)
+}
+
+// Held until it is dropped.
+fn lock(layout: &Layout) -> Result<File, Error> {
+    let path = layout.lock();
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(files::fault("open", &path))?;
+    file.lock().map_err(files::fault("lock", &path))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;
