@@ -3,5 +3,11 @@
 //! Nothing here performs IO, reads a clock, draws randomness, logs or is async: time and randomness are arguments, so
 //! that every rule can be tested by a table and replayed by a simulator.
 
+pub mod app;
+pub mod check;
+pub mod execute;
+pub mod lease;
 pub mod name;
+pub mod plan;
+pub mod report;
 pub mod routing;

@@ -1,0 +1,121 @@
+//! A second look at every commit before it is sent, written apart from the planner: it refuses what breaks an invariant,
+//! whatever the planner's reason.
+
+use crate::{
+    lease::{Hold, Moment, Timing},
+    name::{ClusterName, RoleKey},
+    plan::{Change, Commit, Expect, Snapshot},
+};
+
+/// An invariant that a commit would break.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// The generation does not follow the committed one.
+    #[error("the plan's generation would go from {from} to {to}")]
+    Generation {
+        /// The committed generation, 0 when there is none.
+        from: u64,
+        /// The one in the commit.
+        to: u64,
+    },
+    /// The commit does not compare what it changes.
+    #[error("{0} would be changed without being compared")]
+    NotCompared(String),
+    /// A role's epoch would go back, or stay with another owner.
+    #[error("role {0} would get another owner without a higher epoch, or a lower epoch")]
+    Epoch(RoleKey),
+    /// A role's owner would change while the old one may be writing.
+    #[error("role {role} would be taken from {owner}, which has not released it and whose lease is not over")]
+    TwoWriters {
+        /// The role.
+        role: RoleKey,
+        /// Who may be writing.
+        owner: ClusterName,
+    },
+    /// The active cluster would be one that the application has no placement in.
+    #[error("{0} would be active without being a placement")]
+    NotPlaced(ClusterName),
+}
+
+/// Refuses a commit that breaks an invariant.
+///
+/// # Errors
+/// The first [`Violation`] found.
+pub fn check(commit: &Commit, snapshot: &Snapshot<'_>, timing: &Timing, now: Moment) -> Result<(), Violation> {
+    for change in &commit.changes {
+        match change {
+            Change::Plan(plan) => {
+                let (from, revision) = snapshot
+                    .plan
+                    .as_ref()
+                    .map_or((0, 0), |plan| (plan.value.generation.0, plan.revision));
+                if plan.generation.0 != from + 1 {
+                    return Err(Violation::Generation {
+                        from,
+                        to: plan.generation.0,
+                    });
+                }
+                if !commit.expects.contains(&Expect::Plan(revision)) {
+                    return Err(Violation::NotCompared("the plan".into()));
+                }
+                if snapshot.app.placement(&plan.active).is_none() {
+                    return Err(Violation::NotPlaced(plan.active.clone()));
+                }
+            }
+            Change::Role(key, role) => {
+                let Some(old) = snapshot.roles.get(key) else {
+                    compared(commit, &Expect::Role(key.clone(), 0), key)?;
+                    continue;
+                };
+                compared(commit, &Expect::Role(key.clone(), old.revision), key)?;
+                let moved = role.owner != old.value.owner;
+                if role.epoch < old.value.epoch || (moved && role.epoch == old.value.epoch) {
+                    return Err(Violation::Epoch(key.clone()));
+                }
+                if moved && old.value.hold != Hold::Released {
+                    taken_safely(commit, snapshot, key, &old.value.owner, timing, now)?;
+                }
+            }
+            Change::Seal(cluster) => {
+                let revision = snapshot.leases.get(cluster).map_or(0, |sight| sight.revision);
+                if !commit.expects.contains(&Expect::Lease(cluster.clone(), revision)) {
+                    return Err(Violation::NotCompared(format!("the lease of {cluster}")));
+                }
+            }
+            Change::Answer(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn compared(commit: &Commit, expect: &Expect, key: &RoleKey) -> Result<(), Violation> {
+    if commit.expects.contains(expect) {
+        Ok(())
+    } else {
+        Err(Violation::NotCompared(format!("role {key}")))
+    }
+}
+
+/// The owner's lease is over, is compared at the revision that was waited out, and is sealed in the same transaction.
+fn taken_safely(
+    commit: &Commit,
+    snapshot: &Snapshot<'_>,
+    role: &RoleKey,
+    owner: &ClusterName,
+    timing: &Timing,
+    now: Moment,
+) -> Result<(), Violation> {
+    let safe = snapshot.leases.get(owner).is_some_and(|sight| {
+        sight.over(timing, now)
+            && commit.expects.contains(&Expect::Lease(owner.clone(), sight.revision))
+            && commit.changes.contains(&Change::Seal(owner.clone()))
+    });
+    if safe {
+        Ok(())
+    } else {
+        Err(Violation::TwoWriters {
+            role: role.clone(),
+            owner: owner.clone(),
+        })
+    }
+}

@@ -1,0 +1,322 @@
+//! Leases and grants: for how long a cluster may write, counted once by each side.
+//!
+//! Invariants, with `T` the lease's time to live:
+//! - the holder counts from **before** it sent a renewal, begins to stop at `T - stop - drift` and is stopped by
+//!   `T - drift`;
+//! - a taker counts from its **own first sight** of the last renewal and waits `T + drift`;
+//! - a renewal whose outcome is unknown is no renewal;
+//! - only roles that the renewal itself read as held by this cluster are granted.
+//!
+//! Both sides use their own monotonic clock and only ever compare it with itself, so wall clocks do not matter. `drift`
+//! covers two clocks that run at different rates within `T`.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::{ClusterName, Epoch, RoleKey};
+
+/// An instant on one process's monotonic clock, as the time since some start that is the same for the whole process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub Duration);
+
+impl Moment {
+    /// This much later.
+    pub fn after(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+
+    /// The time from an earlier moment to this one; zero when it is not earlier.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The lengths that every cluster of an installation agrees on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// A lease's time to live, `T`.
+    pub ttl: Duration,
+    /// How long a holder takes from the decision to stop until no answer leaves it.
+    pub stop: Duration,
+    /// How far two monotonic clocks may come apart within `ttl`.
+    pub drift: Duration,
+}
+
+/// A time to live that is too short to be safe.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a lease of {ttl:?} is too short: renewing, stopping and clock drift need at least {least:?}; choose a longer one"
+)]
+pub struct TooShort {
+    ttl: Duration,
+    least: Duration,
+}
+
+impl Timing {
+    /// The shortest lease that leaves room for two lost renewals, stopping and drift.
+    pub const LEAST: Duration = Duration::from_secs(1);
+
+    /// The timing for a time to live.
+    ///
+    /// # Errors
+    /// When `ttl` is shorter than [`Timing::LEAST`].
+    pub fn new(ttl: Duration) -> Result<Self, TooShort> {
+        if ttl < Self::LEAST {
+            return Err(TooShort {
+                ttl,
+                least: Self::LEAST,
+            });
+        }
+        Ok(Self {
+            ttl,
+            stop: ttl / 10,
+            drift: ttl / 100,
+        })
+    }
+
+    /// How often a holder renews: `T / 6`.
+    pub fn renew_every(&self) -> Duration {
+        self.ttl / 6
+    }
+
+    /// When a holder that sent its last successful renewal at `sent` begins to stop.
+    pub fn stop_begins(&self, sent: Moment) -> Moment {
+        sent.after(self.ttl.saturating_sub(self.stop + self.drift))
+    }
+
+    /// When a holder that sent its last successful renewal at `sent` has stopped.
+    pub fn stopped_by(&self, sent: Moment) -> Moment {
+        sent.after(self.ttl.saturating_sub(self.drift))
+    }
+
+    /// When someone who first saw the last renewal at `seen` may take what the holder had.
+    pub fn taken_from(&self, seen: Moment) -> Moment {
+        seen.after(self.ttl + self.drift)
+    }
+}
+
+/// A cluster's lease as it stands in the quorum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// The cluster that holds it.
+    pub cluster: ClusterName,
+    /// The process that holds it: a restarted agent is another holder.
+    pub holder: String,
+    /// Grows by one with each renewal.
+    pub sequence: u64,
+    /// Set by a takeover: what this lease granted is void, whatever its holder believes.
+    pub sealed: bool,
+}
+
+/// A role as it stands in the quorum.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Role {
+    /// The cluster that may write.
+    pub owner: ClusterName,
+    /// The number of this ownership.
+    pub epoch: Epoch,
+    /// How firm the ownership is.
+    pub hold: Hold,
+}
+
+/// How firm an ownership is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// The owner may write while it has its lease.
+    Held,
+    /// The owner is asked to stop; nothing is granted any more.
+    Revoking,
+    /// The owner has stopped, and confirmed it after every gate closed.
+    Released,
+}
+
+/// What one successful renewal entitles its sender to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grants {
+    /// New requests are refused from here on.
+    pub admit_until: Moment,
+    /// No answer leaves from here on.
+    pub answer_until: Moment,
+    /// The roles and their epochs.
+    pub roles: BTreeMap<RoleKey, Epoch>,
+}
+
+impl Grants {
+    /// What a renewal that was sent at `sent`, and that read `roles`, grants to `cluster`.
+    pub fn from_renewal<'a>(
+        timing: &Timing,
+        cluster: &ClusterName,
+        sent: Moment,
+        roles: impl IntoIterator<Item = (&'a RoleKey, &'a Role)>,
+    ) -> Self {
+        let roles = roles
+            .into_iter()
+            .filter(|(_, role)| role.owner == *cluster && role.hold == Hold::Held)
+            .map(|(key, role)| (key.clone(), role.epoch))
+            .collect();
+        Self {
+            admit_until: timing.stop_begins(sent),
+            answer_until: timing.stopped_by(sent),
+            roles,
+        }
+    }
+
+    /// No grant at all: what a process starts with.
+    pub fn none() -> Self {
+        Self {
+            admit_until: Moment::default(),
+            answer_until: Moment::default(),
+            roles: BTreeMap::new(),
+        }
+    }
+
+    /// The epoch at which an answer for `role` may leave at `now`, if it may.
+    pub fn answer(&self, role: &RoleKey, now: Moment) -> Option<Epoch> {
+        (now < self.answer_until)
+            .then(|| self.roles.get(role).copied())
+            .flatten()
+    }
+
+    /// The epoch at which a new request for `role` may be let in at `now`, if it may.
+    pub fn admit(&self, role: &RoleKey, now: Moment) -> Option<Epoch> {
+        (now < self.admit_until)
+            .then(|| self.roles.get(role).copied())
+            .flatten()
+    }
+}
+
+/// What an observer remembers of somebody's lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// The lease as last seen.
+    pub lease: Lease,
+    /// The quorum's revision of it.
+    pub revision: u64,
+    /// When this observer first saw that revision.
+    pub first_seen: Moment,
+}
+
+impl Sight {
+    /// Takes notice of a lease as it stands now. A revision that was seen before keeps its first moment.
+    pub fn observe(before: Option<Self>, lease: Lease, revision: u64, now: Moment) -> Self {
+        match before {
+            Some(sight) if sight.revision == revision => sight,
+            _ => Self {
+                lease,
+                revision,
+                first_seen: now,
+            },
+        }
+    }
+
+    /// Whether what this lease granted has ended, whatever its holder does.
+    pub fn over(&self, timing: &Timing, now: Moment) -> bool {
+        self.lease.sealed || now >= timing.taken_from(self.first_seen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn timing() -> Timing {
+        Timing::new(Duration::from_secs(3)).unwrap()
+    }
+
+    fn at(ms: u64) -> Moment {
+        Moment(Duration::from_millis(ms))
+    }
+
+    fn lease(sequence: u64) -> Lease {
+        Lease {
+            cluster: "west".into(),
+            holder: "h".into(),
+            sequence,
+            sealed: false,
+        }
+    }
+
+    fn key() -> RoleKey {
+        "shop/web/data".parse().unwrap()
+    }
+
+    #[test]
+    fn a_lease_too_short_to_be_safe_is_refused() {
+        assert!(Timing::new(Duration::from_millis(999)).is_err());
+        assert!(Timing::new(Duration::from_secs(1)).is_ok());
+    }
+
+    #[test]
+    fn only_roles_held_by_the_renewing_cluster_are_granted() {
+        for (owner, hold, granted) in [
+            ("west", Hold::Held, true),
+            ("east", Hold::Held, false),
+            ("west", Hold::Revoking, false),
+            ("west", Hold::Released, false),
+        ] {
+            let role = Role {
+                owner: owner.into(),
+                epoch: Epoch(4),
+                hold,
+            };
+            let grants = Grants::from_renewal(&timing(), &"west".into(), at(0), [(&key(), &role)]);
+            assert_eq!(grants.admit(&key(), at(1)).is_some(), granted, "{owner} {hold:?}");
+        }
+    }
+
+    #[test]
+    fn requests_are_refused_before_answers_are() {
+        let role = Role {
+            owner: "west".into(),
+            epoch: Epoch(4),
+            hold: Hold::Held,
+        };
+        let grants = Grants::from_renewal(&timing(), &"west".into(), at(1000), [(&key(), &role)]);
+        assert_eq!(grants.admit(&key(), at(3669)), Some(Epoch(4)));
+        assert_eq!(grants.admit(&key(), at(3670)), None);
+        assert_eq!(grants.answer(&key(), at(3969)), Some(Epoch(4)));
+        assert_eq!(grants.answer(&key(), at(3970)), None);
+    }
+
+    #[test]
+    fn a_renewal_seen_again_does_not_start_the_wait_anew() {
+        let first = Sight::observe(None, lease(1), 10, at(100));
+        let again = Sight::observe(Some(first.clone()), lease(1), 10, at(900));
+        assert_eq!(again.first_seen, at(100));
+        let renewed = Sight::observe(Some(again), lease(2), 11, at(1000));
+        assert_eq!(renewed.first_seen, at(1000));
+        assert!(!renewed.over(&timing(), at(4029)));
+        assert!(renewed.over(&timing(), at(4030)));
+    }
+
+    #[test]
+    fn a_sealed_lease_is_over_at_once() {
+        let sealed = Lease {
+            sealed: true,
+            ..lease(1)
+        };
+        assert!(Sight::observe(None, sealed, 10, at(100)).over(&timing(), at(100)));
+    }
+
+    proptest! {
+        /// Whatever the delay between sending and seeing a renewal, and with clocks apart by as much as `drift`, nobody
+        /// takes before the holder has stopped answering.
+        #[test]
+        fn the_taker_always_waits_until_the_holder_has_stopped(
+            ttl_ms in 1_000u64..60_000,
+            sent in 0u64..1_000_000,
+            delay in 0u64..10_000,
+            fast in 0.0f64..=1.0,
+        ) {
+            let timing = Timing::new(Duration::from_millis(ttl_ms)).unwrap();
+            let stopped = timing.stopped_by(at(sent));
+            let taken = timing.taken_from(at(sent + delay));
+            // A taker's clock that runs fast reaches its moment early by up to the drift.
+            let early = taken.0 - timing.drift.mul_f64(fast);
+            prop_assert!(early >= stopped.0);
+        }
+    }
+}

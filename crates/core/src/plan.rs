@@ -1,0 +1,636 @@
+//! The next plan of one application, as a pure function of what was observed.
+//!
+//! [`next`] turns a [`Snapshot`] into at most one [`Commit`] and a [`Report`] of what is true and what is waited for. A
+//! commit is one compare-and-set transaction: everything that the decision rests on is compared, so a decision made on
+//! old news changes nothing. [`crate::check::check`] looks at every commit again before it is sent.
+//!
+//! Invariants: a plan's generation grows by one; a role changes its owner only when the owner has released it or its
+//! lease is over, and then its epoch grows; at most one operation runs for an application.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    app::{App, Model},
+    lease::{Hold, Moment, Role, Sight, Timing},
+    name::{AppKey, ClusterName, Epoch, Generation, RoleKey},
+    report::{AppReport, Report, Seen, report},
+};
+
+/// What is to be, for one application.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Grows by one with each committed plan.
+    pub generation: Generation,
+    /// The application.
+    pub app: AppKey,
+    /// The cluster that serves (ActivePassive); with ActiveActive the one whose objects the others follow.
+    pub active: ClusterName,
+    /// What is being done.
+    pub operation: Option<Operation>,
+    /// The operation that ended last.
+    pub finished: Option<Finished>,
+}
+
+/// A failover or switchover under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// The name of the `Operation` resource, or one that Leeward chose.
+    pub id: String,
+    /// What is done.
+    pub kind: Kind,
+    /// The cluster that was active.
+    pub from: ClusterName,
+    /// The cluster that will be.
+    pub to: ClusterName,
+    /// The epoch that the application's roles get.
+    pub epoch: Epoch,
+    /// When the last sign of the old writer was seen (failover) or the request (switchover); wall clock, Unix ms.
+    pub began_ms: u64,
+    /// When this was decided; wall clock, Unix ms.
+    pub decided_ms: u64,
+    /// What has to be done, in order.
+    pub steps: Vec<Step>,
+}
+
+/// An operation that has ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// The operation.
+    pub operation: Operation,
+    /// When its last step ended; wall clock, Unix ms.
+    pub ended_ms: u64,
+}
+
+/// What an operation does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// Unplanned: the active cluster is lost.
+    Failover,
+    /// Planned: the active cluster stops first.
+    Switchover,
+}
+
+/// One step and who executes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// What is done.
+    pub name: StepName,
+    /// The cluster whose agent does it.
+    pub cluster: ClusterName,
+}
+
+/// What a step does. Each is safe to run twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum StepName {
+    /// Writes are refused and the workloads stop.
+    Quiesce,
+    /// What the mirror still lacks is sent and confirmed.
+    LastPoint,
+    /// The roles are given back, after nothing can be answered any more.
+    Release,
+    /// The roles are taken at the new epoch.
+    Take,
+    /// The newest complete point becomes the volumes.
+    Promote,
+    /// The workloads start and become ready.
+    Start,
+}
+
+impl StepName {
+    /// The steps of an operation.
+    fn of(kind: Kind, has_roles: bool) -> &'static [Self] {
+        match (kind, has_roles) {
+            (Kind::Failover, true) => &[Self::Promote, Self::Start],
+            (Kind::Failover, false) => &[Self::Start],
+            (Kind::Switchover, true) => &[
+                Self::Quiesce,
+                Self::LastPoint,
+                Self::Release,
+                Self::Take,
+                Self::Promote,
+                Self::Start,
+            ],
+            (Kind::Switchover, false) => &[Self::Start, Self::Quiesce],
+        }
+    }
+
+    /// Whether the step is done in the cluster that stops.
+    fn at_source(self) -> bool {
+        matches!(self, Self::Quiesce | Self::LastPoint | Self::Release)
+    }
+}
+
+/// What the journal says of a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// When it began; wall clock, Unix ms.
+    pub started_ms: u64,
+    /// When it was done; wall clock, Unix ms.
+    pub ended_ms: Option<u64>,
+    /// The newest trouble, while it is not done.
+    pub trouble: Option<String>,
+}
+
+/// The journal of one operation.
+pub type Journal = BTreeMap<StepName, StepRecord>;
+
+impl Operation {
+    /// The first step that is not done, with its position.
+    pub fn next_step(&self, journal: &Journal) -> Option<&Step> {
+        self.steps.iter().find(|step| !is_done(journal, step.name))
+    }
+}
+
+/// Whether the journal says that a step is done.
+pub fn is_done(journal: &Journal, step: StepName) -> bool {
+    journal.get(&step).is_some_and(|record| record.ended_ms.is_some())
+}
+
+/// Something that a person asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The name of the `Operation` resource.
+    pub id: String,
+    /// What.
+    pub kind: Kind,
+    /// The cluster that is to be active.
+    pub to: ClusterName,
+    /// When; wall clock, Unix ms.
+    pub asked_ms: u64,
+    /// Why it was refused, once it was.
+    pub refused: Option<String>,
+}
+
+/// A value in the quorum with the revision at which it was last changed; revision 0 means absent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Versioned<T> {
+    /// The value.
+    pub value: T,
+    /// The revision.
+    pub revision: u64,
+}
+
+/// Everything that a decision about one application rests on.
+#[derive(Debug, Clone)]
+pub struct Snapshot<'a> {
+    /// The accepted specification.
+    pub app: &'a App,
+    /// The newest committed plan.
+    pub plan: Option<Versioned<Plan>>,
+    /// The application's roles.
+    pub roles: BTreeMap<RoleKey, Versioned<Role>>,
+    /// What this observer saw of each cluster's lease.
+    pub leases: &'a BTreeMap<ClusterName, Sight>,
+    /// For each cluster, the observers that cannot see it now.
+    pub unseen_by: &'a BTreeMap<ClusterName, BTreeSet<String>>,
+    /// What each cluster says of the application.
+    pub reports: BTreeMap<ClusterName, Seen<AppReport>>,
+    /// What people ask for and was not answered yet, oldest first.
+    pub requests: Vec<Versioned<Request>>,
+    /// The journal of the running operation.
+    pub journal: Journal,
+}
+
+/// One thing that a commit compares: the revision at which a key must still be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// The plan is at this revision.
+    Plan(u64),
+    /// The role is at this revision.
+    Role(RoleKey, u64),
+    /// The lease is at this revision.
+    Lease(ClusterName, u64),
+    /// The request is at this revision.
+    Request(String, u64),
+}
+
+/// One thing that a commit changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The next plan.
+    Plan(Plan),
+    /// A role's new state.
+    Role(RoleKey, Role),
+    /// A lease is sealed.
+    Seal(ClusterName),
+    /// A request is answered: taken away, or kept with the reason why it was refused.
+    Answer(Request),
+}
+
+/// One decision: a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Commit {
+    /// What it rests on.
+    pub expects: Vec<Expect>,
+    /// What it changes.
+    pub changes: Vec<Change>,
+    /// Why, for events and logs.
+    pub why: String,
+}
+
+/// The least number of observers that must miss a cluster before it counts as lost.
+pub const VOTES: usize = 2;
+
+/// Decides what to do next for one application.
+///
+/// `now` is this observer's monotonic clock, the one that its lease sights are measured with; `wall_ms` goes into
+/// records only and decides nothing.
+pub fn next(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment, wall_ms: u64) -> (Option<Commit>, Report) {
+    let commit = match &snapshot.plan {
+        None => first(snapshot),
+        Some(plan) => missing_roles(snapshot, plan).or_else(|| match &plan.value.operation {
+            Some(operation) => go_on(snapshot, plan, operation, timing, now, wall_ms),
+            None => {
+                answer(snapshot, plan, timing, now, wall_ms).or_else(|| automatic(snapshot, plan, timing, now, wall_ms))
+            }
+        }),
+    };
+    (commit, report(snapshot, timing, now))
+}
+
+/// The first plan of an application: the cluster that has the data is active, at epoch 1.
+fn first(snapshot: &Snapshot<'_>) -> Option<Commit> {
+    let active = snapshot.app.first_active()?.clone();
+    let mut commit = Commit {
+        expects: vec![Expect::Plan(0)],
+        changes: vec![Change::Plan(Plan {
+            generation: Generation(1),
+            app: snapshot.app.key.clone(),
+            active: active.clone(),
+            operation: None,
+            finished: None,
+        })],
+        why: format!("{} is protected from now on; {active} is active", snapshot.app.key),
+    };
+    for key in snapshot.app.role_keys() {
+        match snapshot.roles.get(&key) {
+            // Left over from an earlier life of the application: the epoch must not go back.
+            Some(old) => {
+                commit.expects.push(Expect::Role(key.clone(), old.revision));
+                let role = Role {
+                    owner: active.clone(),
+                    epoch: old.value.epoch.next(),
+                    hold: Hold::Held,
+                };
+                commit.changes.push(Change::Role(key, role));
+            }
+            None => {
+                commit.expects.push(Expect::Role(key.clone(), 0));
+                commit.changes.push(Change::Role(
+                    key,
+                    Role {
+                        owner: active.clone(),
+                        epoch: Epoch(1),
+                        hold: Hold::Held,
+                    },
+                ));
+            }
+        }
+    }
+    Some(commit)
+}
+
+/// Roles that were added to a specification after its first plan start where the application is active.
+fn missing_roles(snapshot: &Snapshot<'_>, plan: &Versioned<Plan>) -> Option<Commit> {
+    if plan.value.operation.is_some() {
+        return None;
+    }
+    let missing: Vec<_> = snapshot
+        .app
+        .role_keys()
+        .filter(|key| !snapshot.roles.contains_key(key))
+        .collect();
+    if missing.is_empty() {
+        return None;
+    }
+    let epoch = highest_epoch(snapshot).max(Epoch(1));
+    let mut commit = advance(plan, |_| {}, "a writer role was added".to_owned());
+    for key in missing {
+        commit.expects.push(Expect::Role(key.clone(), 0));
+        commit.changes.push(Change::Role(
+            key,
+            Role {
+                owner: plan.value.active.clone(),
+                epoch,
+                hold: Hold::Held,
+            },
+        ));
+    }
+    Some(commit)
+}
+
+fn highest_epoch(snapshot: &Snapshot<'_>) -> Epoch {
+    snapshot
+        .roles
+        .values()
+        .map(|role| role.value.epoch)
+        .max()
+        .unwrap_or_default()
+}
+
+/// The next generation of a plan, changed by `change`.
+fn advance(plan: &Versioned<Plan>, change: impl FnOnce(&mut Plan), why: String) -> Commit {
+    let mut next = plan.value.clone();
+    next.generation = next.generation.next();
+    change(&mut next);
+    Commit {
+        expects: vec![Expect::Plan(plan.revision)],
+        changes: vec![Change::Plan(next)],
+        why,
+    }
+}
+
+/// Ends an operation whose steps are done; turns a switchover whose source is lost into a failover.
+fn go_on(
+    snapshot: &Snapshot<'_>,
+    plan: &Versioned<Plan>,
+    operation: &Operation,
+    timing: &Timing,
+    now: Moment,
+    wall_ms: u64,
+) -> Option<Commit> {
+    if operation.next_step(&snapshot.journal).is_none() {
+        let ended_ms = snapshot
+            .journal
+            .values()
+            .filter_map(|record| record.ended_ms)
+            .max()
+            .unwrap_or(wall_ms);
+        let why = format!("{} has ended; {} is active", operation.id, operation.to);
+        let finished = Finished {
+            operation: operation.clone(),
+            ended_ms,
+        };
+        return Some(advance(
+            plan,
+            |next| {
+                next.operation = None;
+                next.finished = Some(finished);
+            },
+            why,
+        ));
+    }
+    let released = is_done(&snapshot.journal, StepName::Release);
+    let source_lost = operation.kind == Kind::Switchover && !released && lost(snapshot, &operation.from, timing, now);
+    let holds = snapshot.roles.values().any(|role| role.value.owner == operation.from);
+    (source_lost && (holds || snapshot.app.roles.is_empty()))
+        .then(|| take_over(snapshot, plan, &operation.from, &operation.to, None, now, wall_ms))
+        .flatten()
+}
+
+/// Whether a cluster is lost: what it was granted is over, and enough observers miss it.
+pub fn lost(snapshot: &Snapshot<'_>, cluster: &ClusterName, timing: &Timing, now: Moment) -> bool {
+    let over = snapshot
+        .leases
+        .get(cluster)
+        .is_some_and(|sight| sight.over(timing, now));
+    over && snapshot
+        .unseen_by
+        .get(cluster)
+        .is_some_and(|observers| observers.len() >= VOTES)
+}
+
+/// Answers the oldest request.
+fn answer(
+    snapshot: &Snapshot<'_>,
+    plan: &Versioned<Plan>,
+    timing: &Timing,
+    now: Moment,
+    wall_ms: u64,
+) -> Option<Commit> {
+    let request = snapshot.requests.first()?;
+    let refusal = refusal(snapshot, &plan.value, &request.value, timing, now);
+    let mut commit = match refusal {
+        Some(reason) => {
+            let why = format!("{} is refused: {reason}", request.value.id);
+            let answered = Request {
+                refused: Some(reason),
+                ..request.value.clone()
+            };
+            Commit {
+                expects: vec![],
+                changes: vec![Change::Answer(answered)],
+                why,
+            }
+        }
+        None => {
+            let from = &plan.value.active;
+            let mut commit = match request.value.kind {
+                Kind::Failover => take_over(
+                    snapshot,
+                    plan,
+                    from,
+                    &request.value.to,
+                    Some(&request.value),
+                    now,
+                    wall_ms,
+                )?,
+                Kind::Switchover => switch_over(snapshot, plan, &request.value, wall_ms),
+            };
+            commit.changes.push(Change::Answer(request.value.clone()));
+            commit
+        }
+    };
+    commit
+        .expects
+        .push(Expect::Request(request.value.id.clone(), request.revision));
+    Some(commit)
+}
+
+/// Why a request cannot be done, if it cannot.
+fn refusal(snapshot: &Snapshot<'_>, plan: &Plan, request: &Request, timing: &Timing, now: Moment) -> Option<String> {
+    let to = &request.to;
+    if snapshot.app.model == Model::ActiveActive {
+        return Some("an ActiveActive application serves in every cluster: there is nothing to move".into());
+    }
+    if snapshot.app.placement(to).is_none() {
+        let known: Vec<_> = snapshot.app.placements.iter().map(|p| p.cluster.as_str()).collect();
+        return Some(format!(
+            "{to} is not a placement of {}; it has {}",
+            snapshot.app.key,
+            known.join(", ")
+        ));
+    }
+    if *to == plan.active {
+        return Some(format!("{to} is already the active cluster"));
+    }
+    let over = snapshot
+        .leases
+        .get(&plan.active)
+        .is_none_or(|sight| sight.over(timing, now));
+    match request.kind {
+        Kind::Failover if !over => Some(format!(
+            "{} is alive and holds its lease, so it may be writing: ask for a switchover, or wait until it is fenced",
+            plan.active
+        )),
+        Kind::Switchover if over => Some(format!(
+            "{} does not answer, so it cannot stop in order: ask for a failover",
+            plan.active
+        )),
+        _ => {
+            let missing = unready(snapshot, to);
+            (!missing.is_empty()).then(|| format!("{to} is not ready: {}", missing.join("; ")))
+        }
+    }
+}
+
+/// What a cluster lacks to take over; empty when it is ready.
+pub fn unready(snapshot: &Snapshot<'_>, cluster: &ClusterName) -> Vec<String> {
+    let Some(seen) = snapshot.reports.get(cluster) else {
+        return vec![format!("{cluster} has not reported")];
+    };
+    if seen.age > Seen::<AppReport>::STALE {
+        return vec![format!("{cluster} has not reported for {} s", seen.age.as_secs())];
+    }
+    let mut missing = seen.value.missing.clone();
+    for role in &snapshot.app.roles {
+        if seen
+            .value
+            .roles
+            .get(&role.name)
+            .and_then(|role| role.point.as_ref())
+            .is_none()
+        {
+            missing.push(format!("no complete point of role {}", role.name));
+        }
+    }
+    missing
+}
+
+/// Fails over by itself when the active cluster is lost and a standby is ready.
+fn automatic(
+    snapshot: &Snapshot<'_>,
+    plan: &Versioned<Plan>,
+    timing: &Timing,
+    now: Moment,
+    wall_ms: u64,
+) -> Option<Commit> {
+    let app = snapshot.app;
+    let active = &plan.value.active;
+    if app.model != Model::ActivePassive || !app.automatic || !lost(snapshot, active, timing, now) {
+        return None;
+    }
+    let target = app
+        .standbys(active)
+        .into_iter()
+        .find(|p| unready(snapshot, &p.cluster).is_empty())?;
+    take_over(snapshot, plan, active, &target.cluster, None, now, wall_ms)
+}
+
+/// The takeover: lease sealed, roles and epoch moved, plan advanced, all in one transaction.
+fn take_over(
+    snapshot: &Snapshot<'_>,
+    plan: &Versioned<Plan>,
+    from: &ClusterName,
+    to: &ClusterName,
+    request: Option<&Request>,
+    now: Moment,
+    wall_ms: u64,
+) -> Option<Commit> {
+    let sight = snapshot.leases.get(from)?;
+    let epoch = highest_epoch(snapshot).next();
+    let last_sign_ms = wall_ms.saturating_sub(now.since(sight.first_seen).as_millis() as u64);
+    let operation = Operation {
+        id: request.map_or_else(
+            || format!("failover-{}-{epoch}", plan.value.generation.next()),
+            |r| r.id.clone(),
+        ),
+        kind: Kind::Failover,
+        from: from.clone(),
+        to: to.clone(),
+        epoch,
+        began_ms: last_sign_ms,
+        decided_ms: wall_ms,
+        steps: steps(snapshot.app, Kind::Failover, from, to),
+    };
+    let why = format!(
+        "{from} is lost and fenced: {} fails over to {to} at epoch {epoch}",
+        snapshot.app.key
+    );
+    let mut commit = advance(
+        plan,
+        |next| {
+            next.active = to.clone();
+            next.operation = Some(operation);
+        },
+        why,
+    );
+    commit.expects.push(Expect::Lease(from.clone(), sight.revision));
+    commit.changes.push(Change::Seal(from.clone()));
+    for (key, role) in &snapshot.roles {
+        commit.expects.push(Expect::Role(key.clone(), role.revision));
+        commit.changes.push(Change::Role(
+            key.clone(),
+            Role {
+                owner: to.clone(),
+                epoch,
+                hold: Hold::Held,
+            },
+        ));
+    }
+    Some(commit)
+}
+
+/// The planned way: the holder is asked to stop, and gives the roles back itself.
+fn switch_over(snapshot: &Snapshot<'_>, plan: &Versioned<Plan>, request: &Request, wall_ms: u64) -> Commit {
+    let from = plan.value.active.clone();
+    let to = request.to.clone();
+    let epoch = highest_epoch(snapshot).next();
+    let operation = Operation {
+        id: request.id.clone(),
+        kind: Kind::Switchover,
+        from: from.clone(),
+        to: to.clone(),
+        epoch,
+        began_ms: request.asked_ms,
+        decided_ms: wall_ms,
+        steps: steps(snapshot.app, Kind::Switchover, &from, &to),
+    };
+    let why = format!(
+        "{} switches over from {from} to {to} at epoch {epoch}",
+        snapshot.app.key
+    );
+    let mut commit = advance(
+        plan,
+        |next| {
+            next.active = to.clone();
+            next.operation = Some(operation);
+        },
+        why,
+    );
+    for (key, role) in &snapshot.roles {
+        commit.expects.push(Expect::Role(key.clone(), role.revision));
+        commit.changes.push(Change::Role(
+            key.clone(),
+            Role {
+                hold: Hold::Revoking,
+                ..role.value.clone()
+            },
+        ));
+    }
+    commit
+}
+
+fn steps(app: &App, kind: Kind, from: &ClusterName, to: &ClusterName) -> Vec<Step> {
+    StepName::of(kind, !app.roles.is_empty())
+        .iter()
+        .map(|&name| Step {
+            name,
+            cluster: if name.at_source() { from.clone() } else { to.clone() },
+        })
+        .collect()
+}
+
+/// How long an observer may go without hearing from a cluster before it votes that it cannot see it.
+pub fn unseen_after(timing: &Timing) -> Duration {
+    timing.ttl / 2
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,280 @@
+//! What clusters tell each other, and what is true of an application: a pure function of the same snapshot that the plan
+//! is made from.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    app::Model,
+    lease::{Moment, Timing},
+    name::{AppKey, ClusterName, Epoch},
+    plan::{Snapshot, unready},
+};
+
+/// A value together with the time since it was heard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen<T> {
+    /// What was heard.
+    pub value: T,
+    /// How long ago.
+    pub age: Duration,
+}
+
+impl<T> Seen<T> {
+    /// What is older than this says nothing about now.
+    pub const STALE: Duration = Duration::from_secs(10);
+}
+
+/// What an agent sends to the others, several times within a lease.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClusterReport {
+    /// Who reports.
+    pub cluster: ClusterName,
+    /// The process that reports, so that a restart is seen.
+    pub holder: String,
+    /// What it says of each application.
+    pub apps: BTreeMap<AppKey, AppReport>,
+    /// The clusters that it cannot see now.
+    pub unseen: Vec<ClusterName>,
+}
+
+/// What a cluster says of an application.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AppReport {
+    /// What a start here would lack: configuration, images, keys.
+    pub missing: Vec<String>,
+    /// How many of the application's endpoints are ready here.
+    pub backends: u32,
+    /// How many pods of it run here.
+    pub pods: u32,
+    /// Each role's data here.
+    pub roles: BTreeMap<String, RoleReport>,
+}
+
+/// What a cluster says of a role's data.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RoleReport {
+    /// The newest complete point here, in a cluster that stands by.
+    pub point: Option<PointReport>,
+    /// What the mirror did so far, in a cluster that writes.
+    pub mirror: Option<MirrorReport>,
+    /// What only this cluster had when it returned, and where it is kept.
+    pub kept: Option<String>,
+}
+
+/// A complete point.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PointReport {
+    /// The epoch in which it was taken.
+    pub epoch: Epoch,
+    /// Its number within the epoch.
+    pub sequence: u64,
+    /// When it was taken, by the source's wall clock; Unix ms.
+    pub source_ms: u64,
+}
+
+/// What a mirror did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MirrorReport {
+    /// Points that were confirmed.
+    pub points: u64,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+    /// The longest pause of the pods, in microseconds.
+    pub pause_us_max: u64,
+    /// The newest trouble.
+    pub trouble: Option<String>,
+}
+
+/// What is true of an application.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Whether the loss of the active cluster would be survived within the objectives.
+    pub protected: bool,
+    /// What has to happen first, most important first.
+    pub waiting_for: Vec<String>,
+    /// Each placement's state.
+    pub placements: Vec<PlacementReport>,
+}
+
+/// One placement's state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlacementReport {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// What it is doing.
+    pub state: PlacementState,
+    /// What it lacks.
+    pub missing: Vec<String>,
+    /// Its newest point, the oldest of its roles.
+    pub point: Option<PointReport>,
+}
+
+/// What a placement is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlacementState {
+    /// It serves.
+    Active,
+    /// It stands by.
+    Standby,
+    /// It has lost its lease, or was sealed, and may not write.
+    Fenced,
+    /// It is not heard of.
+    Lost,
+}
+
+impl PlacementState {
+    /// The word in the resource's status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "Active",
+            Self::Standby => "Standby",
+            Self::Fenced => "Fenced",
+            Self::Lost => "Lost",
+        }
+    }
+}
+
+/// What is true of the application in a snapshot.
+pub fn report(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment) -> Report {
+    let app = snapshot.app;
+    let placements: Vec<_> = app
+        .placements
+        .iter()
+        .map(|p| placement(snapshot, &p.cluster, timing, now))
+        .collect();
+    let mut waiting_for = Vec::new();
+    match &snapshot.plan {
+        None => waiting_for.push("the first plan".to_owned()),
+        Some(plan) => {
+            if let Some(operation) = &plan.value.operation {
+                let step = operation.next_step(&snapshot.journal);
+                let step = step.map_or("to be ended".to_owned(), |s| format!("{:?} in {}", s.name, s.cluster));
+                waiting_for.push(format!("{}: {step}", operation.id));
+            }
+            waiting_for.extend(active_trouble(snapshot, &plan.value.active, &placements));
+            waiting_for.extend(serving_trouble(snapshot, &placements));
+            waiting_for.extend(standby_trouble(snapshot, &plan.value.active, &placements));
+        }
+    }
+    Report {
+        protected: waiting_for.is_empty(),
+        waiting_for,
+        placements,
+    }
+}
+
+fn placement(snapshot: &Snapshot<'_>, cluster: &ClusterName, timing: &Timing, now: Moment) -> PlacementReport {
+    let heard = snapshot
+        .reports
+        .get(cluster)
+        .filter(|seen| seen.age <= timing.ttl.max(Duration::from_secs(2)));
+    let fenced = snapshot.leases.get(cluster).is_none_or(|sight| sight.over(timing, now));
+    let active = snapshot.plan.as_ref().is_some_and(|plan| plan.value.active == *cluster);
+    let state = match (heard, fenced) {
+        (None, _) => PlacementState::Lost,
+        (Some(_), true) => PlacementState::Fenced,
+        (Some(_), false) if active || snapshot.app.model == Model::ActiveActive => PlacementState::Active,
+        (Some(_), false) => PlacementState::Standby,
+    };
+    let missing = if active {
+        active_missing(snapshot, cluster)
+    } else {
+        missing(snapshot, cluster)
+    };
+    let point = heard.and_then(|seen| {
+        let points: Option<Vec<_>> = snapshot
+            .app
+            .roles
+            .iter()
+            .map(|role| seen.value.roles.get(&role.name).and_then(|role| role.point.clone()))
+            .collect();
+        points.and_then(|points| points.into_iter().min_by_key(|point| point.source_ms))
+    });
+    PlacementReport {
+        cluster: cluster.clone(),
+        state,
+        missing,
+        point,
+    }
+}
+
+/// What a cluster lacks, of the data only where another one writes.
+fn missing(snapshot: &Snapshot<'_>, cluster: &ClusterName) -> Vec<String> {
+    match snapshot.app.model {
+        Model::ActivePassive => unready(snapshot, cluster),
+        Model::ActiveActive => active_missing(snapshot, cluster),
+    }
+}
+
+fn active_missing(snapshot: &Snapshot<'_>, cluster: &ClusterName) -> Vec<String> {
+    snapshot.reports.get(cluster).map_or_else(
+        || vec![format!("{cluster} has not reported")],
+        |seen| seen.value.missing.clone(),
+    )
+}
+
+/// Why a lost active cluster has not been left yet.
+fn active_trouble(snapshot: &Snapshot<'_>, active: &ClusterName, placements: &[PlacementReport]) -> Option<String> {
+    if snapshot.app.model == Model::ActiveActive {
+        return None;
+    }
+    let placement = placements.iter().find(|p| p.cluster == *active)?;
+    match placement.state {
+        PlacementState::Active | PlacementState::Standby => None,
+        PlacementState::Fenced => Some(format!("{active} is active and has no lease")),
+        PlacementState::Lost => {
+            let votes = snapshot.unseen_by.get(active).map_or(0, |observers| observers.len());
+            Some(format!(
+                "{active} is active and not heard of ({votes} observers miss it)"
+            ))
+        }
+    }
+}
+
+fn serving_trouble(snapshot: &Snapshot<'_>, placements: &[PlacementReport]) -> Vec<String> {
+    placements
+        .iter()
+        .filter(|p| p.state == PlacementState::Active && snapshot.app.traffic.is_some())
+        .filter(|p| {
+            snapshot
+                .reports
+                .get(&p.cluster)
+                .is_none_or(|seen| seen.value.backends == 0)
+        })
+        .map(|p| format!("a ready endpoint in {}", p.cluster))
+        .collect()
+}
+
+fn standby_trouble(snapshot: &Snapshot<'_>, active: &ClusterName, placements: &[PlacementReport]) -> Vec<String> {
+    let others: Vec<_> = placements.iter().filter(|p| p.cluster != *active).collect();
+    let mut trouble = Vec::new();
+    for placement in &others {
+        match placement.state {
+            PlacementState::Lost => trouble.push(format!("{} is not heard of", placement.cluster)),
+            PlacementState::Fenced => trouble.push(format!("{} has no lease", placement.cluster)),
+            PlacementState::Active | PlacementState::Standby => {
+                trouble.extend(placement.missing.iter().map(|m| format!("{}: {m}", placement.cluster)));
+            }
+        }
+    }
+    if let Some(lagging) = lag_trouble(snapshot, &others) {
+        trouble.push(lagging);
+    }
+    trouble
+}
+
+/// The newest copy must be younger than rpo. Its age is measured against the newest point that anybody has, since clocks
+/// of different machines are not compared: a mirror that stands still is told by the source instead.
+fn lag_trouble(snapshot: &Snapshot<'_>, standbys: &[&PlacementReport]) -> Option<String> {
+    let troubles: Vec<_> = snapshot
+        .reports
+        .values()
+        .flat_map(|seen| seen.value.roles.iter())
+        .filter_map(|(role, report)| Some((role, report.mirror.as_ref()?.trouble.as_ref()?)))
+        .map(|(role, trouble)| format!("mirror of role {role}: {trouble}"))
+        .collect();
+    let standing_by = standbys.iter().any(|p| p.state == PlacementState::Standby);
+    (standing_by && !troubles.is_empty()).then(|| troubles.join("; "))
+}
