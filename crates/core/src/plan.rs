@@ -213,7 +213,7 @@ pub enum Expect {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// The next plan.
-    Plan(Plan),
+    Plan(Box<Plan>),
     /// A role's new state.
     Role(RoleKey, Role),
     /// A lease is sealed.
@@ -258,13 +258,13 @@ fn first(snapshot: &Snapshot<'_>) -> Option<Commit> {
     let active = snapshot.app.first_active()?.clone();
     let mut commit = Commit {
         expects: vec![Expect::Plan(0)],
-        changes: vec![Change::Plan(Plan {
+        changes: vec![Change::Plan(Box::new(Plan {
             generation: Generation(1),
             app: snapshot.app.key.clone(),
             active: active.clone(),
             operation: None,
             finished: None,
-        })],
+        }))],
         why: format!("{} is protected from now on; {active} is active", snapshot.app.key),
     };
     for key in snapshot.app.role_keys() {
@@ -340,7 +340,7 @@ fn advance(plan: &Versioned<Plan>, change: impl FnOnce(&mut Plan), why: String) 
     change(&mut next);
     Commit {
         expects: vec![Expect::Plan(plan.revision)],
-        changes: vec![Change::Plan(next)],
+        changes: vec![Change::Plan(Box::new(next))],
         why,
     }
 }

@@ -144,7 +144,7 @@ impl World {
             match change {
                 Change::Plan(plan) => {
                     self.plan = Some(Versioned {
-                        value: plan.clone(),
+                        value: *plan.clone(),
                         revision,
                     })
                 }
