@@ -19,6 +19,7 @@
 
 pub mod digest;
 pub mod manifest;
+pub mod pack;
 pub mod peers;
 pub mod reference;
 pub mod registry;
