@@ -1,0 +1,56 @@
+//! Where things are in the quorum.
+
+use leeward_core::{
+    name::{AppKey, ClusterName, RoleKey},
+    plan::StepName,
+};
+
+/// The prefix of all leases.
+pub const LEASES: &str = "lease/";
+/// The prefix of all roles.
+pub const ROLES: &str = "role/";
+/// The prefix of all accepted specifications.
+pub const SPECS: &str = "spec/";
+/// The prefix of all plans.
+pub const PLANS: &str = "plan/";
+/// The prefix of all requests.
+pub const REQUESTS: &str = "request/";
+/// The prefix of all journals.
+pub const JOURNALS: &str = "journal/";
+/// Who decides.
+pub const LEADER: &str = "leader";
+
+/// A cluster's lease.
+pub fn lease(cluster: &ClusterName) -> String {
+    format!("{LEASES}{cluster}")
+}
+
+/// A writer role.
+pub fn role(role: &RoleKey) -> String {
+    format!("{ROLES}{role}")
+}
+
+/// An accepted specification.
+pub fn spec(app: &AppKey) -> String {
+    format!("{SPECS}{app}")
+}
+
+/// An application's plan.
+pub fn plan(app: &AppKey) -> String {
+    format!("{PLANS}{app}")
+}
+
+/// What a person asked for.
+pub fn request(app: &AppKey, id: &str) -> String {
+    format!("{REQUESTS}{app}/{id}")
+}
+
+/// A step of an operation.
+pub fn journal(app: &AppKey, operation: &str, step: StepName) -> String {
+    format!("{JOURNALS}{app}/{operation}/{step:?}")
+}
+
+/// All steps of an operation.
+pub fn journal_prefix(app: &AppKey, operation: &str) -> String {
+    format!("{JOURNALS}{app}/{operation}/")
+}

@@ -1,0 +1,131 @@
+//! A copy of the quorum's content, kept up to date from its changes, with each kind read as what it is.
+//!
+//! Invariant: an entry replaces another only with a higher revision, so that changes and the reads of transactions can
+//! be merged in any order.
+
+use std::collections::BTreeMap;
+
+use leeward_core::{
+    name::{AppKey, RoleKey},
+    plan::{Journal, StepName, StepRecord, Versioned},
+};
+use serde::de::DeserializeOwned;
+
+use crate::{Entry, key};
+
+/// A copy of the quorum's content.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    entries: BTreeMap<String, Entry>,
+    revision: u64,
+}
+
+impl View {
+    /// Takes in entries; older ones than those that are here change nothing.
+    pub fn merge(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        for entry in entries {
+            match self.entries.get(&entry.key) {
+                Some(old) if old.revision >= entry.revision => {}
+                _ => {
+                    self.entries.insert(entry.key.clone(), entry);
+                }
+            }
+        }
+    }
+
+    /// All changes up to this revision have been merged.
+    pub fn advance(&mut self, revision: u64) {
+        self.revision = self.revision.max(revision);
+    }
+
+    /// The revision up to which every change is here.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// One value; none when it is absent or cannot be read.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Option<Versioned<T>> {
+        let entry = self.entries.get(key)?;
+        let value = serde_json::from_str(entry.value.as_deref()?).ok()?;
+        Some(Versioned {
+            value,
+            revision: entry.revision,
+        })
+    }
+
+    /// The revision that a comparison must name for this key to be as it is here.
+    pub fn revision_of(&self, key: &str) -> u64 {
+        self.entries
+            .get(key)
+            .filter(|entry| entry.value.is_some())
+            .map_or(0, |entry| entry.revision)
+    }
+
+    /// All values with a prefix, by the rest of their key.
+    pub fn list<'a, T: DeserializeOwned + 'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a str, Versioned<T>)> + 'a {
+        self.entries
+            .range(prefix.to_owned()..)
+            .take_while(move |(key, _)| key.starts_with(prefix))
+            .filter_map(move |(key, _)| Some((&key[prefix.len()..], self.get(key)?)))
+    }
+
+    /// The roles of an application.
+    pub fn roles(&self, app: &AppKey) -> BTreeMap<RoleKey, Versioned<leeward_core::lease::Role>> {
+        let prefix = format!("{}{app}/", key::ROLES);
+        self.list(&prefix)
+            .filter_map(|(rest, role)| Some((format!("{app}/{rest}").parse().ok()?, role)))
+            .collect()
+    }
+
+    /// The journal of an operation.
+    pub fn journal(&self, app: &AppKey, operation: &str) -> Journal {
+        let steps = [
+            StepName::Quiesce,
+            StepName::LastPoint,
+            StepName::Release,
+            StepName::Take,
+            StepName::Promote,
+            StepName::Start,
+        ];
+        steps
+            .into_iter()
+            .filter_map(|step| {
+                let record: Versioned<StepRecord> = self.get(&key::journal(app, operation, step))?;
+                Some((step, record.value))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(key: &str, value: Option<&str>, revision: u64) -> Entry {
+        Entry {
+            key: key.into(),
+            value: value.map(str::to_owned),
+            revision,
+        }
+    }
+
+    #[test]
+    fn an_older_entry_changes_nothing() {
+        let mut view = View::default();
+        view.merge([entry("a", Some("2"), 5)]);
+        view.merge([entry("a", Some("1"), 4), entry("b", Some("7"), 6)]);
+        assert_eq!(view.get::<u8>("a").unwrap().value, 2);
+        assert_eq!(view.list::<u8>("").count(), 2);
+    }
+
+    #[test]
+    fn a_deleted_key_compares_as_absent() {
+        let mut view = View::default();
+        view.merge([entry("a", Some("2"), 5), entry("a", None, 6)]);
+        assert_eq!(view.revision_of("a"), 0);
+        assert_eq!(view.get::<u8>("a"), None);
+    }
+}
