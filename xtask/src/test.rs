@@ -1,0 +1,216 @@
+//! `cargo xtask test`: every check that a change must pass, one after the other, all of them even when one fails.
+//!
+//! Exit: 0 when all that ran passed, 1 when one failed. A check whose tool is missing is skipped and listed last; with
+//! `--require-all` that is a failure too.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::tools::{DENY, NEXTEST, Tool, Tools};
+use crate::workspace::{Workspace, cargo};
+use crate::{arrows, generate};
+
+/// One check.
+struct Check {
+    name: &'static str,
+    work: Work,
+    arguments: &'static [&'static str],
+    environment: &'static [(&'static str, &'static str)],
+}
+
+/// What does a check.
+enum Work {
+    /// A function of this program.
+    Here(fn(&Workspace) -> Result<()>),
+    /// Cargo, with the check's arguments.
+    Cargo,
+    /// A tool, with the check's arguments.
+    Tool(Tool),
+}
+
+impl Check {
+    const fn new(name: &'static str, work: Work, arguments: &'static [&'static str]) -> Self {
+        Self {
+            name,
+            work,
+            arguments,
+            environment: &[],
+        }
+    }
+}
+
+/// Cheap ones first; the tests last, so that their summary is what is read last.
+const CHECKS: &[Check] = &[
+    Check::new("format", Work::Cargo, &["fmt", "--all", "--check"]),
+    Check::new("arrows between the crates", Work::Here(arrows::check), &[]),
+    Check::new("generated files", Work::Here(generate::check), &[]),
+    Check::new(
+        "dependencies",
+        Work::Tool(DENY),
+        &["check", "licenses", "bans", "sources"],
+    ),
+    Check::new(
+        "lints",
+        Work::Cargo,
+        &[
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    ),
+    Check {
+        environment: &[("RUSTDOCFLAGS", "-D warnings")],
+        ..Check::new(
+            "documentation",
+            Work::Cargo,
+            &["doc", "--locked", "--workspace", "--no-deps", "--quiet"],
+        )
+    },
+    Check::new(
+        "examples in the documentation",
+        Work::Cargo,
+        &["test", "--locked", "--workspace", "--doc", "--quiet"],
+    ),
+    Check::new(
+        "tests",
+        Work::Tool(NEXTEST),
+        &["nextest", "run", "--locked", "--workspace", "--no-fail-fast"],
+    ),
+];
+
+/// What became of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Outcome {
+    Passed,
+    Failed(String),
+    Skipped(String),
+}
+
+/// Runs every check.
+///
+/// # Errors
+/// When a check failed, or was skipped although `require_all`.
+pub(crate) fn run(workspace: &Workspace, require_all: bool) -> Result<()> {
+    let tools = Tools::new(workspace);
+    let mut done = Vec::new();
+    for check in CHECKS {
+        println!("\n== {}", check.name);
+        let began = Instant::now();
+        let outcome = check.run(workspace, &tools);
+        match &outcome {
+            Outcome::Passed => {}
+            Outcome::Failed(why) => println!("FAILED: {why}"),
+            Outcome::Skipped(why) => println!("skipped: {why}"),
+        }
+        done.push((check.name, outcome, began.elapsed()));
+    }
+    println!("\n{}", summary(&done));
+    verdict(&done, require_all)
+}
+
+impl Check {
+    fn run(&self, workspace: &Workspace, tools: &Tools) -> Outcome {
+        let command = match &self.work {
+            Work::Here(check) => return outcome(check(workspace)),
+            Work::Cargo => cargo(),
+            Work::Tool(tool) => match tools.get(tool) {
+                Ok(program) => Command::new(program),
+                Err(missing) => return Outcome::Skipped(format!("{missing:#}")),
+            },
+        };
+        outcome(self.execute(command, workspace, tools))
+    }
+
+    fn execute(&self, mut command: Command, workspace: &Workspace, tools: &Tools) -> Result<()> {
+        command
+            .args(self.arguments)
+            .current_dir(workspace.root())
+            .env("PATH", tools.path()?);
+        command.envs(self.environment.iter().copied());
+        let status = command
+            .status()
+            .with_context(|| format!("{:?} cannot be started", command.get_program()))?;
+        ensure!(status.success(), "{status}");
+        Ok(())
+    }
+}
+
+fn outcome(result: Result<()>) -> Outcome {
+    result.map_or_else(|error| Outcome::Failed(format!("{error:#}")), |()| Outcome::Passed)
+}
+
+type Done = (&'static str, Outcome, Duration);
+
+/// One line a check; what was skipped comes last.
+fn summary(done: &[Done]) -> String {
+    let line = |(name, outcome, took): &Done| match outcome {
+        Outcome::Passed => format!("passed   {name} ({} s)", took.as_secs()),
+        Outcome::Failed(why) => format!("FAILED   {name}: {why}"),
+        Outcome::Skipped(why) => format!("skipped  {name}: {why}"),
+    };
+    let (skipped, ran): (Vec<_>, Vec<_>) = done
+        .iter()
+        .partition(|(_, outcome, _)| matches!(outcome, Outcome::Skipped(_)));
+    ran.into_iter().chain(skipped).map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn verdict(done: &[Done], require_all: bool) -> Result<()> {
+    let failed = done
+        .iter()
+        .filter(|(_, outcome, _)| matches!(outcome, Outcome::Failed(_)))
+        .count();
+    let skipped = done
+        .iter()
+        .filter(|(_, outcome, _)| matches!(outcome, Outcome::Skipped(_)))
+        .count();
+    match (failed, skipped) {
+        (0, 0) => Ok(()),
+        (0, skipped) if require_all => bail!("{skipped} checks were skipped and --require-all was given"),
+        (0, _) => Ok(()),
+        (failed, _) => bail!("{failed} of {} checks failed", done.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(outcomes: &[Outcome]) -> Vec<Done> {
+        outcomes
+            .iter()
+            .map(|outcome| ("check", outcome.clone(), Duration::ZERO))
+            .collect()
+    }
+
+    #[test]
+    fn a_skipped_check_fails_only_when_all_are_required() {
+        let skipped = || Outcome::Skipped("no tool".into());
+        let failed = || Outcome::Failed("exit status: 1".into());
+        for (outcomes, require_all, passes) in [
+            (vec![Outcome::Passed], true, true),
+            (vec![Outcome::Passed, skipped()], false, true),
+            (vec![Outcome::Passed, skipped()], true, false),
+            (vec![failed()], false, false),
+            (vec![failed(), skipped()], false, false),
+        ] {
+            assert_eq!(
+                verdict(&done(&outcomes), require_all).is_ok(),
+                passes,
+                "{outcomes:?} {require_all}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_was_skipped_is_listed_last() {
+        let text = summary(&done(&[Outcome::Skipped("no tool".into()), Outcome::Passed]));
+        assert_eq!(text, "passed   check (0 s)\nskipped  check: no tool");
+    }
+}
