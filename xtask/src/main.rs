@@ -6,6 +6,8 @@ mod test;
 mod tools;
 mod workspace;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::Parser;
 
@@ -23,9 +25,19 @@ enum Chore {
     Generate,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run(Chore::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(chore: Chore) -> Result<()> {
     let workspace = workspace::Workspace::find()?;
-    match Chore::parse() {
+    match chore {
         Chore::Test { require_all } => test::run(&workspace, require_all),
         Chore::Generate => generate::write(&workspace),
     }

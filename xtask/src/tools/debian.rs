@@ -76,3 +76,23 @@ fn unpack_all(downloads: &Path, into: &Path) -> Result<()> {
     ensure!(unpacked > 0, "nothing was downloaded");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "needs Debian or Ubuntu and its archive"]
+    fn a_package_is_unpacked_without_root() {
+        let into = tempfile::tempdir().unwrap();
+        unpack("etcd-server", into.path()).unwrap();
+        assert!(into.path().join("usr/bin/etcd").is_file());
+        assert!(!into.path().join("packages").exists());
+    }
+
+    #[test]
+    fn a_download_of_nothing_is_an_error() {
+        let into = tempfile::tempdir().unwrap();
+        assert!(unpack_all(into.path(), into.path()).is_err());
+    }
+}
