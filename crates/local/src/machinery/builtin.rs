@@ -1,10 +1,18 @@
 //! Defaults and validation of the built-in kinds.
+//!
+//! The order in which a server uses them: `decode_error` (400), `unknown_fields` (400 or a warning), `default`, then
+//! `validate` or, with the object before, also `validate_update` (422).
 
-use super::FieldError;
 use serde_json::Value;
 
-/// Fills in the defaults that an API server gives to an object of `kind`.
-pub fn default(_kind: &str, _object: &mut Value) {}
+use super::FieldError;
+
+mod defaults;
+
+/// Fills in the defaults that an API server gives to an object of `kind`. Doing so twice changes nothing more.
+pub fn default(kind: &str, object: &mut Value) {
+    defaults::default(kind, object);
+}
 
 /// What is wrong with a new object of `kind`.
 pub fn validate(_kind: &str, _object: &Value) -> Vec<FieldError> {
