@@ -5,8 +5,8 @@
 //! region to the others; [`inventory::Inventory`] answers, often and cheaply, whether every byte of the images that an
 //! application runs is in this region and was re-hashed here. [`pack`] makes an image of files.
 //!
-//! ```ignore
-//! # async fn wire(dir: &std::path::Path, peers: Vec<leeward_images::peers::Peer>) -> anyhow::Result<()> {
+//! ```no_run
+//! # async fn wire(dir: &std::path::Path, peers: Vec<leeward_images::peers::Peer>) -> Result<(), Box<dyn std::error::Error>> {
 //! # use leeward_images::{inventory::Inventory, peers::Peers, registry::{self, Mode}, replicate::Replicator, store::Store};
 //! let store = Store::open(dir)?;
 //! let peers = Peers::new(peers);
@@ -18,9 +18,11 @@
 //! ```
 
 pub mod digest;
+pub mod inventory;
 pub mod manifest;
 pub mod pack;
 pub mod peers;
 pub mod reference;
 pub mod registry;
+pub mod replicate;
 pub mod store;

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use http::{StatusCode, header};
@@ -23,6 +23,8 @@ use crate::store::{BlobWriter, Manifest, Store, StoreError};
 const SILENCE: Duration = Duration::from_secs(10);
 /// How often a blob that breaks off is asked for again at once, going on where it broke off.
 const RESUMES: usize = 3;
+/// How long a peer that did not answer is left alone, so that a pull that needs many blobs waits for it once.
+const COOL_DOWN: Duration = Duration::from_secs(2);
 /// How many bytes are handed to the disk at a time.
 const BATCH: usize = 1 << 20;
 
@@ -47,6 +49,8 @@ pub struct Peers {
 struct Inner {
     peers: Mutex<Arc<[Peer]>>,
     flights: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    /// When peers last did not answer, by region.
+    silent: Mutex<HashMap<String, Instant>>,
     nudge: Notify,
 }
 
@@ -298,7 +302,7 @@ impl Peers {
     pub async fn fetch_manifest(&self, repository: &Repository, selector: &Selector) -> Result<Manifest, PeerError> {
         let mut last = PeerError::NoPeers(format!("{repository} {selector}"));
         for peer in self.list().iter() {
-            match peer.manifest(repository, selector).await {
+            match self.ask(peer, peer.manifest(repository, selector)).await {
                 Ok(manifest) => return Ok(manifest),
                 Err(error) => last = worse(last, error),
             }
@@ -319,6 +323,27 @@ impl Peers {
         result
     }
 
+    /// Asks a peer, unless it did not answer a moment ago.
+    pub(crate) async fn ask<T>(
+        &self,
+        peer: &Peer,
+        question: impl Future<Output = Result<T, PeerError>>,
+    ) -> Result<T, PeerError> {
+        let silent = || self.inner.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        if silent()
+            .get(&peer.region)
+            .is_some_and(|since| since.elapsed() < COOL_DOWN)
+        {
+            return Err(peer.unreachable("it did not answer a moment ago".to_owned()));
+        }
+        let answer = question.await;
+        match &answer {
+            Err(PeerError::Unreachable { .. }) => silent().insert(peer.region.clone(), Instant::now()),
+            _ => silent().remove(&peer.region),
+        };
+        answer
+    }
+
     fn flight(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
         let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(flights.entry(*digest).or_default())
@@ -326,11 +351,12 @@ impl Peers {
 
     async fn fetch_blob_alone(&self, store: &Store, repo: &Repository, digest: &Digest) -> Result<(), PeerError> {
         if store.blob_len(digest).is_some() {
+            store.forget_damage(digest);
             return Ok(());
         }
         let mut last = PeerError::NoPeers(digest.to_string());
         for peer in self.list().iter() {
-            match peer.blob(store, repo, digest).await {
+            match self.ask(peer, peer.blob(store, repo, digest)).await {
                 Ok(()) => return Ok(()),
                 Err(error @ PeerError::Store(_)) => return Err(error),
                 Err(error) => {

@@ -22,7 +22,7 @@ mod records;
 mod verify;
 mod writer;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -56,11 +56,20 @@ struct Inner {
     /// Serialises changes of records and of blobs' names.
     writing: Mutex<()>,
     stamps: verify::Stamps,
-    /// Blobs that a kept manifest refers to and that are not here: lost, or moved to quarantine.
-    damaged: Mutex<BTreeSet<Digest>>,
+    /// Blobs that a kept manifest refers to and that are not here.
+    damaged: Mutex<BTreeMap<Digest, Damage>>,
     damage: Notify,
     pushes: broadcast::Sender<Pushed>,
     _lock: File,
+}
+
+/// What happened to a blob that ought to be here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damage {
+    /// It is gone.
+    Lost,
+    /// Its bytes were wrong, and are in quarantine.
+    Corrupt,
 }
 
 /// What can go wrong in a store.
@@ -231,17 +240,22 @@ impl Store {
             .map(|m| m.len())
     }
 
-    /// Marks a blob as wanted although it is not here, and wakes whoever mends the store.
-    pub fn report_damage(&self, digest: Digest) {
-        if lock(&self.inner.damaged).insert(digest) {
-            tracing::warn!(%digest, "a blob that an image needs is not in this region's store; it will be fetched again");
+    /// Marks a blob as wanted although it is not here, and wakes whoever mends the store if that was not known.
+    pub fn report_damage(&self, digest: Digest, damage: Damage) {
+        if lock(&self.inner.damaged).insert(digest, damage).is_none() {
+            tracing::warn!(%digest, ?damage, "an image's blob is not in this region's store; it will be fetched again");
+            self.inner.damage.notify_one();
         }
-        self.inner.damage.notify_one();
     }
 
     /// The blobs that are wanted and not here.
-    pub fn damaged(&self) -> Vec<Digest> {
-        lock(&self.inner.damaged).iter().copied().collect()
+    pub fn damaged(&self) -> BTreeMap<Digest, Damage> {
+        lock(&self.inner.damaged).clone()
+    }
+
+    /// Notes that a blob is here again.
+    pub(crate) fn forget_damage(&self, digest: &Digest) {
+        lock(&self.inner.damaged).remove(digest);
     }
 
     /// Waits until damage is reported. For one waiter.
@@ -269,7 +283,7 @@ impl Store {
                 }
             };
             for digest in missing.into_iter().filter(|digest| self.blob_len(digest).is_none()) {
-                self.report_damage(digest);
+                self.report_damage(digest, Damage::Lost);
             }
         }
     }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Store, StoreError, lock};
+use super::{Damage, Store, StoreError, lock};
 use crate::digest::{Digest, Hasher};
 
 /// What is known of a blob's file.
@@ -146,7 +146,7 @@ impl Store {
         let away = self.inner.layout.quarantine(digest);
         fs::rename(&path, &away).map_err(|error| StoreError::io("move aside", &path, error))?;
         tracing::error!(%digest, %actual, moved_to = %away.display(), "a stored blob's bytes are not what its name says");
-        self.report_damage(*digest);
+        self.report_damage(*digest, Damage::Corrupt);
         Ok(BlobState::Absent)
     }
 

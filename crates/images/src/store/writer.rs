@@ -61,7 +61,7 @@ impl BlobWriter {
             let _writing = lock(&inner.writing);
             inner.layout.publish(self.file, &inner.layout.blob(expected))?;
         }
-        lock(&inner.damaged).remove(expected);
+        self.store.forget_damage(expected);
         Ok(())
     }
 }
