@@ -192,7 +192,8 @@ async fn serve_connection(
         builder
             .timer(TokioTimer::new())
             .header_read_timeout(limits.head_timeout)
-            .max_buf_size(limits.head_bytes.max(8 << 10));
+            .max_header_size(limits.head_bytes)
+            .max_buf_size(limits.head_bytes + (8 << 10));
         let connection = builder.serve_connection(TokioIo::new(io), service);
         drain(connection, |c| c.graceful_shutdown(), stop).await
     };

@@ -40,7 +40,7 @@ impl Source {
     pub(super) fn open(&self) -> Outgoing {
         match self {
             Self::Whole(bytes) => Outgoing::Whole(Some(bytes.clone()).filter(|b| !b.is_empty())),
-            Self::Stream(slot, hint) => Outgoing::Waiting(slot.clone(), hint.clone()),
+            Self::Stream(slot, hint) => Outgoing::Waiting(slot.clone(), *hint),
         }
     }
 }
@@ -81,7 +81,7 @@ impl Body for Outgoing {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
-            Self::Waiting(_, hint) => hint.clone(),
+            Self::Waiting(_, hint) => *hint,
             Self::Reading(body) => body.size_hint(),
         }
     }

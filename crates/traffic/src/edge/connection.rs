@@ -128,3 +128,51 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use leeward_core::name::{AppKey, Epoch};
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
+
+    use super::*;
+    use crate::{Admission, Shared, Verdict};
+
+    struct Lease(AtomicBool);
+
+    impl Admission for Lease {
+        fn admit(&self, _: &AppKey) -> Verdict {
+            match self.0.load(Ordering::SeqCst) {
+                true => Verdict::Granted { epoch: Epoch(7) },
+                false => Verdict::Refused { reason: "over".into() },
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_after_the_grant_of_an_answer_in_the_buffer_has_ended() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut connection, passes) = Connection::new(stream, true);
+        let lease = Arc::new(Lease(AtomicBool::new(true)));
+        let shared = Arc::new(Shared::open("west".into(), None, lease.clone()));
+        let pass = Arc::new(Pass::new(shared, AppKey::new("shop", "web"), Epoch(7), true));
+
+        passes.add(pass.clone());
+        connection.write_all(b"part").await.unwrap();
+        connection.flush().await.unwrap();
+        // The body is still to come, so the pass stays although the buffer is empty.
+        lease.0.store(false, Ordering::SeqCst);
+        assert_eq!(
+            connection.write(b"part").await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionAborted
+        );
+
+        // The answer is whole and gone: the next one on the connection is not its concern.
+        lease.0.store(true, Ordering::SeqCst);
+        drop(pass);
+        connection.write_all(b"end").await.unwrap();
+        connection.flush().await.unwrap();
+        lease.0.store(false, Ordering::SeqCst);
+        connection.write_all(b"another").await.unwrap();
+    }
+}
