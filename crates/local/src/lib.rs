@@ -1,5 +1,6 @@
 //! Local regions for one machine: a Kubernetes API, nodes and volumes.
 
+pub mod apiserver;
 pub mod container;
 pub mod machinery;
 

@@ -1,0 +1,278 @@
+//! What the server itself decides about an object: identity, phases, addresses of services, state of definitions.
+
+use rand::Rng;
+use serde_json::{Value, json};
+
+use super::call::Call;
+use super::status::Failure;
+use super::{definition, object, service_ip, time};
+use crate::machinery::FieldError;
+use crate::machinery::kinds::{self, Kind};
+
+/// The kind of namespaces, for failures.
+pub(crate) fn namespace_kind() -> Kind {
+    kinds::builtin()
+        .iter()
+        .find(|k| k.kind == "Namespace")
+        .cloned()
+        .unwrap_or_else(|| kinds::builtin()[0].clone())
+}
+
+/// A name that begins with `prefix` and ends in five characters that spell no word.
+pub(crate) fn generated_name(prefix: &str) -> String {
+    const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut rng = rand::rng();
+    let mut name: String = prefix.chars().take(58).collect();
+    for _ in 0..5 {
+        name.push(char::from(ALPHABET[rng.random_range(0..ALPHABET.len())]));
+    }
+    name
+}
+
+/// The metadata that only the server sets, for a new object.
+pub(crate) fn new_metadata(object: &mut Value, applied: bool, counts_generations: bool) {
+    let metadata = object::metadata(object);
+    for key in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "generation",
+        "resourceVersion",
+    ] {
+        metadata.remove(key);
+    }
+    if !applied {
+        metadata.remove("managedFields");
+    }
+    metadata.insert("uid".into(), uuid::Uuid::new_v4().to_string().into());
+    metadata.insert("creationTimestamp".into(), time::now().into());
+    if counts_generations {
+        metadata.insert("generation".into(), 1.into());
+    }
+}
+
+/// Gives `new` the metadata of `old` that no request may change.
+pub(crate) fn kept_metadata(old: &Value, new: &mut Value, applied: bool) {
+    let before = old.get("metadata").cloned().unwrap_or_default();
+    let reset = new
+        .pointer("/metadata/managedFields")
+        .and_then(Value::as_array)
+        .is_some_and(|entries| {
+            entries.is_empty()
+                || entries
+                    .iter()
+                    .all(|e| e.as_object().is_some_and(serde_json::Map::is_empty))
+        });
+    object::metadata(new);
+    let metadata = &mut new["metadata"];
+    for key in [
+        "uid",
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "generateName",
+        "resourceVersion",
+        "selfLink",
+    ] {
+        object::copy_key(&before, metadata, key);
+    }
+    if reset {
+        object::copy_key(&Value::Null, metadata, "managedFields");
+    } else if !applied {
+        object::copy_key(&before, metadata, "managedFields");
+    }
+}
+
+/// The object with only the status of `new`.
+pub(crate) fn only_status(old: &Value, new: Value, custom: bool, applied: bool) -> Value {
+    let mut result = old.clone();
+    object::copy_key(&new, &mut result, "apiVersion");
+    object::copy_key(&new, &mut result, "status");
+    let from = new.get("metadata").cloned().unwrap_or_default();
+    object::metadata(&mut result);
+    if !custom && !applied {
+        for key in ["labels", "annotations"] {
+            object::copy_key(&from, &mut result["metadata"], key);
+        }
+    }
+    object::copy_key(&from, &mut result["metadata"], "managedFields");
+    result
+}
+
+pub(crate) fn next_generation(object: &mut Value) {
+    let generation = object
+        .pointer("/metadata/generation")
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
+    object::metadata(object).insert("generation".into(), (generation + 1).into());
+}
+
+/// Whether an object that is being deleted may go now.
+pub(crate) fn nothing_holds(object: &Value) -> bool {
+    let grace = object
+        .pointer("/metadata/deletionGracePeriodSeconds")
+        .and_then(Value::as_u64)
+        .unwrap_or(0);
+    let namespace_content = object::str_at(object, "/kind") == "Namespace"
+        && object
+            .pointer("/spec/finalizers")
+            .and_then(Value::as_array)
+            .is_some_and(|f| !f.is_empty());
+    object::finalizers(object).is_empty() && grace == 0 && !namespace_content
+}
+
+/// What is wrong with the name, labels and owners.
+pub(crate) fn metadata_errors(object: &Value, kind: &Kind) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let name = object::name(object);
+    let strict = matches!(kind.kind.as_str(), "Namespace" | "Service");
+    if strict && !is_dns_label(name) {
+        let detail = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
+                      and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
+                      '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+        errors.push(FieldError::invalid("metadata.name", &name.into(), detail));
+    } else if !strict && !is_dns_subdomain(name) {
+        let detail = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
+                      must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
+                      '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+        errors.push(FieldError::invalid("metadata.name", &name.into(), detail));
+    }
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+    for (i, owner) in owners.into_iter().flatten().enumerate() {
+        for key in ["apiVersion", "kind", "name", "uid"] {
+            if object::str_at(owner, &format!("/{key}")).is_empty() {
+                let field = format!("metadata.ownerReferences[{i}].{key}");
+                errors.push(FieldError::required(field, "must not be empty"));
+            }
+        }
+    }
+    errors
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let fine = (1..=63).contains(&text.len()) && text.chars().all(inner);
+    fine && !text.starts_with('-') && !text.ends_with('-')
+}
+
+fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253
+        && text.split('.').all(|part| {
+            let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            !part.is_empty() && part.chars().all(inner) && !part.starts_with('-') && !part.ends_with('-')
+        })
+}
+
+/// Completes a new object. What it returns is held until the object is written.
+pub(crate) async fn create(call: &Call, object: &mut Value) -> Result<Option<service_ip::Reserved>, Failure> {
+    if let Some(custom) = &call.resource.custom {
+        if custom.version.pointer("/subresources/status").is_some() {
+            object::copy_key(&Value::Null, object, "status");
+        }
+        return Ok(None);
+    }
+    match call.resource.kind.kind.as_str() {
+        "Namespace" => {
+            object["status"] = json!({"phase": "Active"});
+            object::child(object, "spec").insert("finalizers".into(), json!(["kubernetes"]));
+            label_namespace(object);
+        }
+        "Pod" => {
+            let class = qos_class(object);
+            object["status"] = json!({"phase": "Pending", "qosClass": class});
+        }
+        "PersistentVolume" => object["status"] = json!({"phase": "Pending"}),
+        "PersistentVolumeClaim" => {
+            object["status"] = json!({"phase": "Pending"});
+            default_storage_class(call, object);
+        }
+        "Service" => {
+            object["status"] = json!({"loadBalancer": {}});
+            return service_ip::allocate(call, object).await;
+        }
+        "Deployment" | "ReplicaSet" | "StatefulSet" => object["status"] = json!({"replicas": 0}),
+        "Secret" => encode_string_data(object),
+        "CustomResourceDefinition" => definition::establish(object, None),
+        _ => {}
+    }
+    if call.resource.kind.kind == "Deployment" {
+        object["status"] = json!({});
+    }
+    Ok(None)
+}
+
+/// Completes a changed object.
+pub(crate) fn update(call: &Call, old: &Value, new: &mut Value) -> Result<(), Failure> {
+    if call.resource.custom.is_some() {
+        return Ok(());
+    }
+    match call.resource.kind.kind.as_str() {
+        "Namespace" => label_namespace(new),
+        "Service" => service_ip::keep(old, new),
+        "Secret" => encode_string_data(new),
+        "CustomResourceDefinition" if call.subresource.is_none() => definition::establish(new, Some(old)),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn label_namespace(object: &mut Value) {
+    let name = object::name(object).to_owned();
+    object::metadata(object);
+    object::child(&mut object["metadata"], "labels").insert("kubernetes.io/metadata.name".into(), name.into());
+}
+
+fn encode_string_data(object: &mut Value) {
+    use base64::Engine;
+    let Some(plain) = object.as_object_mut().and_then(|o| o.remove("stringData")) else {
+        return;
+    };
+    let Value::Object(plain) = plain else { return };
+    let data = object::child(object, "data");
+    for (key, value) in plain {
+        if let Value::String(text) = value {
+            data.insert(key, base64::engine::general_purpose::STANDARD.encode(text).into());
+        }
+    }
+}
+
+fn default_storage_class(call: &Call, object: &mut Value) {
+    if object.pointer("/spec/storageClassName").is_some() {
+        return;
+    }
+    let classes = call.app.store.read().list("storageclasses.storage.k8s.io", None);
+    let default = classes.iter().find(|class| {
+        let annotations = class.pointer("/metadata/annotations");
+        annotations
+            .and_then(|a| a.get("storageclass.kubernetes.io/is-default-class"))
+            .and_then(Value::as_str)
+            == Some("true")
+    });
+    if let Some(class) = default {
+        object::child(object, "spec").insert("storageClassName".into(), object::name(class).into());
+    }
+}
+
+fn qos_class(pod: &Value) -> &'static str {
+    let containers = ["/spec/containers", "/spec/initContainers"]
+        .into_iter()
+        .filter_map(|p| pod.pointer(p).and_then(Value::as_array))
+        .flatten();
+    let (mut any, mut all) = (false, true);
+    for container in containers {
+        let part = |name: &str, what: &str| container.pointer(&format!("/resources/{name}/{what}")).cloned();
+        for what in ["cpu", "memory"] {
+            let (request, limit) = (part("requests", what), part("limits", what));
+            any |= request.is_some() || limit.is_some();
+            all &= limit.is_some() && (request.is_none() || request == limit);
+        }
+    }
+    match (any, all) {
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+        _ => "BestEffort",
+    }
+}

@@ -1,0 +1,177 @@
+//! Pod logs, from the endpoint of the pod's node.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use serde_json::Value;
+
+use super::call::Call;
+use super::object;
+use super::status::Failure;
+
+/// Parameters that the node's endpoint knows.
+const PASSED: [&str; 7] = [
+    "follow",
+    "tailLines",
+    "previous",
+    "sinceSeconds",
+    "sinceTime",
+    "timestamps",
+    "limitBytes",
+];
+
+/// Plain HTTP to the nodes of this machine.
+pub(crate) type NodeClient = Client<HttpConnector, http_body_util::Empty<bytes::Bytes>>;
+
+pub(crate) fn node_client() -> NodeClient {
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+impl Call {
+    /// `GET` of a pod's log.
+    pub(crate) async fn log(&self) -> Result<Response, Failure> {
+        let pod = self.get()?;
+        let container = chosen_container(&pod, self.query.get("container"))?;
+        let node = object::str_at(&pod, "/spec/nodeName");
+        if node.is_empty() {
+            let message = format!("pod {} does not have a host assigned", self.name);
+            return Err(Failure::bad_request(message));
+        }
+        let id = super::store::Id {
+            resource: "nodes".into(),
+            namespace: String::new(),
+            name: node.to_owned(),
+        };
+        let found = self.app.store.get(&id).and_then(|node| endpoint(&node));
+        let authority = found.ok_or_else(|| Failure::internal(format!("node {node} has no kubelet endpoint")))?;
+        let mut parameters: Vec<String> = PASSED
+            .iter()
+            .filter_map(|key| self.query.get(key).map(|value| format!("{key}={}", encode(value))))
+            .collect();
+        if self.query.flag("follow") {
+            parameters.retain(|p| !p.starts_with("follow="));
+            parameters.push("follow=true".into());
+        }
+        let uri = format!(
+            "http://{authority}/containerLogs/{}/{}/{container}?{}",
+            self.namespace,
+            self.name,
+            parameters.join("&")
+        );
+        let token = format!("Bearer {}", self.app.kubelet_token);
+        let request = Request::get(&uri)
+            .header(header::AUTHORIZATION, token)
+            .body(http_body_util::Empty::new());
+        let request = request.map_err(|e| Failure::internal(e.to_string()))?;
+        let answer = self
+            .app
+            .nodes
+            .request(request)
+            .await
+            .map_err(|e| Failure::internal(format!("Get \"{uri}\": the node does not answer: {e}")))?;
+        let status = answer.status();
+        if !status.is_success() {
+            let text = answer
+                .into_body()
+                .collect()
+                .await
+                .map(|b| b.to_bytes())
+                .unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).trim().to_owned();
+            return Err(match status {
+                StatusCode::BAD_REQUEST => Failure::bad_request(text),
+                StatusCode::NOT_FOUND => Failure::new(404, "NotFound", text),
+                _ => Failure::internal(text),
+            });
+        }
+        let mut response = Response::new(Body::new(answer.into_body()));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        Ok(response)
+    }
+}
+
+fn encode(value: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+    value
+        .bytes()
+        .map(|b| {
+            if plain(b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
+}
+
+fn endpoint(node: &Value) -> Option<String> {
+    let addresses = node.pointer("/status/addresses")?.as_array()?;
+    let internal = addresses.iter().find(|a| object::str_at(a, "/type") == "InternalIP")?;
+    let port = node.pointer("/status/daemonEndpoints/kubeletEndpoint/Port")?.as_u64()?;
+    Some(format!("{}:{port}", object::str_at(internal, "/address")))
+}
+
+/// The container asked for, or the only one, or the one that an annotation names.
+fn chosen_container(pod: &Value, asked: Option<&str>) -> Result<String, Failure> {
+    let names = |pointer: &str| -> Vec<&str> {
+        let list = pod.pointer(pointer).and_then(Value::as_array);
+        list.into_iter().flatten().map(|c| object::str_at(c, "/name")).collect()
+    };
+    let (containers, init) = (names("/spec/containers"), names("/spec/initContainers"));
+    let pod_name = object::name(pod);
+    if let Some(asked) = asked {
+        if containers.contains(&asked) || init.contains(&asked) {
+            return Ok(asked.to_owned());
+        }
+        return Err(Failure::bad_request(format!(
+            "container {asked} is not valid for pod {pod_name}"
+        )));
+    }
+    if let [only] = containers.as_slice() {
+        return Ok((*only).to_owned());
+    }
+    let default = pod
+        .pointer("/metadata/annotations")
+        .and_then(|a| a.get("kubectl.kubernetes.io/default-container"));
+    if let Some(default) = default.and_then(Value::as_str).filter(|d| containers.contains(d)) {
+        return Ok(default.to_owned());
+    }
+    let message = format!(
+        "a container name must be specified for pod {pod_name}, choose one of: [{}]",
+        containers.join(" ")
+    );
+    Err(Failure::bad_request(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{chosen_container, endpoint};
+
+    #[test]
+    fn the_container_must_be_clear() {
+        let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a"}, {"name": "b"}]}});
+        assert_eq!(chosen_container(&pod, Some("b")).unwrap(), "b");
+        let message = chosen_container(&pod, None).unwrap_err().message;
+        assert_eq!(
+            message,
+            "a container name must be specified for pod p, choose one of: [a b]"
+        );
+        assert!(chosen_container(&pod, Some("c")).is_err());
+    }
+
+    #[test]
+    fn a_node_says_where_its_endpoint_is() {
+        let node = json!({"status": {"addresses": [{"type": "InternalIP", "address": "127.1.19.10"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}}}});
+        assert_eq!(endpoint(&node).unwrap(), "127.1.19.10:10250");
+        assert_eq!(endpoint(&json!({})), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! The file: one table of objects as JSON, one of the newest revision, in redb.
+
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde_json::Value;
+
+use super::state::{Event, EventType};
+use super::{Id, WriteError};
+
+const OBJECTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("objects");
+const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+const REVISION: &str = "revision";
+
+/// Everything is in memory, so the file's own cache may be small. Bytes.
+const CACHE: usize = 4 << 20;
+
+/// Why the store could not be opened.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum OpenError {
+    /// Another process has the file.
+    #[error("{path} is in use: another API server of this region is running; stop it first")]
+    InUse { path: String },
+    /// The file is not a store, or is damaged.
+    #[error("{path} is damaged ({error}); move it away to start the region empty, or put a copy of it in its place")]
+    Corrupt { path: String, error: String },
+    /// The file cannot be read or written.
+    #[error("{path} cannot be opened: {error}")]
+    Io { path: String, error: String },
+}
+
+pub(super) struct Disk {
+    path: PathBuf,
+    /// `None` after a failed write, until it could be opened again.
+    database: Option<Database>,
+}
+
+impl Disk {
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        let mut disk = Self {
+            path: path.to_owned(),
+            database: None,
+        };
+        disk.reopen()?;
+        Ok(disk)
+    }
+
+    pub(super) fn reopen(&mut self) -> Result<(), OpenError> {
+        self.database = None;
+        let database = Database::builder().set_cache_size(CACHE).create(&self.path);
+        self.database = Some(database.map_err(|e| self.open_error(e.into()))?);
+        Ok(())
+    }
+
+    fn open_error(&self, error: redb::Error) -> OpenError {
+        let path = self.path.display().to_string();
+        match error {
+            redb::Error::DatabaseAlreadyOpen => OpenError::InUse { path },
+            redb::Error::Io(e) if e.kind() == std::io::ErrorKind::InvalidData => OpenError::Corrupt {
+                path,
+                error: e.to_string(),
+            },
+            redb::Error::Io(e) => OpenError::Io {
+                path,
+                error: e.to_string(),
+            },
+            other => OpenError::Corrupt {
+                path,
+                error: other.to_string(),
+            },
+        }
+    }
+
+    /// The newest revision and every object.
+    pub(super) fn load(&mut self) -> Result<(u64, Vec<(Id, Value)>), OpenError> {
+        self.load_raw().map_err(|e| match e {
+            LoadError::Redb(e) => self.open_error(*e),
+            LoadError::Object(error) => OpenError::Corrupt {
+                path: self.path.display().to_string(),
+                error,
+            },
+        })
+    }
+
+    fn load_raw(&mut self) -> Result<(u64, Vec<(Id, Value)>), LoadError> {
+        let Some(database) = &self.database else {
+            return Err(LoadError::Object("it is closed".into()));
+        };
+        let write = database.begin_write()?;
+        write.open_table(OBJECTS)?;
+        write.open_table(META)?;
+        write.commit()?;
+        let read = database.begin_read()?;
+        let revision = read.open_table(META)?.get(REVISION)?.map_or(0, |v| v.value());
+        let mut interned: std::collections::HashMap<String, std::sync::Arc<str>> = std::collections::HashMap::new();
+        let mut objects = Vec::new();
+        for entry in read.open_table(OBJECTS)?.iter()? {
+            let (key, value) = entry?;
+            let mut parts = key.value().splitn(3, '\0');
+            let (Some(resource), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+                return Err(LoadError::Object(format!(
+                    "it has a key of another form: {:?}",
+                    key.value()
+                )));
+            };
+            let object: Value = serde_json::from_slice(value.value())
+                .map_err(|e| LoadError::Object(format!("{resource} {namespace}/{name} is not JSON: {e}")))?;
+            let resource = interned
+                .entry(resource.into())
+                .or_insert_with(|| resource.into())
+                .clone();
+            objects.push((
+                Id {
+                    resource,
+                    namespace: namespace.into(),
+                    name: name.into(),
+                },
+                object,
+            ));
+        }
+        Ok((revision, objects))
+    }
+
+    /// Makes the batch durable, all or nothing.
+    pub(super) fn commit<'a>(
+        &mut self,
+        revision: u64,
+        changes: impl Iterator<Item = (&'a Id, &'a Event)>,
+    ) -> Result<(), WriteError> {
+        if self.database.is_none() {
+            self.reopen().map_err(|e| self.refused(&e.to_string(), false))?;
+        }
+        let Some(database) = &self.database else {
+            return Err(self.refused("it is closed", false));
+        };
+        write(database, revision, changes).map_err(|e| {
+            let full = matches!(&e, redb::Error::Io(io) if is_full(io));
+            self.refused(&e.to_string(), full)
+        })
+    }
+
+    fn refused(&self, error: &str, full: bool) -> WriteError {
+        let path = self.path.display().to_string();
+        if full {
+            WriteError::Full { path }
+        } else {
+            WriteError::Storage {
+                path,
+                error: error.to_owned(),
+            }
+        }
+    }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge
+    )
+}
+
+fn key(id: &Id) -> String {
+    format!("{}\0{}\0{}", id.resource, id.namespace, id.name)
+}
+
+#[allow(clippy::result_large_err)]
+fn write<'a>(
+    database: &Database,
+    revision: u64,
+    changes: impl Iterator<Item = (&'a Id, &'a Event)>,
+) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut objects = transaction.open_table(OBJECTS)?;
+        for (id, event) in changes {
+            if event.event_type == EventType::Deleted {
+                objects.remove(key(id).as_str())?;
+            } else {
+                objects.insert(key(id).as_str(), event.object.to_string().as_bytes())?;
+            }
+        }
+        transaction.open_table(META)?.insert(REVISION, revision)?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+enum LoadError {
+    Redb(Box<redb::Error>),
+    Object(String),
+}
+
+impl<E: Into<redb::Error>> From<E> for LoadError {
+    fn from(error: E) -> Self {
+        Self::Redb(Box::new(error.into()))
+    }
+}
