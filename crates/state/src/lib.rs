@@ -1,1 +1,3 @@
 //! Application state across clusters: configuration and volumes.
+
+pub mod volumes;

@@ -1,0 +1,192 @@
+//! The target on the peer link. The agent mounts [`router`] behind mutual TLS.
+//!
+//! ```text
+//! GET /v1/mirror/NAMESPACE/APP/ROLE/head                   what is here: a Head, as JSON
+//! GET /v1/mirror/NAMESPACE/APP/ROLE/manifest               the hashes of all blocks, for a source that starts anew
+//! PUT /v1/mirror/NAMESPACE/APP/ROLE/points/EPOCH/SEQUENCE  a point; 200 and its Point once it is durable
+//! ```
+//!
+//! What is refused is answered with a [`Refusal`].
+
+use std::{io, sync::Arc};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, State},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, put},
+};
+use futures::StreamExt;
+use leeward_core::name::{AppKey, Epoch, RoleKey};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+use tokio_util::io::ReaderStream;
+
+use super::{Head, Target, TargetError};
+use crate::volumes::{Point, wire::WireError};
+
+/// Why a request was refused, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// The epoch is over: stop.
+    StaleEpoch,
+    /// The region has not been told to follow yet: try later.
+    NotFollowing,
+    /// The point does not continue what is here: look at the head, and start from there.
+    OutOfOrder,
+    /// The body arrived damaged or cut short: send it again.
+    Damaged,
+    /// The request has no meaning here.
+    Malformed,
+    /// There is no room.
+    DiskFull,
+    /// Something failed in the target.
+    Failed,
+}
+
+/// A refused request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Refusal {
+    /// For programs.
+    pub reason: Reason,
+    /// For people.
+    pub message: String,
+    /// What is here, where that helps to go on.
+    pub head: Option<Head>,
+}
+
+/// The routes of a region's mirrors.
+pub fn router(target: Arc<Target>) -> Router {
+    Router::new()
+        .route("/v1/mirror/{namespace}/{app}/{role}/head", get(head))
+        .route("/v1/mirror/{namespace}/{app}/{role}/manifest", get(manifest))
+        .route(
+            "/v1/mirror/{namespace}/{app}/{role}/points/{epoch}/{sequence}",
+            put(point),
+        )
+        .with_state(target)
+}
+
+struct Refused(StatusCode, Refusal);
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        (self.0, Json(self.1)).into_response()
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl From<TargetError> for Refused {
+    fn from(error: TargetError) -> Self {
+        let (status, reason) = match &error {
+            TargetError::StaleEpoch { .. } => (StatusCode::CONFLICT, Reason::StaleEpoch),
+            TargetError::NotFollowing | TargetError::Mirroring => (StatusCode::CONFLICT, Reason::NotFollowing),
+            TargetError::OutOfOrder { .. } | TargetError::NoPoint => (StatusCode::CONFLICT, Reason::OutOfOrder),
+            TargetError::Unknown(_) => (StatusCode::NOT_FOUND, Reason::OutOfOrder),
+            TargetError::Body(WireError::Damaged(_)) => (StatusCode::BAD_REQUEST, Reason::Damaged),
+            TargetError::Body(WireError::Malformed(_))
+            | TargetError::OtherPoint
+            | TargetError::RoleName(_)
+            | TargetError::ClaimName(_) => (StatusCode::BAD_REQUEST, Reason::Malformed),
+            TargetError::DiskFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, Reason::DiskFull),
+            TargetError::Io { source, .. } | TargetError::Body(WireError::Io(source)) if is_full(source) => {
+                (StatusCode::INSUFFICIENT_STORAGE, Reason::DiskFull)
+            }
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, Reason::Failed),
+        };
+        let message = error.to_string();
+        Self(
+            status,
+            Refusal {
+                reason,
+                message,
+                head: None,
+            },
+        )
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, TargetError> + Send + 'static,
+) -> Result<T, Refused> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(Refused::from),
+        Err(e) => Err(TargetError::io("the mirror")(io::Error::other(e)).into()),
+    }
+}
+
+type RoleParts = (String, String, String);
+
+fn role_of((namespace, app, role): RoleParts) -> RoleKey {
+    RoleKey::new(AppKey::new(namespace, app), role)
+}
+
+async fn head(State(target): State<Arc<Target>>, Path(role): Path<RoleParts>) -> Result<Json<Head>, Refused> {
+    let role = role_of(role);
+    blocking(move || target.head(&role)).await.map(Json)
+}
+
+async fn manifest(State(target): State<Arc<Target>>, Path(role): Path<RoleParts>) -> Result<Response, Refused> {
+    let role = role_of(role);
+    let file = blocking(move || {
+        use std::io::Seek;
+        let mut file = target.manifest(&role)?;
+        file.rewind().map_err(TargetError::io("the manifest"))?;
+        Ok(file)
+    })
+    .await?;
+    let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), 64 << 10);
+    Ok(Body::from_stream(stream).into_response())
+}
+
+async fn point(
+    State(target): State<Arc<Target>>,
+    Path((namespace, app, role, epoch, sequence)): Path<(String, String, String, u64, u64)>,
+    body: Body,
+) -> Result<Json<Point>, Refused> {
+    let role = role_of((namespace, app, role));
+    let (opener, of) = (target.clone(), role.clone());
+    let file = blocking(move || {
+        // Refuse before the body has travelled where that is already clear.
+        opener.may_accept(&of, Epoch(epoch))?;
+        opener.incoming(&of)
+    })
+    .await?;
+    receive(&file, body).await?;
+    let (accepting, of) = (target.clone(), role.clone());
+    let accepted = blocking(move || accepting.accept(&of, Epoch(epoch), sequence, &file)).await;
+    match accepted {
+        Ok(point) => {
+            // Durable is enough for the answer; the tree follows.
+            tokio::task::spawn_blocking(move || {
+                if let Err(e) = target.apply(&role) {
+                    tracing::warn!(%role, "a point is complete but could not be applied yet: {e}");
+                }
+            });
+            Ok(Json(point))
+        }
+        Err(Refused(status, mut refusal)) => {
+            if status == StatusCode::CONFLICT {
+                refusal.head = blocking(move || target.head(&role)).await.ok();
+            }
+            Err(Refused(status, refusal))
+        }
+    }
+}
+
+async fn receive(file: &tempfile::NamedTempFile, body: Body) -> Result<(), Refused> {
+    let failed = TargetError::io(file.path());
+    let mut out = tokio::fs::File::from_std(file.reopen().map_err(&failed)?);
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|_| TargetError::Body(WireError::Damaged("the connection ended within it")))?;
+        out.write_all(&chunk).await.map_err(&failed)?;
+    }
+    out.flush().await.map_err(&failed)?;
+    Ok(())
+}
