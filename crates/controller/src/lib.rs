@@ -1,1 +1,13 @@
-//! The agent of a region: reports, leader, execution of plans, one folder a resource kind.
+//! The agent of a region, and the witness.
+//!
+//! Data flows one way: [`agent`] keeps a copy of the quorum ([`agent::follow`]), renews the region's lease
+//! ([`agent::renew`]), exchanges reports with its peers ([`agent::exchange`]) and, in one region at a time, decides
+//! ([`agent::lead`]). What is decided is executed for each application by [`protected_app`], which owns the workloads, the
+//! mirror and the images of this cluster only; [`operation`] and [`cluster`] show it in the cluster's resources.
+//! What decides is in `leeward-core`; nothing here makes a choice that a table could not test.
+
+pub mod agent;
+pub mod clock;
+pub mod config;
+pub mod peer;
+pub mod witness;

@@ -1,0 +1,420 @@
+//! What every task of an agent shares, and how the tasks wake each other.
+//!
+//! Flow: [`follow`] merges the quorum's changes into [`Known`] and bumps [`Agent::changed`]; [`renew`] replaces the
+//! [`Grants`]; [`exchange`] hears the peers and the witness; [`lead`] decides; the reconcilers read all of it and put what
+//! they find into [`Agent::say`]. Each task owns what it writes; locks are held for copies only, never across an await.
+
+pub mod exchange;
+pub mod follow;
+pub mod lead;
+pub mod renew;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use leeward_core::{
+    app::App,
+    execute::{self, Mode},
+    lease::{Grants, Moment, Sight, Timing},
+    name::{AppKey, ClusterName, Epoch, RoleKey},
+    plan::{Journal, Plan, Request, Snapshot, Versioned, unseen_after},
+    report::{AppReport, ClusterReport, Seen},
+};
+use leeward_quorum::{Store, key, view::View};
+use tokio::sync::watch;
+
+use crate::clock;
+
+/// Where another cluster's agent is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// `https://HOST:PORT` of its peer link.
+    pub url: String,
+    /// `HOST:PORT` of its edge.
+    pub ingress: String,
+}
+
+/// A copy of the quorum and what was seen of the leases in it.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The copy.
+    pub view: View,
+    /// The leases.
+    pub sights: BTreeMap<ClusterName, Sight>,
+    /// The leader's lease.
+    pub leader: Option<Sight>,
+}
+
+#[derive(Debug, Default)]
+struct Heard {
+    reports: BTreeMap<ClusterName, (ClusterReport, Moment)>,
+    witness: BTreeMap<ClusterName, Moment>,
+    witness_at: Option<Moment>,
+}
+
+/// What the tasks of an agent share.
+pub struct Agent {
+    /// This cluster.
+    pub me: ClusterName,
+    /// This process: a restarted agent is another holder.
+    pub holder: String,
+    /// The lengths of leases.
+    pub timing: Timing,
+    /// The quorum.
+    pub quorum: Arc<dyn Store>,
+    /// A client that proves who this is to peers and witness.
+    pub http: reqwest::Client,
+    /// `https://HOST:PORT` of the witness.
+    pub witness_url: String,
+    known: Mutex<Arc<Known>>,
+    grants: ArcSwap<Grants>,
+    revoked: Mutex<BTreeSet<(RoleKey, Epoch)>>,
+    heard: Mutex<Heard>,
+    said: Mutex<BTreeMap<AppKey, AppReport>>,
+    peers: ArcSwap<Vec<Peer>>,
+    changed: watch::Sender<u64>,
+    #[cfg(feature = "unfenced")]
+    unfenced: bool,
+}
+
+/// What an agent is made with.
+pub struct Start {
+    /// This cluster.
+    pub me: ClusterName,
+    /// This process.
+    pub holder: String,
+    /// The lengths of leases.
+    pub timing: Timing,
+    /// The quorum.
+    pub quorum: Arc<dyn Store>,
+    /// A client that proves who this is.
+    pub http: reqwest::Client,
+    /// The witness.
+    pub witness_url: String,
+    /// Test builds only: nothing is fenced.
+    #[cfg(feature = "unfenced")]
+    pub unfenced: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each guarded value is replaced as a whole, so that a thread that panicked left nothing half done.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Agent {
+    /// An agent that knows nothing yet and is granted nothing.
+    pub fn new(start: Start) -> Arc<Self> {
+        Arc::new(Self {
+            me: start.me,
+            holder: start.holder,
+            timing: start.timing,
+            quorum: start.quorum,
+            http: start.http,
+            witness_url: start.witness_url,
+            known: Mutex::default(),
+            grants: ArcSwap::from_pointee(Grants::none()),
+            revoked: Mutex::default(),
+            heard: Mutex::default(),
+            said: Mutex::default(),
+            peers: ArcSwap::default(),
+            changed: watch::Sender::new(0),
+            #[cfg(feature = "unfenced")]
+            unfenced: start.unfenced,
+        })
+    }
+
+    /// Told of every change that a decision may rest on.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Wakes whoever waits for a change.
+    pub fn wake(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// The newest copy of the quorum.
+    pub fn known(&self) -> Arc<Known> {
+        Arc::clone(&lock(&self.known))
+    }
+
+    /// Changes the copy of the quorum.
+    pub(crate) fn learn(&self, change: impl FnOnce(&mut Known)) {
+        change(Arc::make_mut(&mut lock(&self.known)));
+        self.wake();
+    }
+
+    /// The other clusters.
+    pub fn peers(&self) -> Arc<Vec<Peer>> {
+        self.peers.load_full()
+    }
+
+    /// Replaces the other clusters.
+    pub fn set_peers(&self, peers: Vec<Peer>) {
+        if **self.peers.load() != peers {
+            self.peers.store(Arc::new(peers));
+            self.wake();
+        }
+    }
+
+    /// What this cluster says of an application, or none once it has nothing to say any more.
+    pub fn say(&self, app: &AppKey, report: Option<AppReport>) {
+        let mut said = lock(&self.said);
+        let before = said.get(app).cloned();
+        if before == report {
+            return;
+        }
+        match report {
+            Some(report) => said.insert(app.clone(), report),
+            None => said.remove(app),
+        };
+        drop(said);
+        self.wake();
+    }
+
+    /// What this cluster says of all applications.
+    pub fn said(&self) -> BTreeMap<AppKey, AppReport> {
+        lock(&self.said).clone()
+    }
+
+    /// What the newest renewal granted.
+    pub fn grants(&self) -> Arc<Grants> {
+        self.grants.load_full()
+    }
+
+    /// Puts what a renewal granted in force, less what was given back meanwhile.
+    pub(crate) fn grant(&self, mut grants: Grants) {
+        let revoked = lock(&self.revoked);
+        grants
+            .roles
+            .retain(|role, epoch| !revoked.contains(&(role.clone(), *epoch)));
+        self.grants.store(Arc::new(grants));
+    }
+
+    /// Gives a role back for good: from here on nothing is let in or out for it at this epoch.
+    pub fn revoke(&self, role: &RoleKey, epoch: Epoch) {
+        let mut revoked = lock(&self.revoked);
+        revoked.insert((role.clone(), epoch));
+        let mut grants = Grants::clone(&self.grants.load());
+        grants.roles.remove(role);
+        self.grants.store(Arc::new(grants));
+    }
+
+    /// The epoch at which all of these roles may be written now, `admit` for a new request and else for an answer.
+    pub fn granted(&self, roles: &[RoleKey], admit: bool) -> Option<Epoch> {
+        let now = clock::now();
+        let grants = self.grants.load();
+        let mut highest = None;
+        for role in roles {
+            let epoch = if admit {
+                grants.admit(role, now)
+            } else {
+                grants.answer(role, now)
+            };
+            #[cfg(feature = "unfenced")]
+            let epoch = if self.unfenced { Some(Epoch::default()) } else { epoch };
+            highest = highest.max(Some(epoch?));
+        }
+        highest
+    }
+
+    /// Whether fencing is switched off, which only a test build can do.
+    pub fn is_unfenced(&self) -> bool {
+        #[cfg(feature = "unfenced")]
+        return self.unfenced;
+        #[cfg(not(feature = "unfenced"))]
+        false
+    }
+
+    /// Takes in a peer's report.
+    pub(crate) fn hear(&self, report: ClusterReport) {
+        let before = lock(&self.heard)
+            .reports
+            .insert(report.cluster.clone(), (report.clone(), clock::now()));
+        if before.is_none_or(|(before, _)| before != report) {
+            self.wake();
+        }
+    }
+
+    /// Takes in the witness's sights.
+    pub(crate) fn hear_witness(&self, heard: BTreeMap<ClusterName, Moment>) {
+        let mut known = lock(&self.heard);
+        known.witness = heard;
+        known.witness_at = Some(clock::now());
+    }
+
+    /// The clusters that this agent cannot see now.
+    pub fn unseen(&self) -> Vec<ClusterName> {
+        let now = clock::now();
+        let heard = lock(&self.heard);
+        let after = unseen_after(&self.timing);
+        self.peers()
+            .iter()
+            .filter(|peer| {
+                heard
+                    .reports
+                    .get(&peer.cluster)
+                    .is_none_or(|(_, at)| now.since(*at) > after)
+            })
+            .map(|peer| peer.cluster.clone())
+            .collect()
+    }
+
+    /// For each cluster, the observers that cannot see it: agents and the witness, each only while it is heard itself.
+    pub fn unseen_by(&self) -> BTreeMap<ClusterName, BTreeSet<String>> {
+        let now = clock::now();
+        let after = unseen_after(&self.timing);
+        let mut votes: BTreeMap<ClusterName, BTreeSet<String>> = BTreeMap::new();
+        for cluster in self.unseen() {
+            votes.entry(cluster).or_default().insert(self.me.to_string());
+        }
+        let heard = lock(&self.heard);
+        for (report, at) in heard.reports.values() {
+            if now.since(*at) <= after {
+                for cluster in &report.unseen {
+                    votes
+                        .entry(cluster.clone())
+                        .or_default()
+                        .insert(report.cluster.to_string());
+                }
+            }
+        }
+        if heard.witness_at.is_some_and(|at| now.since(at) <= after) {
+            for peer in self.peers().iter() {
+                if heard.witness.get(&peer.cluster).is_none_or(|at| now.since(*at) > after) {
+                    votes.entry(peer.cluster.clone()).or_default().insert("witness".into());
+                }
+            }
+        }
+        votes
+    }
+
+    /// What each cluster says of an application, this one included.
+    pub fn reports(&self, app: &AppKey) -> BTreeMap<ClusterName, Seen<AppReport>> {
+        let now = clock::now();
+        let mut reports: BTreeMap<_, _> = lock(&self.heard)
+            .reports
+            .iter()
+            .filter_map(|(cluster, (report, at))| {
+                let value = report.apps.get(app)?.clone();
+                Some((
+                    cluster.clone(),
+                    Seen {
+                        value,
+                        age: now.since(*at),
+                    },
+                ))
+            })
+            .collect();
+        if let Some(value) = lock(&self.said).get(app) {
+            reports.insert(
+                self.me.clone(),
+                Seen {
+                    value: value.clone(),
+                    age: Duration::ZERO,
+                },
+            );
+        }
+        reports
+    }
+}
+
+/// What is known of one application, copied out of [`Known`].
+#[derive(Debug, Clone)]
+pub struct Situation {
+    /// The accepted specification and its revision.
+    pub app: Versioned<App>,
+    /// The newest plan.
+    pub plan: Option<Versioned<Plan>>,
+    /// Its roles.
+    pub roles: BTreeMap<RoleKey, Versioned<leeward_core::lease::Role>>,
+    /// The journal of its operation, the running one or the one that ended last.
+    pub journal: Journal,
+}
+
+impl Known {
+    /// All applications.
+    pub fn situations(&self) -> Vec<Situation> {
+        self.view
+            .list::<App>(key::SPECS)
+            .map(|(_, app)| self.about(app))
+            .collect()
+    }
+
+    /// One application.
+    pub fn situation(&self, app: &AppKey) -> Option<Situation> {
+        Some(self.about(self.view.get(&key::spec(app))?))
+    }
+
+    fn about(&self, app: Versioned<App>) -> Situation {
+        let plan: Option<Versioned<Plan>> = self.view.get(&key::plan(&app.value.key));
+        let operation = plan.as_ref().and_then(|plan| {
+            let finished = plan.value.finished.as_ref().map(|finished| &finished.operation);
+            plan.value
+                .operation
+                .as_ref()
+                .or(finished)
+                .map(|operation| operation.id.clone())
+        });
+        let journal = operation
+            .map(|id| self.view.journal(&app.value.key, &id))
+            .unwrap_or_default();
+        let roles = self.view.roles(&app.value.key);
+        Situation {
+            app,
+            plan,
+            roles,
+            journal,
+        }
+    }
+
+    /// What people ask for of an application and was not refused, oldest first.
+    pub fn requests(&self, app: &AppKey) -> Vec<Versioned<Request>> {
+        let prefix = format!("{}{app}/", key::REQUESTS);
+        let mut requests: Vec<Versioned<Request>> = self
+            .view
+            .list(&prefix)
+            .map(|(_, request)| request)
+            .filter(|r: &Versioned<Request>| r.value.refused.is_none())
+            .collect();
+        requests.sort_by_key(|request| request.value.asked_ms);
+        requests
+    }
+}
+
+impl Situation {
+    /// What the application does in a cluster.
+    pub fn mode(&self, cluster: &ClusterName) -> Mode {
+        execute::mode(&self.app.value, self.plan(), &self.roles, &self.journal, cluster)
+    }
+
+    /// The newest plan.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref().map(|plan| &plan.value)
+    }
+
+    /// Everything that a decision rests on.
+    pub fn snapshot<'a>(
+        &'a self,
+        agent: &Agent,
+        known: &'a Known,
+        unseen_by: &'a BTreeMap<ClusterName, BTreeSet<String>>,
+    ) -> Snapshot<'a> {
+        Snapshot {
+            app: &self.app.value,
+            plan: self.plan.clone(),
+            roles: self.roles.clone(),
+            leases: &known.sights,
+            unseen_by,
+            reports: agent.reports(&self.app.value.key),
+            requests: known.requests(&self.app.value.key),
+            journal: self.journal.clone(),
+        }
+    }
+}

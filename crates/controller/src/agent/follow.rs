@@ -1,0 +1,88 @@
+//! Keeps the copy of the quorum up to date, and takes sight of every lease the moment it is heard of: a leader that was
+//! elected just now need not begin to wait.
+
+use std::{sync::Arc, time::Duration};
+
+use leeward_core::lease::{Lease, Sight};
+use leeward_quorum::{Changes, Entry, key};
+use tokio_util::sync::CancellationToken;
+
+use super::{Agent, Known};
+use crate::clock;
+
+/// How long one question waits for a change.
+const WAIT: Duration = Duration::from_secs(10);
+/// The pause after a question that was not answered.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Follows the quorum until `stop`.
+pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
+    let mut after = 0;
+    let mut silent = false;
+    loop {
+        let changes = tokio::select! {
+            () = stop.cancelled() => return,
+            changes = agent.quorum.changes(after, WAIT) => changes,
+        };
+        match changes {
+            Ok(Changes { revision, entries }) => {
+                if silent {
+                    tracing::info!("the quorum answers again");
+                }
+                silent = false;
+                // A store that went back is another one; nothing of the old copy may be mixed with it.
+                if revision < after {
+                    tracing::error!(
+                        had = after,
+                        has = revision,
+                        "the quorum went back: it was replaced or restored"
+                    );
+                    agent.learn(|known| *known = Known::default());
+                    after = 0;
+                    continue;
+                }
+                after = revision;
+                if !entries.is_empty() {
+                    agent.learn(|known| {
+                        take(known, entries);
+                        known.view.advance(revision);
+                    });
+                }
+            }
+            Err(error) => {
+                if !silent {
+                    tracing::warn!(%error, "the quorum is not followed");
+                }
+                silent = true;
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(PAUSE) => {}
+                }
+            }
+        }
+    }
+}
+
+/// Merges entries into the copy and takes sight of the leases among them.
+pub(crate) fn take(known: &mut Known, entries: Vec<Entry>) {
+    let now = clock::now();
+    let leases: Vec<_> = entries
+        .iter()
+        .filter(|e| e.key.starts_with(key::LEASES) || e.key == key::LEADER)
+        .cloned()
+        .collect();
+    known.view.merge(entries);
+    for entry in leases {
+        let Some(current) = known.view.get::<Lease>(&entry.key) else {
+            continue;
+        };
+        let (lease, revision) = (current.value, current.revision);
+        if entry.key == key::LEADER {
+            known.leader = Some(Sight::observe(known.leader.take(), lease, revision, now));
+        } else {
+            let cluster = lease.cluster.clone();
+            let sight = Sight::observe(known.sights.remove(&cluster), lease, revision, now);
+            known.sights.insert(cluster, sight);
+        }
+    }
+}

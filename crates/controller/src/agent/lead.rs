@@ -1,0 +1,149 @@
+//! Deciding. One agent at a time leads; which one is a lease of its own in the quorum, taken like every other when it is
+//! over. Leading is for order, not for safety: every commit compares all that it rests on, so that two leaders do no harm.
+
+use std::{sync::Arc, time::Duration};
+
+use leeward_core::{
+    check::check,
+    lease::{Lease, Moment},
+    plan::{Change, Commit, Expect, next},
+};
+use leeward_quorum::{Error, Txn, key};
+use tokio_util::sync::CancellationToken;
+
+use super::{Agent, Known, Situation, follow};
+use crate::clock;
+
+/// How often is looked again while something is under way or somebody is not seen.
+const BUSY: Duration = Duration::from_millis(50);
+
+/// Leads whenever it is this agent's turn, until `stop`.
+pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
+    let mut changes = agent.changes();
+    let mut renewed: Option<Moment> = None;
+    loop {
+        let quiet = agent.timing.renew_every() / 2;
+        let busy = !agent.unseen().is_empty() || agent.known().situations().iter().any(under_way);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = changes.changed() => { changes.borrow_and_update(); }
+            () = tokio::time::sleep(if busy { BUSY.min(quiet) } else { quiet }) => {}
+        }
+        match lead(&agent, &mut renewed).await {
+            Ok(true) => decide(&agent).await,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::debug!(%error, "nobody can be leader now");
+                tokio::time::sleep(BUSY).await;
+            }
+        }
+    }
+}
+
+fn under_way(situation: &Situation) -> bool {
+    situation.plan().is_none_or(|plan| plan.operation.is_some())
+}
+
+/// Renews or takes the leader's lease; whether this agent leads.
+async fn lead(agent: &Agent, renewed: &mut Option<Moment>) -> Result<bool, Error> {
+    let now = clock::now();
+    let known = agent.known();
+    let mine = known
+        .leader
+        .as_ref()
+        .is_some_and(|sight| sight.lease.holder == agent.holder);
+    if mine && renewed.is_some_and(|at| now < at.after(agent.timing.renew_every())) {
+        return Ok(true);
+    }
+    let (sequence, revision) = match &known.leader {
+        None => (1, 0),
+        Some(sight) if mine || sight.over(&agent.timing, now) => (sight.lease.sequence + 1, sight.revision),
+        Some(_) => return Ok(false),
+    };
+    let lease = Lease {
+        cluster: agent.me.clone(),
+        holder: agent.holder.clone(),
+        sequence,
+        sealed: false,
+    };
+    let txn = Txn::default()
+        .expect(key::LEADER, revision)
+        .put(key::LEADER, &lease)?
+        .read(key::LEADER);
+    let outcome = agent.quorum.txn(txn).await?;
+    agent.learn(|known| follow::take(known, outcome.entries));
+    if outcome.applied {
+        if !mine {
+            tracing::info!(cluster = %agent.me, "leads from now on");
+        }
+        *renewed = Some(now);
+    }
+    Ok(outcome.applied)
+}
+
+/// Takes the next decision for each application.
+async fn decide(agent: &Agent) {
+    let known = agent.known();
+    let unseen_by = agent.unseen_by();
+    for situation in known.situations() {
+        let snapshot = situation.snapshot(agent, &known, &unseen_by);
+        let now = clock::now();
+        let (Some(commit), _) = next(&snapshot, &agent.timing, now, clock::wall_ms()) else {
+            continue;
+        };
+        if let Err(violation) = check(&commit, &snapshot, &agent.timing, now) {
+            tracing::error!(%violation, why = commit.why, "a plan was refused: this is a defect of the planner");
+            continue;
+        }
+        match send(agent, &known, &situation, &commit).await {
+            Ok(true) => tracing::info!("{}", commit.why),
+            Ok(false) => tracing::debug!(why = commit.why, "something changed meanwhile: decided anew"),
+            Err(error) => tracing::warn!(%error, why = commit.why, "a decision was not committed"),
+        }
+    }
+}
+
+/// Sends a commit as one transaction; whether it applied.
+async fn send(agent: &Agent, known: &Known, situation: &Situation, commit: &Commit) -> Result<bool, Error> {
+    let app = &situation.app.value.key;
+    // The specification that was decided on must still be the accepted one.
+    let mut txn = Txn::default().expect(key::spec(app), situation.app.revision);
+    for expect in &commit.expects {
+        txn = match expect {
+            Expect::Plan(revision) => txn.expect(key::plan(app), *revision),
+            Expect::Role(role, revision) => txn.expect(key::role(role), *revision),
+            Expect::Lease(cluster, revision) => txn.expect(key::lease(cluster), *revision),
+            Expect::Request(id, revision) => txn.expect(key::request(app, id), *revision),
+        };
+    }
+    for change in &commit.changes {
+        txn = match change {
+            Change::Plan(plan) => txn.put(key::plan(app), plan)?,
+            Change::Role(role, state) => txn.put(key::role(role), state)?,
+            Change::Seal(cluster) => match known.sights.get(cluster) {
+                Some(sight) => txn.put(
+                    key::lease(cluster),
+                    &Lease {
+                        sealed: true,
+                        ..sight.lease.clone()
+                    },
+                )?,
+                None => txn,
+            },
+            Change::Answer(request) if request.refused.is_some() => txn.put(key::request(app, &request.id), request)?,
+            Change::Answer(request) => txn.delete(key::request(app, &request.id)),
+        };
+    }
+    let prefixes = [
+        key::spec(app),
+        key::plan(app),
+        format!("{}{app}/", key::ROLES),
+        format!("{}{app}/", key::REQUESTS),
+    ];
+    for prefix in prefixes {
+        txn = txn.read(prefix);
+    }
+    let outcome = agent.quorum.txn(txn.read(key::LEASES)).await?;
+    agent.learn(|known| follow::take(known, outcome.entries));
+    Ok(outcome.applied)
+}

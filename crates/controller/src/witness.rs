@@ -1,0 +1,89 @@
+//! The witness: a third failure domain. It keeps the embedded quorum and observes which clusters are heard of; it has no
+//! access to any cluster and holds no application data.
+//!
+//! Flow: each agent posts its heartbeat to [`HEARTBEAT`] several times within a lease; the answer says how long ago each
+//! cluster was heard of last. That is the witness's vote.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use axum::{Extension, Json, Router, extract::State, routing::post};
+use leeward_core::{lease::Moment, name::ClusterName};
+use leeward_quorum::embedded::{self, Embedded};
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock,
+    config::Witness as Config,
+    peer::{self, Credentials, PeerError, PeerName},
+};
+
+/// The path of heartbeats.
+pub const HEARTBEAT: &str = "/v1/heartbeat";
+
+/// How long ago each cluster was heard of, in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sights {
+    /// By cluster.
+    pub heard_ms_ago: BTreeMap<ClusterName, u64>,
+}
+
+/// A witness that cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WitnessError {
+    /// The peer link cannot be served.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The quorum's file cannot be used.
+    #[error(transparent)]
+    Quorum(#[from] leeward_quorum::Error),
+    /// The data directory cannot be made.
+    #[error("cannot make {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+type Heard = Arc<Mutex<BTreeMap<ClusterName, Moment>>>;
+
+/// Runs the witness until `stop`.
+///
+/// # Errors
+/// When its address, its certificates or its store cannot be used.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), WitnessError> {
+    std::fs::create_dir_all(&config.data_dir).map_err(|source| WitnessError::Directory {
+        path: config.data_dir.display().to_string(),
+        source,
+    })?;
+    let credentials = Credentials::read(&config.ca, &config.cert, &config.key)?;
+    let store = Embedded::open(&config.data_dir.join("quorum.redb"))?;
+    peer::serve(config.address, &credentials, router(store), stop).await?;
+    Ok(())
+}
+
+/// What the witness serves.
+pub fn router(store: Arc<Embedded>) -> Router {
+    Router::new()
+        .route(HEARTBEAT, post(heartbeat))
+        .with_state(Heard::default())
+        .merge(embedded::router(store))
+}
+
+async fn heartbeat(State(heard): State<Heard>, Extension(PeerName(name)): Extension<PeerName>) -> Json<Sights> {
+    let now = clock::now();
+    let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
+    heard.insert(ClusterName::new(name), now);
+    let ago = |moment: &Moment| now.since(*moment).as_millis() as u64;
+    Json(Sights {
+        heard_ms_ago: heard
+            .iter()
+            .map(|(cluster, moment)| (cluster.clone(), ago(moment)))
+            .collect(),
+    })
+}
