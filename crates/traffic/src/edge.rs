@@ -153,7 +153,8 @@ type Accepted = (TcpStream, SocketAddr, OwnedSemaphorePermit);
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<Accepted> {
     let place = places.clone().acquire_owned().await.map_err(io::Error::other)?;
     let (stream, peer) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    // Fails when the client has gone already, which serving it finds out.
+    let _ = stream.set_nodelay(true);
     Ok((stream, peer, place))
 }
 

@@ -33,6 +33,8 @@ const FIRST: Duration = Duration::from_millis(200);
 
 type Prober = Client<HttpConnector, Empty<Bytes>>;
 
+type Name = (AppKey, ClusterName);
+
 /// What to probe.
 #[derive(Debug, Clone)]
 struct Target {
@@ -43,35 +45,51 @@ struct Target {
     probe: Probe,
 }
 
+impl Target {
+    fn name(&self) -> Name {
+        (self.app.clone(), self.cluster.clone())
+    }
+}
+
 /// Probes until `stop`.
 pub async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let client = client();
-    let mut due: HashMap<(AppKey, ClusterName), Instant> = HashMap::new();
+    let mut due: HashMap<Name, Instant> = HashMap::new();
     let mut flying: JoinSet<()> = JoinSet::new();
     loop {
-        let changed = shared.table_changed();
-        let targets = targets(&shared);
-        due.retain(|(app, cluster), _| targets.iter().any(|t| t.app == *app && t.cluster == *cluster));
-        let now = Instant::now();
-        let mut next = now + Duration::from_secs(3600);
-        for target in targets {
-            let at = due
-                .entry((target.app.clone(), target.cluster.clone()))
-                .or_insert_with(|| now + rand::rng().random_range(Duration::ZERO..FIRST));
-            if *at <= now && flying.len() < AT_ONCE {
-                *at = now + jittered(target.probe.interval_ms);
-                flying.spawn(probe(shared.clone(), client.clone(), target));
+        // Begins to listen before the table is read, so that no change is missed.
+        let mut changed = std::pin::pin!(shared.table_changed());
+        let mut plan = plan(&shared, &due);
+        loop {
+            let now = Instant::now();
+            let mut next = now + Duration::from_secs(3600);
+            for (target, at) in &mut plan {
+                if *at <= now && flying.len() < AT_ONCE {
+                    *at = now + jittered(target.probe.interval_ms);
+                    flying.spawn(probe(shared.clone(), client.clone(), target.clone()));
+                }
+                next = next.min(*at);
             }
-            next = next.min(*at);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = changed.as_mut() => break,
+                Some(_) = flying.join_next() => {}
+                () = sleep_until(next), if flying.len() < AT_ONCE => {}
+            }
         }
-        tokio::select! {
-            () = stop.cancelled() => break,
-            () = changed => {}
-            Some(_) = flying.join_next() => {}
-            () = sleep_until(next), if flying.len() < AT_ONCE => {}
-        }
+        due = plan.into_iter().map(|(target, at)| (target.name(), at)).collect();
     }
-    flying.shutdown().await;
+}
+
+/// Every target and when it is due: as before if it was known, and soon if it is new.
+fn plan(shared: &Shared, due: &HashMap<Name, Instant>) -> Vec<(Target, Instant)> {
+    let now = Instant::now();
+    let soon = || now + rand::rng().random_range(Duration::ZERO..FIRST);
+    let with_due = |target: Target| {
+        let at = due.get(&target.name()).copied().unwrap_or_else(soon);
+        (target, at)
+    };
+    targets(shared).into_iter().map(with_due).collect()
 }
 
 fn client() -> Prober {
@@ -116,6 +134,16 @@ async fn probe(shared: Arc<Shared>, client: Prober, target: Target) {
         Ok(Err(error)) => Sample::Failure(error),
         Err(_) => Sample::Failure(format!("no answer within {} ms", limit.as_millis())),
     };
+    let known = |shared: &Shared| {
+        shared
+            .index()
+            .profile_of(&target.app)?
+            .endpoint(&target.cluster)
+            .map(|_| ())
+    };
+    if known(&shared).is_none() {
+        return; // It left the table meanwhile.
+    }
     shared
         .health()
         .observe(&target.cluster, &target.app, sample, &target.probe);

@@ -3,7 +3,10 @@
 
 use std::{
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -19,20 +22,45 @@ pub(super) enum Source {
     /// None, or all of it: can be sent any number of times.
     Whole(Bytes),
     /// Still with the client: can be sent again for as long as nobody has begun to read it.
-    Stream(Arc<Mutex<Option<Incoming>>>, SizeHint),
+    Stream(Arc<Streaming>, SizeHint),
+}
+
+/// A body that is still with the client.
+pub(super) struct Streaming {
+    body: Mutex<Option<Incoming>>,
+    /// Parts that were read of it: as long as this grows the client is sending.
+    parts: AtomicU64,
+}
+
+impl Streaming {
+    fn take(&self) -> Option<Incoming> {
+        self.body.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Source {
     pub(super) fn stream(body: Incoming) -> Self {
         let hint = body.size_hint();
-        Self::Stream(Arc::new(Mutex::new(Some(body))), hint)
+        let streaming = Streaming {
+            body: Mutex::new(Some(body)),
+            parts: AtomicU64::new(0),
+        };
+        Self::Stream(Arc::new(streaming), hint)
     }
 
     /// Whether the whole body could still be sent.
     pub(super) fn untouched(&self) -> bool {
         match self {
             Self::Whole(_) => true,
-            Self::Stream(slot, _) => slot.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
+            Self::Stream(streaming, _) => streaming.body.lock().unwrap_or_else(PoisonError::into_inner).is_some(),
+        }
+    }
+
+    /// How many parts were read of a body that is streamed.
+    pub(super) fn parts(&self) -> u64 {
+        match self {
+            Self::Whole(_) => 0,
+            Self::Stream(streaming, _) => streaming.parts.load(Ordering::Relaxed),
         }
     }
 
@@ -40,7 +68,7 @@ impl Source {
     pub(super) fn open(&self) -> Outgoing {
         match self {
             Self::Whole(bytes) => Outgoing::Whole(Some(bytes.clone()).filter(|b| !b.is_empty())),
-            Self::Stream(slot, hint) => Outgoing::Waiting(slot.clone(), *hint),
+            Self::Stream(streaming, hint) => Outgoing::Waiting(streaming.clone(), *hint),
         }
     }
 }
@@ -49,8 +77,8 @@ impl Source {
 pub(super) enum Outgoing {
     Whole(Option<Bytes>),
     /// Taken from the client only when the connection asks for it, so that a failed connect leaves it in place.
-    Waiting(Arc<Mutex<Option<Incoming>>>, SizeHint),
-    Reading(Incoming),
+    Waiting(Arc<Streaming>, SizeHint),
+    Reading(Arc<Streaming>, Incoming),
 }
 
 impl Body for Outgoing {
@@ -61,10 +89,17 @@ impl Body for Outgoing {
         loop {
             match &mut *self {
                 Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-                Self::Reading(body) => return Pin::new(body).poll_frame(cx),
-                Self::Waiting(slot, _) => {
-                    let taken = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    *self = taken.map_or(Self::Whole(None), Self::Reading);
+                Self::Reading(streaming, body) => {
+                    let frame = std::task::ready!(Pin::new(body).poll_frame(cx));
+                    streaming.parts.fetch_add(1, Ordering::Relaxed);
+                    return Poll::Ready(frame);
+                }
+                Self::Waiting(streaming, _) => {
+                    let streaming = streaming.clone();
+                    *self = match streaming.take() {
+                        Some(body) => Self::Reading(streaming, body),
+                        None => Self::Whole(None),
+                    };
                 }
             }
         }
@@ -74,7 +109,7 @@ impl Body for Outgoing {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Waiting(..) => false,
-            Self::Reading(body) => body.is_end_stream(),
+            Self::Reading(_, body) => body.is_end_stream(),
         }
     }
 
@@ -82,7 +117,7 @@ impl Body for Outgoing {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::Waiting(_, hint) => *hint,
-            Self::Reading(body) => body.size_hint(),
+            Self::Reading(_, body) => body.size_hint(),
         }
     }
 }

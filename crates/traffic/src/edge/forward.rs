@@ -257,7 +257,7 @@ impl Forwarder {
                 return Try::NotDelivered(format!("no request can be made for {pod}"));
             };
             let until = self.until(journey, profile, more || n + 1 < tries);
-            let failure = match self.origins.send(request, until).await {
+            let failure = match self.origins.send(request, &journey.body, until).await {
                 Ok(response) => return self.let_out(response, journey, pass),
                 Err(failure) => failure,
             };
@@ -336,12 +336,35 @@ impl Forwarder {
         let Some(request) = request else {
             return Try::NotDelivered(format!("no request can be made for {}", endpoint.address));
         };
-        let result = match self.origins.send(request, self.until(journey, profile, more)).await {
-            Ok(response) => self.pass_on(response, journey, profile, endpoint),
-            Err(failure) => failed(failure, &format!("the edge of {}", endpoint.cluster)),
+        let until = self.until(journey, profile, more);
+        let result = tokio::select! {
+            sent = self.origins.send(request, &journey.body, until) => match sent {
+                Ok(response) => self.pass_on(response, journey, profile, endpoint),
+                Err(failure) => failed(failure, &format!("the edge of {}", endpoint.cluster)),
+            },
+            epoch = self.superseded(profile) => fenced(epoch),
         };
         self.suspect(&endpoint.cluster, profile, &result);
         result
+    }
+
+    /// Ends when the table knows of a higher epoch than the profile has, and says the one that is over. What a writer
+    /// that is frozen or cut off answers after that would be held back, so nobody need wait for it.
+    async fn superseded(&self, profile: &Profile) -> Epoch {
+        let Some(writer) = &profile.writer else {
+            return std::future::pending().await;
+        };
+        loop {
+            let changed = self.shared.table_changed();
+            if self
+                .shared
+                .writer_epoch(&profile.app)
+                .is_some_and(|epoch| epoch > writer.epoch)
+            {
+                return writer.epoch;
+            }
+            changed.await;
+        }
     }
 
     /// What another edge answered, if it may go out.
@@ -475,7 +498,7 @@ fn failed(failure: Failure, at: &str) -> Try {
 }
 
 fn fenced(epoch: Epoch) -> Try {
-    let text = format!("it was answered in epoch {epoch}, which this edge may not let out any more");
+    let text = format!("it was sent in epoch {epoch}, and an answer of that epoch may not be let out any more");
     Try::Unknown(StatusCode::SERVICE_UNAVAILABLE, text)
 }
 

@@ -11,7 +11,7 @@ use hyper_util::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::body::Outgoing;
+use super::body::{Outgoing, Source};
 
 /// Why a try gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -46,13 +46,29 @@ impl Origins {
         Self { client }
     }
 
-    /// Sends a request and waits for the head of the answer.
-    pub(super) async fn send(&self, request: Request<Outgoing>, until: Instant) -> Result<Response<Incoming>, Failure> {
-        match timeout_at(until, self.client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_connect() => Err(Failure::NotDelivered(causes(&error))),
-            Ok(Err(error)) => Err(Failure::Broken(causes(&error))),
-            Err(_) => Err(Failure::Late),
+    /// Sends a request with a body of `source` and waits for the head of the answer, until `until`; where a body is
+    /// streamed, for as long again whenever a part of it has gone meanwhile.
+    pub(super) async fn send(
+        &self,
+        request: Request<Outgoing>,
+        source: &Source,
+        mut until: Instant,
+    ) -> Result<Response<Incoming>, Failure> {
+        let patience = until.saturating_duration_since(Instant::now());
+        let mut parts = source.parts();
+        let mut answer = std::pin::pin!(self.client.request(request));
+        loop {
+            return match timeout_at(until, answer.as_mut()).await {
+                Ok(Ok(response)) => Ok(response),
+                Ok(Err(error)) if error.is_connect() => Err(Failure::NotDelivered(causes(&error))),
+                Ok(Err(error)) => Err(Failure::Broken(causes(&error))),
+                Err(_) if source.parts() > parts => {
+                    parts = source.parts();
+                    until = Instant::now() + patience;
+                    continue;
+                }
+                Err(_) => Err(Failure::Late),
+            };
         }
     }
 }

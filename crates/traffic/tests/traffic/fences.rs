@@ -146,6 +146,27 @@ async fn an_answer_of_a_lower_epoch_is_unknown_to_an_edge_that_knows_of_a_higher
 }
 
 #[tokio::test]
+async fn a_write_that_waits_for_a_frozen_writer_is_unknown_as_soon_as_there_is_a_new_one() {
+    let east = Region::start("east").await;
+    let (address, west) = frozen().await;
+    let endpoints = vec![endpoint("west", address, 1), east.endpoint(2)];
+    let mut first = table(1, Some(("west", 7)), endpoints.clone());
+    // So long that only the new table can end it in time.
+    first.profiles[0].timing.unsafe_ms = 600_000;
+    east.shared.install(first).unwrap();
+    let (reply, _held) = tokio::join!(post(&east, "x"), async {
+        let held = west.accept().await.unwrap();
+        east.shared.install(table(2, Some(("east", 8)), endpoints)).unwrap();
+        held
+    });
+    assert_eq!(
+        (reply.status, reply.header("leeward-outcome")),
+        (503, Some("unknown")),
+        "{reply:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_read_that_was_fenced_on_its_way_is_answered_by_the_new_writer() {
     let (west, east) = two(Some(("west", 7))).await;
     let mut old = Pod::start("a", Manner::Waits).await;

@@ -219,3 +219,32 @@ async fn a_request_that_another_edge_passed_on_is_never_passed_on_again() {
     );
     assert_eq!(pod.delivered(), 0);
 }
+
+#[tokio::test]
+async fn an_upload_may_take_longer_than_an_answer_as_long_as_it_goes_on() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let west = Region::start("west").await;
+    let mut slow = table(1, None, vec![west.endpoint(1)]);
+    slow.profiles[0].timing.unsafe_ms = 300;
+    west.shared.install(slow).unwrap();
+    let pod = Pod::start("a", Manner::Answers).await;
+    west.pods(&[pod.address]);
+    let mut stream = tokio::net::TcpStream::connect(west.address).await.unwrap();
+    stream
+        .write_all(text("POST", "/", "Content-Length: 100000\r\n", "").as_bytes())
+        .await
+        .unwrap();
+    // Ten parts, each well within the time for an answer, all of them well beyond it.
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        stream.write_all(&[b'x'; 10_000]).await.unwrap();
+    }
+    let mut answer = Vec::new();
+    soon(stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(
+        answer.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+}
