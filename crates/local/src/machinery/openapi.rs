@@ -1,6 +1,12 @@
-//! OpenAPI v3 documents, as much as kubectl reads before it sends a patch.
+//! OpenAPI v3 documents, as much as kubectl reads before it sends a request.
+//!
+//! `kubectl apply` looks for the PATCH operation of the kind and its query parameters, to know whether the server
+//! validates fields. The operations do not name strategic merge as a body: kubectl then builds such patches from the
+//! merge keys that it was compiled with.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use super::kinds;
 
 /// One served kind, as the documents name it.
 #[derive(Debug, Clone, Copy)]
@@ -19,12 +25,163 @@ pub struct Kind<'a> {
     pub schema: Option<&'a Value>,
 }
 
-/// The document of `/openapi/v3`: where the document of each group and version is.
-pub fn index(_kinds: &[Kind<'_>]) -> Value {
-    json!({"paths": {}})
+impl<'a> From<&'a kinds::Kind> for Kind<'a> {
+    fn from(kind: &'a kinds::Kind) -> Self {
+        Self {
+            group: &kind.group,
+            version: &kind.version,
+            kind: &kind.kind,
+            plural: &kind.plural,
+            namespaced: kind.namespaced,
+            schema: None,
+        }
+    }
 }
 
-/// The document of one group and version, such as `apis/apps/v1` or `api/v1`.
-pub fn document(_group_version: &str, _kinds: &[Kind<'_>]) -> Value {
-    json!({"openapi": "3.0.0", "info": {"title": "Kubernetes", "version": "v1.33.0"}, "paths": {}})
+impl Kind<'_> {
+    /// The path of the document that describes it, such as `apis/apps/v1`.
+    fn group_version(&self) -> String {
+        match self.group {
+            "" => format!("api/{}", self.version),
+            group => format!("apis/{group}/{}", self.version),
+        }
+    }
+
+    fn identity(&self) -> Value {
+        json!({"group": self.group, "version": self.version, "kind": self.kind})
+    }
+
+    /// The name of its schema, such as `dev.leeward.v1alpha1.Cluster`.
+    fn schema_name(&self) -> String {
+        let group: Vec<&str> = self.group.rsplit('.').collect();
+        format!("{}.{}.{}", group.join("."), self.version, self.kind)
+    }
+}
+
+/// The document of `/openapi/v3`: where the document of each group and version is. The addresses change with the
+/// documents, so that clients may keep what they read.
+pub fn index(kinds: &[Kind<'_>]) -> Value {
+    let mut paths = Map::new();
+    for kind in kinds {
+        let group_version = kind.group_version();
+        if paths.contains_key(&group_version) {
+            continue;
+        }
+        let text = document(&group_version, kinds).to_string();
+        let hash = blake3::hash(text.as_bytes()).to_hex();
+        let url = format!("/openapi/v3/{group_version}?hash={hash}");
+        paths.insert(group_version, json!({"serverRelativeURL": url}));
+    }
+    json!({"paths": paths})
+}
+
+/// The document of one group and version, such as `apis/apps/v1` or `api/v1`; other groups' kinds are passed over.
+pub fn document(group_version: &str, kinds: &[Kind<'_>]) -> Value {
+    let mut paths = Map::new();
+    let mut schemas = Map::new();
+    for kind in kinds.iter().filter(|kind| kind.group_version() == group_version) {
+        let scope = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
+        let collection = format!("/{group_version}{scope}/{}", kind.plural);
+        paths.insert(format!("{collection}/{{name}}"), named(kind));
+        paths.insert(
+            collection,
+            json!({"post": operation(kind, "post", &["dryRun", "fieldManager", "fieldValidation"])}),
+        );
+        let mut schema = kind.schema.cloned().unwrap_or_else(|| json!({"type": "object"}));
+        if let Some(schema) = schema.as_object_mut() {
+            schema.insert("x-kubernetes-group-version-kind".into(), json!([kind.identity()]));
+        }
+        schemas.insert(kind.schema_name(), schema);
+    }
+    json!({
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": "v1.33.0"},
+        "paths": paths,
+        "components": {"schemas": schemas},
+    })
+}
+
+fn named(kind: &Kind<'_>) -> Value {
+    let written = ["dryRun", "fieldManager", "fieldValidation"];
+    json!({
+        "get": operation(kind, "get", &[]),
+        "put": operation(kind, "put", &written),
+        "patch": operation(kind, "patch", &["dryRun", "fieldManager", "fieldValidation", "force"]),
+        "delete": operation(kind, "delete", &["dryRun", "gracePeriodSeconds", "propagationPolicy"]),
+    })
+}
+
+fn operation(kind: &Kind<'_>, action: &str, parameters: &[&str]) -> Value {
+    let parameters: Vec<Value> = parameters
+        .iter()
+        .map(|name| {
+            let kind = match *name {
+                "force" => "boolean",
+                "gracePeriodSeconds" => "integer",
+                _ => "string",
+            };
+            json!({"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": true}})
+        })
+        .collect();
+    json!({
+        "parameters": parameters,
+        "responses": {"200": {"description": "OK"}},
+        "x-kubernetes-action": action,
+        "x-kubernetes-group-version-kind": kind.identity(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_index_leads_to_documents_whose_patch_operations_carry_what_kubectl_looks_for() {
+        let kinds: Vec<Kind<'_>> = kinds::builtin().iter().map(Kind::from).collect();
+        let index = index(&kinds);
+        let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
+        assert!(url.starts_with("/openapi/v3/apis/apps/v1?hash="), "{url}");
+        let document = document("apis/apps/v1", &kinds);
+        let patch = &document["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+        let gvk = json!({"group": "apps", "version": "v1", "kind": "Deployment"});
+        assert_eq!(patch["x-kubernetes-group-version-kind"], gvk);
+        let names: Vec<&str> = patch["parameters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|p| p["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(names, ["dryRun", "fieldManager", "fieldValidation", "force"]);
+        assert!(
+            document["paths"]
+                .get("/apis/apps/v1/namespaces/{namespace}/pods/{name}")
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn a_custom_resources_schema_is_in_its_document_and_changes_the_address() {
+        let mut kind = Kind {
+            group: "leeward.dev",
+            version: "v1alpha1",
+            kind: "Cluster",
+            plural: "clusters",
+            namespaced: false,
+            schema: None,
+        };
+        let before = index(&[kind]);
+        let schema = json!({"type": "object", "properties": {"spec": {"type": "object"}}});
+        kind.schema = Some(&schema);
+        assert_ne!(index(&[kind]), before);
+        let document = document("apis/leeward.dev/v1alpha1", &[kind]);
+        assert_eq!(
+            document["components"]["schemas"]["dev.leeward.v1alpha1.Cluster"]["properties"]["spec"]["type"],
+            "object"
+        );
+        assert!(
+            document["paths"]
+                .get("/apis/leeward.dev/v1alpha1/clusters/{name}")
+                .is_some()
+        );
+    }
 }
