@@ -45,9 +45,11 @@ pub(super) fn route(uri: &Uri) -> Result<(Resource, Params), Refusal> {
     let path = percent_decode_str(uri.path())
         .decode_utf8()
         .map_err(|error| Refusal::unreadable(&error))?;
-    let rest = path.strip_prefix("/v2").ok_or_else(Refusal::no_route)?;
-    let parts: Vec<&str> = rest.split('/').skip(1).collect();
-    let resource = match parts.as_slice() {
+    let all: Vec<&str> = path.split('/').collect();
+    let ["", "v2", parts @ ..] = all.as_slice() else {
+        return Err(Refusal::no_route());
+    };
+    let resource = match parts {
         [] | [""] => Resource::Base,
         ["_catalog"] => Resource::Catalog,
         ["_leeward", "inventory"] => Resource::Inventory,
