@@ -38,3 +38,6 @@ pub fn merge(target: &Value, patch: &Value) -> Value {
 pub fn strategic(target: &Value, patch: &Value, kind: &str) -> Result<Value, PatchError> {
     strategic::apply(target, patch, kind)
 }
+
+#[cfg(test)]
+mod tests;
