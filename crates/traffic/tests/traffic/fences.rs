@@ -197,3 +197,19 @@ async fn an_application_without_a_writer_needs_no_grant() {
     let reply = post(&west, "x").await;
     assert_eq!((reply.status, reply.header("leeward-epoch")), (200, None), "{reply:?}");
 }
+
+#[tokio::test]
+async fn an_answer_of_a_region_that_is_behind_the_table_is_unknown() {
+    let (west, east) = two(Some(("west", 6))).await;
+    let pod = Pod::start("a", Manner::Answers).await;
+    west.pods(&[pod.address]);
+    west.switch.grant(6);
+    let newer = table(2, Some(("west", 7)), vec![west.endpoint(1), east.endpoint(2)]);
+    east.shared.install(newer).unwrap();
+    let reply = post(&east, "x").await;
+    assert_eq!(
+        (reply.status, reply.header("leeward-outcome")),
+        (503, Some("unknown")),
+        "{reply:?}"
+    );
+}

@@ -118,6 +118,22 @@ async fn a_write_that_may_have_been_delivered_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_write_that_one_pod_may_have_seen_is_not_given_to_another_pod() {
+    let west = Region::start("west").await;
+    west.shared.install(table(1, None, vec![west.endpoint(1)])).unwrap();
+    let (a, b) = (
+        Pod::start("a", Manner::Breaks).await,
+        Pod::start("b", Manner::Breaks).await,
+    );
+    west.pods(&[a.address, b.address]);
+    assert_eq!(post(&west, "x").await.header("leeward-outcome"), Some("unknown"));
+    assert_eq!(a.delivered() + b.delivered(), 1);
+    // A read is: it does no harm.
+    assert_eq!(get(&west).await.header("leeward-outcome"), Some("unknown"));
+    assert_eq!(a.delivered() + b.delivered(), 3);
+}
+
+#[tokio::test]
 async fn a_read_that_broke_off_or_was_answered_unavailable_is_tried_in_the_next_region() {
     for manner in [Manner::Breaks, Manner::Status(503)] {
         let (west, east) = two(None).await;
