@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::FieldError;
 
 mod defaults;
+mod types;
 
 /// Fills in the defaults that an API server gives to an object of `kind`. Doing so twice changes nothing more.
 pub fn default(kind: &str, object: &mut Value) {
@@ -25,11 +26,16 @@ pub fn validate_update(_kind: &str, _old: &Value, _new: &Value) -> Vec<FieldErro
 }
 
 /// The first field whose JSON type is wrong, as the message of a 400; `None` when the object decodes.
-pub fn decode_error(_kind: &str, _object: &Value) -> Option<String> {
-    None
+pub fn decode_error(kind: &str, object: &Value) -> Option<String> {
+    types::examine(kind, &mut object.clone()).wrong.into_iter().next()
 }
 
 /// Paths of the fields that `kind` does not have.
-pub fn unknown_fields(_kind: &str, _object: &Value) -> Vec<String> {
-    Vec::new()
+pub fn unknown_fields(kind: &str, object: &Value) -> Vec<String> {
+    types::examine(kind, &mut object.clone()).unknown
+}
+
+/// Drops the fields that `kind` does not have and returns their paths.
+pub fn prune(kind: &str, object: &mut Value) -> Vec<String> {
+    types::examine(kind, object).unknown
 }

@@ -1,0 +1,370 @@
+//! What fields the built-in kinds have, and of which types: the schemas that `k8s-openapi` carries.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use k8s_openapi::api::{apps, coordination, core, discovery, events, storage};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
+use schemars::{JsonSchema, SchemaGenerator};
+use serde_json::{Map, Value};
+
+const PREFIX: &str = "#/$defs/";
+
+/// Types that hold any JSON, whatever their schema says.
+const FREE: &[&str] = &[
+    "FieldsV1",
+    "JSON",
+    "JSONSchemaPropsOrArray",
+    "JSONSchemaPropsOrBool",
+    "JSONSchemaPropsOrStringArray",
+    "RawExtension",
+];
+
+struct Types {
+    /// Where the schema of a kind is among the definitions.
+    kinds: BTreeMap<&'static str, String>,
+    definitions: Map<String, Value>,
+}
+
+static TYPES: LazyLock<Types> = LazyLock::new(types);
+
+fn types() -> Types {
+    let mut generator = SchemaGenerator::default();
+    let mut kinds = BTreeMap::new();
+    let mut add = |kind: &'static str, reference: Value| {
+        if let Some(name) = reference
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|name| name.strip_prefix(PREFIX))
+        {
+            kinds.insert(kind, name.to_owned());
+        }
+    };
+    fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
+        generator.subschema_for::<T>().to_value()
+    }
+    add("ConfigMap", of::<core::v1::ConfigMap>(&mut generator));
+    add("ControllerRevision", of::<apps::v1::ControllerRevision>(&mut generator));
+    add(
+        "CustomResourceDefinition",
+        of::<apiextensions::v1::CustomResourceDefinition>(&mut generator),
+    );
+    add("DaemonSet", of::<apps::v1::DaemonSet>(&mut generator));
+    add("Deployment", of::<apps::v1::Deployment>(&mut generator));
+    add("EndpointSlice", of::<discovery::v1::EndpointSlice>(&mut generator));
+    add("Lease", of::<coordination::v1::Lease>(&mut generator));
+    add("Namespace", of::<core::v1::Namespace>(&mut generator));
+    add("Node", of::<core::v1::Node>(&mut generator));
+    add("PersistentVolume", of::<core::v1::PersistentVolume>(&mut generator));
+    add(
+        "PersistentVolumeClaim",
+        of::<core::v1::PersistentVolumeClaim>(&mut generator),
+    );
+    add("Pod", of::<core::v1::Pod>(&mut generator));
+    add("ReplicaSet", of::<apps::v1::ReplicaSet>(&mut generator));
+    add("Secret", of::<core::v1::Secret>(&mut generator));
+    add("Service", of::<core::v1::Service>(&mut generator));
+    add("ServiceAccount", of::<core::v1::ServiceAccount>(&mut generator));
+    add("StatefulSet", of::<apps::v1::StatefulSet>(&mut generator));
+    add("StorageClass", of::<storage::v1::StorageClass>(&mut generator));
+    // Two groups have a kind of this name; an object may be written through either.
+    add("Event", of::<core::v1::Event>(&mut generator));
+    add("events.k8s.io/Event", of::<events::v1::Event>(&mut generator));
+    let mut definitions = generator.take_definitions(true);
+    definitions.values_mut().for_each(drop_descriptions);
+    Types { kinds, definitions }
+}
+
+/// Descriptions are most of the text and none of the meaning here.
+fn drop_descriptions(schema: &mut Value) {
+    if let Value::Object(map) = schema {
+        if map.get("description").is_some_and(Value::is_string) {
+            map.remove("description");
+        }
+        map.values_mut().for_each(drop_descriptions);
+    }
+}
+
+/// What a walk over an object found.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Paths of the fields that the kind does not have.
+    pub(super) unknown: Vec<String>,
+    /// Values of a wrong type, each as the message of a decoder.
+    pub(super) wrong: Vec<String>,
+}
+
+/// Compares `object` with its kind, and drops the fields that the kind does not have. A kind that is not known has
+/// every field.
+pub(super) fn examine(kind: &str, object: &mut Value) -> Findings {
+    let mut findings = Findings::default();
+    let in_events = kind == "Event" && object.get("apiVersion").and_then(Value::as_str) == Some("events.k8s.io/v1");
+    let kind = if in_events { "events.k8s.io/Event" } else { kind };
+    let Some(schema) = TYPES.kinds.get(kind).and_then(|name| TYPES.definitions.get(name)) else {
+        return findings;
+    };
+    walk(
+        schema,
+        object,
+        &Place {
+            path: String::new(),
+            owner: kind,
+        },
+        &mut findings,
+    );
+    findings
+}
+
+/// Where a walk is: the path from the object's root, and the name of the type that has the last field.
+struct Place<'a> {
+    path: String,
+    owner: &'a str,
+}
+
+impl Place<'_> {
+    fn child(&self, name: &str) -> String {
+        if self.path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{}.{name}", self.path)
+        }
+    }
+}
+
+/// The schema that a reference leads to, and its short name.
+fn resolved(schema: &Value) -> (&Value, Option<&str>) {
+    let name = schema
+        .get("$ref")
+        .and_then(Value::as_str)
+        .and_then(|name| name.strip_prefix(PREFIX));
+    match name.and_then(|name| TYPES.definitions.get(name).map(|schema| (schema, name))) {
+        Some((schema, name)) => (schema, name.rsplit('.').next()),
+        None => (schema, None),
+    }
+}
+
+fn walk(schema: &Value, value: &mut Value, place: &Place<'_>, findings: &mut Findings) {
+    let (schema, name) = resolved(schema);
+    let owner = name.unwrap_or(place.owner);
+    if value.is_null() || name.is_some_and(|name| FREE.contains(&name)) {
+        return;
+    }
+    if let Some(expected) = wrong_type(schema, value, owner) {
+        let found = found(value);
+        let at = format!("{}.{}", place.owner, place.path);
+        findings.wrong.push(format!(
+            "json: cannot unmarshal {found} into Go struct field {at} of type {expected}"
+        ));
+        return;
+    }
+    let additional = schema.get("additionalProperties").filter(|inner| inner.is_object());
+    match value {
+        Value::Object(map) => {
+            let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+                for (key, child) in map.iter_mut() {
+                    if let Some(inner) = additional {
+                        walk(
+                            inner,
+                            child,
+                            &Place {
+                                path: place.child(key),
+                                owner,
+                            },
+                            findings,
+                        );
+                    }
+                }
+                return;
+            };
+            map.retain(|key, _| {
+                let known = properties.contains_key(key);
+                if !known {
+                    findings.unknown.push(place.child(key));
+                }
+                known
+            });
+            for (key, child) in map.iter_mut() {
+                walk(
+                    &properties[key],
+                    child,
+                    &Place {
+                        path: place.child(key),
+                        owner,
+                    },
+                    findings,
+                );
+            }
+        }
+        Value::Array(items) => {
+            let Some(inner) = schema.get("items") else { return };
+            for (i, item) in items.iter_mut().enumerate() {
+                walk(
+                    inner,
+                    item,
+                    &Place {
+                        path: format!("{}[{i}]", place.path),
+                        owner,
+                    },
+                    findings,
+                );
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The Go type that was expected, where the value is of another.
+fn wrong_type(schema: &Value, value: &Value, owner: &str) -> Option<String> {
+    if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
+        let fits = value.is_string() || value.is_number();
+        return (!fits).then(|| "intstr.IntOrString".into());
+    }
+    let format = schema.get("format").and_then(Value::as_str);
+    let kind = schema.get("type").and_then(Value::as_str)?;
+    let (fits, expected) = match kind {
+        "string" => (value.is_string(), "string".to_owned()),
+        "boolean" => (value.is_boolean(), "bool".to_owned()),
+        "integer" => (is_integer(value, format), format.unwrap_or("int64").to_owned()),
+        "number" => (value.is_number(), "float64".to_owned()),
+        "array" => (
+            value.is_array(),
+            "[]".to_owned()
+                + schema
+                    .pointer("/items/type")
+                    .and_then(Value::as_str)
+                    .unwrap_or("object"),
+        ),
+        "object" if schema.get("properties").is_none() => (value.is_object(), "map[string]string".to_owned()),
+        "object" => (value.is_object(), format!("v1.{owner}")),
+        _ => return None,
+    };
+    (!fits).then_some(expected)
+}
+
+fn is_integer(value: &Value, format: Option<&str>) -> bool {
+    match (value.as_i64(), format) {
+        (Some(number), Some("int32")) => i32::try_from(number).is_ok(),
+        (Some(_), _) => true,
+        (None, _) => false,
+    }
+}
+
+fn found(value: &Value) -> String {
+    match value {
+        Value::Null => "null".into(),
+        Value::Bool(_) => "bool".into(),
+        Value::Number(number) => format!("number {number}"),
+        Value::String(_) => "string".into(),
+        Value::Array(_) => "array".into(),
+        Value::Object(_) => "object".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fields_that_a_kind_lacks_are_found_at_any_depth_and_dropped() {
+        let mut object = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "colour": 1},
+            "spec": {"replicas": 1, "selector": {"matchLabels": {"any": "thing"}}, "template": {"spec": {
+                "containers": [{"name": "a", "imagee": "x", "resources": {"limits": {"cpu": 1, "memory": "1Gi"}}}]}}}});
+        let findings = examine("Deployment", &mut object);
+        assert_eq!(
+            findings.unknown,
+            ["metadata.colour", "spec.template.spec.containers[0].imagee"]
+        );
+        assert!(findings.wrong.is_empty(), "{:?}", findings.wrong);
+        assert_eq!(object["spec"]["template"]["spec"]["containers"][0].get("imagee"), None);
+        assert_eq!(object["spec"]["selector"]["matchLabels"]["any"], "thing");
+    }
+
+    #[test]
+    fn a_wrong_type_is_told_as_a_decoder_tells_it() {
+        let cases = [
+            (
+                "Deployment",
+                json!({"spec": {"replicas": "3"}}),
+                "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32",
+            ),
+            (
+                "Pod",
+                json!({"spec": {"containers": {}}}),
+                "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []object",
+            ),
+            (
+                "Pod",
+                json!({"spec": []}),
+                "json: cannot unmarshal array into Go struct field Pod.spec of type v1.PodSpec",
+            ),
+            (
+                "ConfigMap",
+                json!({"data": {"a": 1}}),
+                "json: cannot unmarshal number 1 into Go struct field ConfigMap.data.a of type string",
+            ),
+            (
+                "Pod",
+                json!({"spec": {"hostNetwork": "yes"}}),
+                "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool",
+            ),
+            (
+                "Service",
+                json!({"spec": {"ports": [{"port": 3_000_000_000u64}]}}),
+                "json: cannot unmarshal number 3000000000 into Go struct field ServicePort.spec.ports[0].port of type int32",
+            ),
+        ];
+        for (kind, mut object, expected) in cases {
+            assert_eq!(examine(kind, &mut object).wrong, [expected]);
+        }
+    }
+
+    #[test]
+    fn numbers_names_times_and_schemas_that_kubernetes_takes_are_taken() {
+        let cases = [
+            (
+                "Service",
+                json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}]}}),
+            ),
+            (
+                "Lease",
+                json!({"spec": {"renewTime": "2026-01-01T00:00:00.000000Z", "leaseDurationSeconds": 15}}),
+            ),
+            ("Secret", json!({"data": {"a": "QQ=="}, "stringData": {"b": "c"}})),
+            (
+                "Event",
+                json!({"apiVersion": "events.k8s.io/v1", "note": "n", "regarding": {"name": "x"}}),
+            ),
+            (
+                "Event",
+                json!({"apiVersion": "v1", "message": "n", "involvedObject": {"name": "x"}}),
+            ),
+            (
+                "CustomResourceDefinition",
+                json!({"spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": {
+                "type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}, "default": ["x"]},
+                "b": {"additionalProperties": {"type": "string"}, "enum": [1, "x"], "x-kubernetes-validations": [{"rule": "true"}]}}}}}]}}),
+            ),
+            (
+                "Pod",
+                json!({"spec": {"containers": [{"livenessProbe": {"httpGet": {"port": "web"}}}], "nodeName": null}}),
+            ),
+        ];
+        for (kind, mut object) in cases {
+            let findings = examine(kind, &mut object);
+            assert!(
+                findings.unknown.is_empty() && findings.wrong.is_empty(),
+                "{kind}: {findings:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_stored_kind_is_known() {
+        for kind in crate::machinery::kinds::builtin().iter().filter(|kind| kind.stored) {
+            let mut object = json!({"apiVersion": kind.api_version(), "nonsense": 1});
+            assert_eq!(examine(&kind.kind, &mut object).unknown, ["nonsense"], "{}", kind.kind);
+        }
+    }
+}
