@@ -103,7 +103,7 @@ impl Call {
                 if let Some(error) = builtin::decode_error(&kind.kind, object) {
                     return Err(cannot(&error));
                 }
-                builtin::unknown_fields(&kind.kind, object)
+                builtin::prune(&kind.kind, object)
             }
         };
         if unknown.is_empty() {
