@@ -19,7 +19,9 @@ use crate::manifest::{self, MAX_MANIFEST};
 use crate::reference::{Repository, Selector};
 use crate::store::{BlobWriter, Manifest, Store, StoreError};
 
-/// How long a peer may take to begin an answer, or to go on with one.
+/// How long a peer may take to begin an answer.
+const ANSWER: Duration = Duration::from_secs(5);
+/// How long a peer may take to go on with one.
 const SILENCE: Duration = Duration::from_secs(10);
 /// How often a blob that breaks off is asked for again at once, going on where it broke off.
 const RESUMES: usize = 3;
@@ -109,10 +111,10 @@ impl Peer {
     }
 
     pub(crate) async fn send(&self, request: RequestBuilder) -> Result<Response, PeerError> {
-        match timeout(SILENCE, request.send()).await {
+        match timeout(ANSWER, request.send()).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(error)) => Err(self.unreachable(chain(&error))),
-            Err(_) => Err(self.unreachable(format!("no answer within {} s", SILENCE.as_secs()))),
+            Err(_) => Err(self.unreachable(format!("no answer within {} s", ANSWER.as_secs()))),
         }
     }
 

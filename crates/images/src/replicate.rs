@@ -11,23 +11,29 @@
 //! blob that broke off goes on where it was.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt, StreamExt, stream};
 use http::{StatusCode, header};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::timeout;
 
 use crate::digest::Digest;
 use crate::manifest::{self, Document, Part};
 use crate::peers::{Peer, PeerError, Peers};
 use crate::reference::{Repository, Selector, Tag};
-use crate::store::{Listing, ManifestRecord, Store, TagRecord};
+use crate::store::{Listing, ManifestRecord, Store, TagRecord, unix_ms};
 
 /// The largest listing that is taken from a peer, in bytes.
 const MAX_LISTING: usize = 64 << 20;
 /// How deep indexes of indexes are followed.
 const MAX_DEPTH: usize = 4;
+/// How far ahead of this region's clock a peer's push may be. A record from farther ahead could not be replaced by any
+/// push until then.
+const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a peer may take to hear of a push. It will see it when it compares.
+const TELLING: Duration = Duration::from_secs(2);
 /// The first pause after a failure; it doubles with each one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause after failures.
@@ -192,8 +198,12 @@ impl Replicator {
             let peers = self.peers.list();
             join_all(peers.iter().map(|peer| async {
                 let url = format!("{}/v2/_leeward/changed", peer.base_url);
-                if let Err(error) = self.peers.ask(peer, peer.send(peer.client.post(url))).await {
-                    tracing::debug!(%error, "a region was not told of a push; it will see it when it compares");
+                let told = timeout(TELLING, self.peers.ask(peer, peer.send(peer.client.post(url)))).await;
+                if !matches!(told, Ok(Ok(_))) {
+                    tracing::debug!(
+                        region = peer.region,
+                        "a region was not told of a push; it will see it later"
+                    );
                 }
             }))
             .await;
@@ -383,7 +393,12 @@ async fn listing(peer: &Peer, known: Option<&str>) -> Result<Option<(Listing, Op
         .and_then(|v| v.to_str().ok())
         .map(str::to_owned);
     let bytes = peer.read(response, MAX_LISTING, what).await?;
-    let listing = serde_json::from_slice(&bytes).map_err(|error| peer.wrong(what, error))?;
+    let listing: Listing = serde_json::from_slice(&bytes).map_err(|error| peer.wrong(what, error))?;
+    let horizon = unix_ms(SystemTime::now() + MAX_AHEAD);
+    if let Some(newest) = listing.newest().filter(|newest| *newest > horizon) {
+        let why = format!("it has a push of {newest} ms since 1970, more than a day ahead: set both regions' clocks");
+        return Err(peer.wrong(what, why));
+    }
     Ok(Some((listing, etag)))
 }
 

@@ -36,6 +36,7 @@ use crate::reference::{Repository, Selector};
 
 pub use records::{Listing, Manifest, ManifestRecord, Pushed, RepositoryRecords, TagRecord};
 pub use verify::BlobState;
+pub(crate) use verify::unix_ms;
 pub use writer::BlobWriter;
 
 use layout::Layout;

@@ -1,5 +1,7 @@
 //! The registry over real sockets: its protocol, copies between regions, repair, and packing.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its stage may panic")]
+
 #[path = "images/harness.rs"]
 mod harness;
 #[path = "images/packing.rs"]

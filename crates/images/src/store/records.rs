@@ -106,6 +106,16 @@ impl Listing {
         self.manifest(repository, &digest).map(|_| digest)
     }
 
+    /// The time of the newest push, in milliseconds since the Unix epoch.
+    pub fn newest(&self) -> Option<u64> {
+        let times = |records: &RepositoryRecords| {
+            let tags = records.tags.values().map(|record| record.pushed_ms);
+            tags.chain(records.manifests.values().map(|record| record.pushed_ms))
+                .max()
+        };
+        self.repositories.values().filter_map(times).max()
+    }
+
     /// Every manifest that some repository keeps.
     pub fn live_manifests(&self) -> Vec<Digest> {
         let all = self.repositories.values().flat_map(|records| &records.manifests);

@@ -64,7 +64,7 @@ impl Stamp {
     }
 }
 
-pub(super) fn unix_ms(now: SystemTime) -> u64 {
+pub(crate) fn unix_ms(now: SystemTime) -> u64 {
     now.duration_since(SystemTime::UNIX_EPOCH)
         .map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
@@ -175,5 +175,28 @@ impl Store {
         lock(&self.inner.stamps.known).remove(digest);
         // Absent already is as good as removed, and a stale stamp matches no file.
         let _ = fs::remove_file(self.inner.layout.stamp(digest));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_that_rot_without_changing_a_files_times_are_found_by_hashing_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let digest = Digest::of(b"content");
+        let mut writer = store.writer().unwrap();
+        writer.append(b"content").unwrap();
+        writer.commit(&digest).unwrap();
+        let path = store.inner.layout.blob(&digest);
+        fs::write(&path, b"contenu").unwrap();
+        // As if nothing but the bytes had changed.
+        let stamp = Stamp::of(&fs::metadata(&path).unwrap());
+        store.keep_stamp(&digest, Verified { stamp, at_ms: 0 });
+        assert_eq!(store.verify(&digest).unwrap(), BlobState::Verified);
+        assert_eq!(store.verify_again(&digest).unwrap(), BlobState::Absent);
+        assert_eq!(store.damaged().get(&digest), Some(&Damage::Corrupt));
     }
 }
