@@ -3,5 +3,6 @@
 pub mod apiserver;
 pub mod container;
 pub mod machinery;
+pub mod node;
 
 pub mod instance;
