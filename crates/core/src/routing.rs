@@ -22,7 +22,7 @@ use crate::name::{AppKey, ClusterName, Epoch, Generation};
 pub mod health;
 mod table;
 
-pub use table::{Index, TableError, check};
+pub use table::{Index, Problem, TableError, check, salvage};
 
 /// Everything that an edge needs to answer: immutable, replaced as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

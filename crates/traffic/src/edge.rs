@@ -1,7 +1,7 @@
 //! The HTTP edge of a cluster: accepts connections and answers each request by the table.
 //!
-//! Flow of a request: [`framing`] refuses what two servers could read differently; [`request`] cleans it; [`forward`]
-//! picks endpoints and tries them through [`origin`]; [`pass`] looks once more whether this region may still answer
+//! Flow of a request: `framing` refuses what two servers could read differently; `request` cleans it; `forward`
+//! picks endpoints and tries them through `origin`; `pass` looks once more whether this region may still answer
 //! before the head, each part of the body and each write go out.
 //!
 //! Limits: connections are bounded (more wait in the kernel's queue), a head must arrive within a time and size, and

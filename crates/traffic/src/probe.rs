@@ -1,7 +1,7 @@
 //! Health probes: asks every endpoint of every profile, through its edge and along the whole path to a pod, at the
 //! profile's interval.
 //!
-//! Each probe is due at its own jittered time, so that regions do not ask in step, and at most [`AT_ONCE`] run at once.
+//! Each probe is due at its own jittered time, so that regions do not ask in step, and at most `AT_ONCE` run at once.
 //! A probe uses a connection of its own: a pooled one would not notice an address that takes no new ones.
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};

@@ -54,6 +54,8 @@ pub enum Problem {
     Host(String),
     #[error("the host {0:?} already leads to {1}; a host belongs to one application")]
     SharedHost(String, AppKey),
+    #[error("it names the host {0:?} twice; once is enough")]
+    RepeatedHost(String),
     #[error("no endpoint is enabled, so nothing would be answered; enable one or remove the profile")]
     NoEndpoint,
     #[error("{0} is among its endpoints more than once")]
@@ -93,26 +95,92 @@ pub fn check(table: &Table, current: Option<&Table>) -> Result<(), TableError> {
             });
         }
     }
-    let mut apps = HashSet::new();
-    let mut hosts: HashMap<&str, &AppKey> = HashMap::new();
+    let mut taken = Taken::default();
     for profile in &table.profiles {
-        let refuse = |problem| TableError::Profile {
-            app: profile.app.clone(),
-            problem,
-        };
-        if !apps.insert(&profile.app) {
-            return Err(refuse(Problem::Repeated));
-        }
-        for host in &profile.hosts {
-            if let Some(other) = hosts.insert(host, &profile.app) {
-                return Err(refuse(Problem::SharedHost(host.clone(), other.clone())));
-            }
-        }
-        check_profile(profile).map_err(refuse)?;
-        let before = current.and_then(|t| t.profiles.iter().find(|p| p.app == profile.app));
-        check_writer(profile, before).map_err(refuse)?;
+        let before = current.and_then(|t| find(t, &profile.app));
+        let sound = taken.check(profile).and_then(|()| check_alone(profile, before));
+        sound.map_err(|problem| refusal(profile, problem))?;
+        taken.take(profile);
     }
     Ok(())
+}
+
+/// Leaves out of a table what [`check`] would refuse it for, so that one application's mistake does not hold up the
+/// others: a profile that breaks a rule is replaced by the one in use of the same application, where that fits, and the
+/// reason is returned. Of two applications that want one host, the one that has it keeps it.
+///
+/// [`TableError::Old`] and [`TableError::Empty`] concern the table as a whole and are left to [`check`].
+pub fn salvage(mut table: Table, current: Option<&Table>) -> (Table, Vec<TableError>) {
+    let before = |app: &AppKey| current.and_then(|t| find(t, app));
+    // Those that only keep what they have come first, so that a newcomer takes no host from them.
+    table.profiles.sort_by_key(|profile| {
+        let had = |host| before(&profile.app).is_some_and(|p| p.hosts.contains(host));
+        !profile.hosts.iter().all(had)
+    });
+    let (mut taken, mut refused, mut kept) = (Taken::default(), Vec::new(), Vec::new());
+    for profile in table.profiles {
+        let last = before(&profile.app);
+        let fits = |p: &Profile| taken.check(p).and_then(|()| check_alone(p, last));
+        let good = match fits(&profile) {
+            Ok(()) => Some(profile),
+            Err(problem) => {
+                refused.push(refusal(&profile, problem));
+                last.filter(|p| fits(p).is_ok()).cloned()
+            }
+        };
+        if let Some(good) = good {
+            taken.take(&good);
+            kept.push(good);
+        }
+    }
+    table.profiles = kept;
+    (table, refused)
+}
+
+fn find<'a>(table: &'a Table, app: &AppKey) -> Option<&'a Profile> {
+    table.profiles.iter().find(|p| p.app == *app)
+}
+
+fn refusal(profile: &Profile, problem: Problem) -> TableError {
+    TableError::Profile {
+        app: profile.app.clone(),
+        problem,
+    }
+}
+
+/// What the profiles before one have taken.
+#[derive(Default)]
+struct Taken {
+    apps: HashSet<AppKey>,
+    hosts: HashMap<String, AppKey>,
+}
+
+impl Taken {
+    fn check(&self, profile: &Profile) -> Result<(), Problem> {
+        if self.apps.contains(&profile.app) {
+            return Err(Problem::Repeated);
+        }
+        for (n, host) in profile.hosts.iter().enumerate() {
+            if let Some(other) = self.hosts.get(host) {
+                return Err(Problem::SharedHost(host.clone(), other.clone()));
+            }
+            if profile.hosts[..n].contains(host) {
+                return Err(Problem::RepeatedHost(host.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, profile: &Profile) {
+        self.apps.insert(profile.app.clone());
+        self.hosts
+            .extend(profile.hosts.iter().map(|host| (host.clone(), profile.app.clone())));
+    }
+}
+
+fn check_alone(profile: &Profile, before: Option<&Profile>) -> Result<(), Problem> {
+    check_profile(profile)?;
+    check_writer(profile, before)
 }
 
 fn check_profile(profile: &Profile) -> Result<(), Problem> {

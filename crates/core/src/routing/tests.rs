@@ -2,7 +2,6 @@ use proptest::prelude::*;
 
 use super::{
     health::{Sample, State, observe},
-    table::Problem,
     *,
 };
 
@@ -279,6 +278,86 @@ fn several_applications_do_not_vanish_at_once() {
         check(&empty, Some(&table(1, vec![one, two]))),
         Err(TableError::Empty { current: 2 })
     );
+}
+
+#[test]
+fn one_applications_mistake_does_not_hold_up_the_others() {
+    let named = |app: &str, host: &str, cluster: &str| Profile {
+        app: AppKey::new("shop", app),
+        hosts: vec![host.to_owned()],
+        ..profile(vec![endpoint(cluster, 1, 100)])
+    };
+    let current = table(
+        1,
+        vec![named("a", "a.example", "west"), named("b", "b.example", "west")],
+    );
+    let mut broken = named("b", "b.example", "east");
+    broken.endpoints[0].weight = 0;
+    let thief = named("c", "a.example", "east");
+    let lame = Profile {
+        hosts: vec![],
+        ..named("d", "d.example", "east")
+    };
+    let next = table(
+        2,
+        vec![
+            thief,
+            lame,
+            broken,
+            named("a", "a.example", "east"),
+            named("e", "e.example", "east"),
+        ],
+    );
+
+    let (saved, refused) = salvage(next, Some(&current));
+    let mut rows: Vec<_> = saved
+        .profiles
+        .iter()
+        .map(|p| (p.app.name.as_str(), p.endpoints[0].cluster.as_str()))
+        .collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [("a", "east"), ("b", "west"), ("e", "east")]);
+    let mut apps: Vec<_> = refused.iter().map(|e| e.to_string()[..6].to_owned()).collect();
+    apps.sort_unstable();
+    assert_eq!(apps, ["shop/b", "shop/c", "shop/d"]);
+    assert_eq!(check(&saved, Some(&current)), Ok(()));
+}
+
+fn any_table() -> impl Strategy<Value = Table> {
+    let one = (
+        0u8..4,
+        prop::collection::vec(0u8..5, 0..3),
+        0u16..3,
+        prop::option::of((0u8..3, 0u64..3)),
+    );
+    prop::collection::vec(one, 0..5).prop_map(|rows| {
+        let profiles = rows.into_iter().map(|(app, hosts, weight, writer)| Profile {
+            app: AppKey::new("shop", format!("a{app}")),
+            hosts: hosts.iter().map(|h| format!("h{h}.example")).collect(),
+            writer: writer.map(|(cluster, epoch)| Writer {
+                cluster: ClusterName::new(format!("c{cluster}")),
+                epoch: Epoch(epoch),
+            }),
+            ..profile(vec![endpoint("c0", 1, weight), endpoint("c1", 2, 100)])
+        });
+        table(1, profiles.collect())
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_is_salvaged_passes_the_check_and_a_good_table_is_left_whole(first in any_table(), second in any_table()) {
+        let (first, _) = salvage(first, None);
+        prop_assert_eq!(check(&first, None), Ok(()));
+        let good = check(&second, Some(&first)).is_ok();
+        let (saved, refused) = salvage(second.clone(), Some(&first));
+        let checked = check(&saved, Some(&first));
+        prop_assert!(matches!(checked, Ok(()) | Err(TableError::Empty { .. })), "{:?}", checked);
+        if good {
+            prop_assert!(refused.is_empty());
+            prop_assert_eq!(saved.profiles.len(), second.profiles.len());
+        }
+    }
 }
 
 #[test]
