@@ -1,3 +1,4 @@
 //! Application state across clusters: configuration and volumes.
 
+pub mod config;
 pub mod volumes;

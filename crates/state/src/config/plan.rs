@@ -1,0 +1,215 @@
+//! What has to change here so that a start would find everything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use leeward_api::{APP_LABEL, CARRIED_FROM_ANNOTATION, carried_label};
+use leeward_core::name::ClusterName;
+use serde_json::{Value, json};
+
+use super::Bundle;
+use super::compare::{CARRIED_HASH_ANNOTATION, difference, hash};
+use super::object::{Id, Kind, annotation, label, writer_config_map};
+use super::references::references;
+
+/// The cluster that a bundle is applied in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receiver {
+    /// This cluster.
+    pub cluster: ClusterName,
+    /// The cluster where the application's specification has its home.
+    pub authority: ClusterName,
+}
+
+/// One change, or the reason why there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Server-side apply this object.
+    Apply(Value),
+    /// Delete this object: it was carried here, and is gone where it came from.
+    Delete(Id),
+    /// It is not as it should be, and is not ours to write.
+    Drift {
+        /// The object.
+        id: Id,
+        /// Who keeps it.
+        owner: String,
+        /// What is different.
+        difference: String,
+    },
+    /// It is gone where it came from, and stays here.
+    Kept {
+        /// The object.
+        id: Id,
+        /// Why.
+        why: &'static str,
+    },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apply(object) => match Id::of(object) {
+                Some(id) => write!(f, "{id} is applied"),
+                None => f.write_str("an object is applied"),
+            },
+            Self::Delete(id) => write!(f, "{id} is deleted: it is gone where it came from"),
+            Self::Drift { id, owner, difference } => {
+                write!(
+                    f,
+                    "{id} is kept by {owner} and is not what the active cluster has: {difference}. Change it there"
+                )
+            }
+            Self::Kept { id, why } => write!(f, "{id} is gone in the active cluster and stays here: {why}"),
+        }
+    }
+}
+
+/// What to do so that the `desired` objects of a bundle are here, given what is in the application's namespace.
+///
+/// Objects are applied in the order of their kinds and deleted, after that, in the reverse order. When everything was applied, the next
+/// plan is empty but for drift and what is kept.
+pub fn plan(bundle: &Bundle, desired: &[Value], existing: &[Value], receiver: &Receiver) -> Vec<Change> {
+    let here: BTreeMap<Id, &Value> = existing
+        .iter()
+        .filter_map(|object| Some((Id::of(object)?, object)))
+        .collect();
+    let wanted: BTreeMap<Id, &Value> = desired
+        .iter()
+        .filter_map(|object| Some((Id::of(object)?, object)))
+        .collect();
+    let ours = carried_label(&bundle.app.namespace, &bundle.app.name);
+    let own = writer_config_map(&bundle.app);
+    let mut changes: Vec<Change> = wanted
+        .iter()
+        .filter(|(id, _)| **id != own)
+        .filter_map(|(id, object)| keep(bundle, id, object, here.get(id).copied(), receiver, &ours))
+        .collect();
+
+    let deletes = bundle.source == receiver.authority && receiver.cluster != receiver.authority;
+    let workloads = wanted.keys().any(|id| id.kind.is_workload());
+    for (id, object) in here.iter().rev().filter(|(id, _)| !wanted.contains_key(*id)) {
+        let carried = label(object, APP_LABEL) == Some(&ours) && annotation(object, CARRIED_FROM_ANNOTATION).is_some();
+        let going = object["metadata"]["deletionTimestamp"].is_string();
+        if !carried || !deletes || going || *id == own {
+            continue;
+        }
+        let kept = |why| Change::Kept { id: id.clone(), why };
+        changes.push(match (id.kind, workloads) {
+            (Kind::Namespace, _) => continue,
+            (Kind::PersistentVolumeClaim, _) => kept("a claim may hold the last copy of data"),
+            (_, false) => kept("the active cluster shows no workload at all, which may be a loss of its objects"),
+            (_, true) => Change::Delete(id.clone()),
+        });
+    }
+    changes
+}
+
+/// What to do for one object that should be here.
+fn keep(
+    bundle: &Bundle,
+    id: &Id,
+    desired: &Value,
+    existing: Option<&Value>,
+    receiver: &Receiver,
+    ours: &str,
+) -> Option<Change> {
+    if id.kind == Kind::Namespace {
+        return existing.is_none().then(|| Change::Apply(desired.clone()));
+    }
+    let content = hash(std::slice::from_ref(desired));
+    let mark = |carried: bool| {
+        let carried = carried && receiver.cluster != receiver.authority;
+        marked(desired, &content, carried.then_some((ours, &bundle.source)))
+    };
+    let Some(existing) = existing else {
+        return Some(Change::Apply(mark(true)));
+    };
+    let owner = manager(existing).map(ToOwned::to_owned).or_else(|| {
+        let app = label(existing, APP_LABEL).filter(|app| *app != ours)?;
+        Some(format!("the application {app}"))
+    });
+    if let Some(owner) = owner {
+        let differs = difference(desired, existing)?;
+        let difference = format!("{} is {}, not {}", differs.path, differs.existing, differs.desired);
+        return Some(Change::Drift {
+            id: id.clone(),
+            owner,
+            difference,
+        });
+    }
+    // What a person made here keeps its own name for whose it is, and so is never deleted by us.
+    let object = mark(label(existing, APP_LABEL) == Some(ours));
+    difference(&object, existing).map(|_| Change::Apply(object))
+}
+
+/// The object with what says where its content is from.
+fn marked(desired: &Value, content: &str, carried: Option<(&str, &ClusterName)>) -> Value {
+    let mut object = desired.clone();
+    json_patch::merge(
+        &mut object,
+        &json!({ "metadata": { "annotations": { CARRIED_HASH_ANNOTATION: content } } }),
+    );
+    if let Some((ours, source)) = carried {
+        let marks = json!({ "metadata": {
+            "labels": { APP_LABEL: ours },
+            "annotations": { CARRIED_FROM_ANNOTATION: source.as_str() },
+        } });
+        json_patch::merge(&mut object, &marks);
+    }
+    object
+}
+
+/// The tool that keeps an object, as far as the object says.
+fn manager(object: &Value) -> Option<&'static str> {
+    let has = |part: &str, prefix: &str| {
+        let map = object["metadata"][part].as_object();
+        map.is_some_and(|map| map.keys().any(|key| key.starts_with(prefix)))
+    };
+    if has("annotations", "argocd.argoproj.io/tracking-id") || has("labels", "argocd.argoproj.io/instance") {
+        Some("Argo CD")
+    } else if has("labels", "kustomize.toolkit.fluxcd.io/") || has("labels", "helm.toolkit.fluxcd.io/") {
+        Some("Flux")
+    } else if has("annotations", "meta.helm.sh/release-name") {
+        Some("Helm")
+    } else {
+        None
+    }
+}
+
+/// What a start here would lack, images left out: objects of the bundle, and what its workloads refer to. Each line is for a person.
+///
+/// `classes` are the names of the storage classes here.
+pub fn missing(bundle: &Bundle, existing: &[Value], classes: &BTreeSet<String>) -> Vec<String> {
+    let here: BTreeSet<Id> = existing.iter().filter_map(Id::of).collect();
+    let own = writer_config_map(&bundle.app);
+    let mut needed: BTreeMap<Id, Option<Id>> = BTreeMap::new();
+    for object in &bundle.objects {
+        let Some(id) = Id::of(object) else { continue };
+        let references = references(object).into_iter().filter(|reference| !reference.optional);
+        for reference in references.filter(|reference| reference.id != own) {
+            needed.entry(reference.id).or_insert_with(|| Some(id.clone()));
+        }
+        needed.insert(id, None);
+    }
+    let mut lines: Vec<String> = needed
+        .into_iter()
+        .filter(|(id, _)| !here.contains(id) && id.kind != Kind::Namespace)
+        .map(|(id, by)| match by {
+            None => format!("{id} is not here yet"),
+            Some(by) => format!("{id}, which {by} refers to, is not here"),
+        })
+        .collect();
+    for claim in &bundle.objects {
+        let Some(id) = Id::of(claim).filter(|id| id.kind == Kind::PersistentVolumeClaim) else {
+            continue;
+        };
+        if let Some(class) = claim["spec"]["storageClassName"]
+            .as_str()
+            .filter(|class| !classes.contains(*class))
+        {
+            lines.push(format!("StorageClass {class}, which {id} refers to, is not here"));
+        }
+    }
+    lines
+}
