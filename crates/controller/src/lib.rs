@@ -7,7 +7,13 @@
 //! What decides is in `leeward-core`; nothing here makes a choice that a table could not test.
 
 pub mod agent;
+pub mod cache;
 pub mod clock;
+pub mod cluster;
 pub mod config;
+pub mod freezer;
+pub mod operation;
 pub mod peer;
+pub mod protected_app;
+pub mod serve;
 pub mod witness;

@@ -40,6 +40,8 @@ pub struct App {
     pub traffic: Option<Traffic>,
     /// The label selector of its objects, as it stands in the resource.
     pub selector: serde_json::Value,
+    /// The whole `spec` of the resource, for the read-only copies in the other clusters.
+    pub resource: serde_json::Value,
 }
 
 /// One cluster of an application.

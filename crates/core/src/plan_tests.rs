@@ -38,6 +38,7 @@ fn app(model: Model) -> App {
         },
         traffic: None,
         selector: serde_json::Value::Null,
+        resource: serde_json::Value::Null,
     }
 }
 

@@ -1,0 +1,256 @@
+//! `Operation` resources: what a person asks for goes into the quorum; how far it is comes back as status. A failover that
+//! Leeward decided on by itself gets a resource in the cluster that it moved to, so that an auditor finds it.
+
+use std::{sync::Arc, time::Duration};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{Patch, PatchParams},
+    runtime::reflector::ObjectRef,
+};
+use leeward_api::{
+    FIELD_MANAGER, Operation, OperationStatus, condition,
+    operation::{OperationType, StepStatus},
+};
+use leeward_core::{
+    name::{AppKey, ClusterName},
+    plan::{self, Journal, Kind, Request},
+};
+use leeward_quorum::{Txn, key};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agent::{Agent, Known, Situation, follow},
+    cache::Cache,
+    clock,
+};
+
+/// Why a resource could not be handled now. Tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum OperationError {
+    /// The quorum did not answer.
+    #[error(transparent)]
+    Quorum(#[from] leeward_quorum::Error),
+    /// The API refused or did not answer.
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+}
+
+/// Handles all `Operation`s of this cluster until `stop`.
+pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: CancellationToken) {
+    let mut changes = agent.changes();
+    loop {
+        changes.borrow_and_update();
+        let known = agent.known();
+        let mut failed = false;
+        for operation in cache.operations.state() {
+            if let Err(error) = handle(&agent, &client, &known, &operation).await {
+                tracing::debug!(operation = operation.name_any(), %error, "not handled yet");
+                failed = true;
+            }
+        }
+        for situation in known.situations() {
+            if let Err(error) = record(&agent, &client, &cache, &situation).await {
+                tracing::debug!(app = %situation.app.value.key, %error, "the operation is not recorded yet");
+                failed = true;
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = changes.changed() => tokio::time::sleep(Duration::from_millis(20)).await,
+            () = tokio::time::sleep(Duration::from_millis(500)), if failed => {}
+        }
+    }
+}
+
+fn ended(operation: &Operation) -> bool {
+    let phase = operation.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Refused" | "Failed"))
+}
+
+async fn handle(agent: &Agent, client: &Client, known: &Known, resource: &Operation) -> Result<(), OperationError> {
+    if ended(resource) || resource.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let (id, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
+    let app = AppKey::new(namespace, &resource.spec.app);
+    let Some(situation) = known.situation(&app) else {
+        let reason = format!(
+            "there is no ProtectedApp {} in this namespace that was accepted",
+            resource.spec.app
+        );
+        return apply(client, resource, &refused(resource, reason)).await;
+    };
+    if let Some(status) = progress(&situation, &id, resource) {
+        return apply(client, resource, &status).await;
+    }
+    let request_key = key::request(&app, &id);
+    match known.view.get::<Request>(&request_key) {
+        Some(request) => {
+            if let Some(reason) = request.value.refused {
+                apply(client, resource, &refused(resource, reason)).await?;
+                agent.quorum.txn(Txn::default().delete(&request_key)).await?;
+            }
+            Ok(())
+        }
+        // It was answered, its plan just has not been seen yet.
+        None if resource.status.as_ref().is_some_and(|status| status.phase.is_some()) => Ok(()),
+        None => {
+            let request = Request {
+                id: id.clone(),
+                kind: match resource.spec.type_ {
+                    OperationType::Failover => Kind::Failover,
+                    OperationType::Switchover => Kind::Switchover,
+                },
+                to: ClusterName::new(&resource.spec.to),
+                asked_ms: clock::wall_ms(),
+                refused: None,
+            };
+            let txn = Txn::default()
+                .expect(&request_key, 0)
+                .put(&request_key, &request)?
+                .read(&request_key);
+            let outcome = agent.quorum.txn(txn).await?;
+            agent.learn(|known| follow::take(known, outcome.entries));
+            let status = OperationStatus {
+                phase: Some("Pending".into()),
+                ..OperationStatus::default()
+            };
+            apply(client, resource, &status).await
+        }
+    }
+}
+
+/// The status of an operation that is or was in the plan.
+fn progress(situation: &Situation, id: &str, resource: &Operation) -> Option<OperationStatus> {
+    let plan = situation.plan()?;
+    let conditions = resource
+        .status
+        .as_ref()
+        .map(|status| status.conditions.clone())
+        .unwrap_or_default();
+    if let Some(operation) = plan.operation.as_ref().filter(|operation| operation.id == id) {
+        let mut status = describe(operation, &situation.journal);
+        status.phase = Some("Running".into());
+        status.message = operation.next_step(&situation.journal).map(|step| {
+            let trouble = situation
+                .journal
+                .get(&step.name)
+                .and_then(|record| record.trouble.clone());
+            let trouble = trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+            format!("{:?} in {}{trouble}", step.name, step.cluster)
+        });
+        status.conditions = conditions;
+        return Some(status);
+    }
+    let finished = plan.finished.as_ref().filter(|finished| finished.operation.id == id)?;
+    let mut status = describe(&finished.operation, &situation.journal);
+    status.phase = Some("Succeeded".into());
+    status.message = Some(format!("{} is active", finished.operation.to));
+    status.ended = time(finished.ended_ms);
+    status.rto = Some(Duration::from_millis(finished.ended_ms.saturating_sub(finished.operation.began_ms)).into());
+    status.conditions = conditions;
+    let message = status.message.clone().unwrap_or_default();
+    complete(&mut status, true, "Succeeded", &message, resource.metadata.generation);
+    Some(status)
+}
+
+fn complete(status: &mut OperationStatus, ready: bool, reason: &str, message: &str, generation: Option<i64>) {
+    let now = jiff::Timestamp::from_millisecond(clock::wall_ms() as i64).unwrap_or_default();
+    for (type_, value) in [(condition::COMPLETE, true), (condition::READY, ready)] {
+        condition::set(&mut status.conditions, type_, value, reason, message, generation, now);
+    }
+}
+
+fn describe(operation: &plan::Operation, journal: &Journal) -> OperationStatus {
+    let decided = StepStatus {
+        name: "Decide".into(),
+        cluster: String::new(),
+        started: time(operation.began_ms),
+        ended: time(operation.decided_ms),
+        outcome: Some("Done".into()),
+    };
+    let steps = operation.steps.iter().map(|step| {
+        let record = journal.get(&step.name);
+        StepStatus {
+            name: format!("{:?}", step.name),
+            cluster: step.cluster.to_string(),
+            started: record.and_then(|record| time(record.started_ms)),
+            ended: record.and_then(|record| time(record.ended_ms?)),
+            outcome: record.and_then(|r| r.trouble.clone().or_else(|| r.ended_ms.map(|_| "Done".to_owned()))),
+        }
+    });
+    OperationStatus {
+        from: Some(operation.from.to_string()),
+        epoch: Some(operation.epoch.0),
+        started: time(operation.began_ms),
+        steps: std::iter::once(decided).chain(steps).collect(),
+        ..OperationStatus::default()
+    }
+}
+
+fn time(ms: u64) -> Option<MicroTime> {
+    jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?)
+        .ok()
+        .map(MicroTime)
+}
+
+fn refused(resource: &Operation, reason: String) -> OperationStatus {
+    let mut status = resource.status.clone().unwrap_or_default();
+    status.phase = Some("Refused".into());
+    status.message = Some(reason.clone());
+    complete(&mut status, false, "Refused", &reason, resource.metadata.generation);
+    status
+}
+
+async fn apply(client: &Client, resource: &Operation, status: &OperationStatus) -> Result<(), OperationError> {
+    if resource.status.as_ref() == Some(status) {
+        return Ok(());
+    }
+    let patch = json!({
+        "apiVersion": "leeward.dev/v1alpha1",
+        "kind": "Operation",
+        "metadata": { "name": resource.name_any() },
+        "status": status,
+    });
+    let api: Api<Operation> = Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default());
+    api.patch_status(
+        &resource.name_any(),
+        &PatchParams::apply(FIELD_MANAGER).force(),
+        &Patch::Apply(&patch),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Makes the resource of an operation that nobody asked for, in the cluster that it moves to.
+async fn record(agent: &Agent, client: &Client, cache: &Cache, situation: &Situation) -> Result<(), OperationError> {
+    let Some(plan) = situation.plan() else { return Ok(()) };
+    let finished = plan.finished.as_ref().map(|finished| &finished.operation);
+    let Some(operation) = plan.operation.as_ref().or(finished) else {
+        return Ok(());
+    };
+    let app = &situation.app.value.key;
+    let here = cache
+        .operations
+        .get(&ObjectRef::new(&operation.id).within(&app.namespace));
+    if operation.to != agent.me || here.is_some() || !operation.id.starts_with("failover-") {
+        return Ok(());
+    }
+    let resource = json!({
+        "apiVersion": "leeward.dev/v1alpha1",
+        "kind": "Operation",
+        "metadata": { "name": operation.id, "namespace": app.namespace },
+        "spec": { "type": "Failover", "app": app.name, "to": operation.to.as_str() },
+    });
+    let api: Api<Operation> = Api::namespaced(client.clone(), &app.namespace);
+    api.patch(
+        &operation.id,
+        &PatchParams::apply(FIELD_MANAGER).force(),
+        &Patch::Apply(&resource),
+    )
+    .await?;
+    Ok(())
+}

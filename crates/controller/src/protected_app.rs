@@ -1,0 +1,442 @@
+//! One application in this cluster: brings it to the mode that the plan gives it, executes the steps that are this
+//! cluster's, and says what is here.
+//!
+//! Flow of one round, for each application in a task of its own, whenever something changed and at least every second:
+//! mode (pure) -> workloads and data -> step -> report -> status.
+
+pub mod accept;
+pub mod admission;
+pub mod carry;
+pub mod data;
+pub mod status;
+pub mod steps;
+pub mod table;
+pub mod validate;
+pub mod workloads;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::Client;
+use leeward_core::{
+    app::{App, Model},
+    execute::{self, Mode},
+    lease::Moment,
+    name::{AppKey, ClusterName, Epoch, RoleKey},
+    report::AppReport,
+};
+use leeward_images::inventory::{Inventory, State};
+use leeward_state::config::{self, Bundle, Override, Receiver, Running, cluster};
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    agent::{Agent, Situation},
+    cache::Cache,
+    clock,
+};
+
+/// A round at least this often, while nothing changes.
+const IDLE: Duration = Duration::from_secs(1);
+/// A round at least this often, while a step is this cluster's.
+const BUSY: Duration = Duration::from_millis(50);
+/// What was carried is compared with what is here at least this often.
+const COMPARE: Duration = Duration::from_secs(5);
+
+/// What the rounds of all applications share.
+pub struct Context {
+    /// This agent.
+    pub agent: Arc<Agent>,
+    /// This cluster's API.
+    pub client: Client,
+    /// What is in this cluster.
+    pub cache: Cache,
+    /// The images of this region.
+    pub inventory: Inventory,
+    /// The data of the roles.
+    pub data: data::Data,
+    /// What this cluster offers to the others.
+    pub bundles: carry::Bundles,
+    /// Ready endpoints by application, for the edge.
+    pub backends: watch::Sender<BTreeMap<AppKey, Vec<std::net::SocketAddr>>>,
+}
+
+/// Runs a task for each application until `stop`.
+pub async fn run(context: Arc<Context>, stop: CancellationToken) {
+    let mut tasks: BTreeMap<AppKey, (CancellationToken, JoinHandle<()>)> = BTreeMap::new();
+    let mut changes = context.agent.changes();
+    loop {
+        let wanted: BTreeSet<AppKey> = context
+            .agent
+            .known()
+            .situations()
+            .into_iter()
+            .map(|s| s.app.value.key)
+            .collect();
+        for key in &wanted {
+            tasks.retain(|_, (_, task)| !task.is_finished());
+            tasks.entry(key.clone()).or_insert_with(|| {
+                let own = stop.child_token();
+                let round = Round::new(Arc::clone(&context), key.clone());
+                (own.clone(), tokio::spawn(round.run(own)))
+            });
+        }
+        // A task whose application is gone ends by itself, after it has cleaned up.
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = changes.changed() => { changes.borrow_and_update(); }
+        }
+    }
+    for (_, (_, task)) in tasks {
+        // It was told to stop; a panic in it was reported already.
+        let _ = task.await;
+    }
+}
+
+struct Round {
+    context: Arc<Context>,
+    key: AppKey,
+    carried: Arc<Mutex<Option<Arc<Bundle>>>>,
+    helpers: Vec<JoinHandle<()>>,
+    compared: Option<(String, Moment)>,
+    lacking: Vec<String>,
+    ungranted_since: Option<Moment>,
+    told: Option<Option<Epoch>>,
+    trouble: Option<String>,
+}
+
+impl Drop for Round {
+    fn drop(&mut self) {
+        for helper in &self.helpers {
+            helper.abort();
+        }
+    }
+}
+
+impl Round {
+    fn new(context: Arc<Context>, key: AppKey) -> Self {
+        let carried = Arc::new(Mutex::new(None));
+        let (agent, client) = (Arc::clone(&context.agent), context.client.clone());
+        let helpers = vec![
+            tokio::spawn(carry::offer(agent, client, context.bundles.clone(), key.clone())),
+            tokio::spawn(ask(Arc::clone(&context.agent), key.clone(), Arc::clone(&carried))),
+        ];
+        Self {
+            context,
+            key,
+            carried,
+            helpers,
+            compared: None,
+            lacking: vec!["its configuration".into()],
+            ungranted_since: None,
+            told: None,
+            trouble: None,
+        }
+    }
+
+    async fn run(mut self, stop: CancellationToken) {
+        let mut changes = self.context.agent.changes();
+        loop {
+            changes.borrow_and_update();
+            let known = self.context.agent.known();
+            let Some(situation) = known.situation(&self.key) else {
+                return self.end().await;
+            };
+            let busy = self.once(&situation).await;
+            let pause = if busy { BUSY } else { IDLE };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = changes.changed() => {
+                    // What belongs together often comes together.
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// The application is not protected any more.
+    async fn end(self) {
+        let context = &self.context;
+        context.agent.say(&self.key, None);
+        context.backends.send_if_modified(|all| all.remove(&self.key).is_some());
+        if let Err(error) = accept::remove_copy(&context.client, &context.cache, &self.key).await {
+            tracing::warn!(app = %self.key, %error, "the copy of the resource could not be removed");
+        }
+    }
+
+    /// One round; whether the next one should come soon.
+    async fn once(&mut self, situation: &Situation) -> bool {
+        let context = Arc::clone(&self.context);
+        let agent = &context.agent;
+        let app = &situation.app.value;
+        let mode = self.effective(app, situation.mode(&agent.me));
+        let mut trouble = vec![];
+        if app.authority != agent.me
+            && let Err(error) = accept::copy(&context.client, &context.cache, app).await
+        {
+            // The namespace may not have been carried yet.
+            tracing::debug!(app = %self.key, %error, "the copy of the resource could not be applied");
+        }
+        if let Err(error) = self.reach(situation, mode).await {
+            trouble.push(error);
+        }
+        let step = execute::step(situation.plan(), &situation.journal, &agent.me);
+        if let Some((operation, step)) = step {
+            let tools = steps::Tools {
+                agent,
+                client: &context.client,
+                cache: &context.cache,
+                data: &context.data,
+            };
+            if let Err(error) = steps::execute(&tools, situation, operation, step).await {
+                tracing::debug!(app = %self.key, step = ?step.name, %error, "not done yet");
+            }
+        }
+        self.report(app, mode, &mut trouble).await;
+        let trouble = (!trouble.is_empty()).then(|| trouble.join("; "));
+        if trouble != self.trouble {
+            match &trouble {
+                Some(trouble) => tracing::info!(app = %self.key, trouble, "waiting"),
+                None => tracing::info!(app = %self.key, ?mode, "in order"),
+            }
+            self.trouble = trouble;
+        }
+        step.is_some()
+    }
+
+    /// The mode, less what the lease does not allow: a writer whose grant has been over for a whole lease steps down.
+    fn effective(&mut self, app: &App, mode: Mode) -> Mode {
+        let agent = &self.context.agent;
+        let roles: Vec<RoleKey> = app.role_keys().collect();
+        let now = clock::now();
+        if roles.is_empty() || !matches!(mode, Mode::Serve { .. }) || agent.granted(&roles, true).is_some() {
+            self.ungranted_since = None;
+            return mode;
+        }
+        let since = *self.ungranted_since.get_or_insert(now);
+        if now.since(since) > agent.timing.ttl && !agent.is_unfenced() {
+            Mode::Standby
+        } else {
+            mode
+        }
+    }
+
+    /// Brings workloads, configuration and data to the mode.
+    async fn reach(&mut self, situation: &Situation, mode: Mode) -> Result<(), String> {
+        let context = Arc::clone(&self.context);
+        let app = &situation.app.value;
+        let me = &context.agent.me;
+        let workloads = workloads::find(&context.cache, app);
+        match mode {
+            Mode::Unmanaged => Ok(()),
+            Mode::Serve { epoch } => {
+                if self.told != Some(epoch) {
+                    workloads::tell(&context.client, app, me, epoch)
+                        .await
+                        .map_err(|e| e.to_string())?;
+                    self.told = Some(epoch);
+                }
+                let source = situation.plan().is_some_and(|plan| plan.active == *me);
+                if !source {
+                    self.carry(app, Running::Serve).await?;
+                }
+                workloads::run(&context.client, app, &workloads, Running::Serve)
+                    .await
+                    .map_err(|e| e.to_string())?;
+                match epoch {
+                    Some(epoch) => context.data.write(app, epoch).await.map_err(|e| e.to_string()),
+                    None => Ok(()),
+                }
+            }
+            Mode::Standby => {
+                self.told = None;
+                let standby = Running::Standby(app.placement(me).map_or(0, |p| p.standby_replicas));
+                workloads::run(&context.client, app, &workloads, standby)
+                    .await
+                    .map_err(|e| e.to_string())?;
+                let quiet = situation.plan().is_some_and(|plan| plan.operation.is_none());
+                if quiet {
+                    self.carry(app, standby).await?;
+                }
+                self.follow(situation, &workloads).await
+            }
+        }
+    }
+
+    /// Receives the data of the roles that another cluster writes.
+    async fn follow(&self, situation: &Situation, workloads: &[workloads::Workload]) -> Result<(), String> {
+        let context = &self.context;
+        let app = &situation.app.value;
+        for role in &app.roles {
+            let Some(state) = situation.roles.get(&RoleKey::new(app.key.clone(), &role.name)) else {
+                continue;
+            };
+            if state.value.owner == context.agent.me {
+                continue;
+            }
+            let pods = workloads::pods(&context.cache, app, workloads).len();
+            if pods > 0 {
+                return Err(format!("{pods} pods have to end before the data can follow"));
+            }
+            context
+                .data
+                .follow(app, role, state.value.epoch)
+                .await
+                .map_err(|e| e.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Makes this cluster's objects what the active one's are, less what is its own.
+    async fn carry(&mut self, app: &App, running: Running) -> Result<(), String> {
+        let context = Arc::clone(&self.context);
+        let Some(bundle) = self.carried.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return Err("its configuration has not come yet".into());
+        };
+        let now = clock::now();
+        let state = format!("{} {} {running:?}", bundle.hash, app.observed);
+        if self
+            .compared
+            .as_ref()
+            .is_some_and(|(at, when)| *at == state && now.since(*when) < COMPARE)
+        {
+            return Ok(());
+        }
+        let overrides: Vec<Override> = app
+            .placement(&context.agent.me)
+            .into_iter()
+            .flat_map(|placement| &placement.overrides)
+            .map(|(kind, name, patch)| Override {
+                kind: kind.clone(),
+                name: name.clone(),
+                patch: patch.clone(),
+            })
+            .collect();
+        let receiver = Receiver {
+            cluster: context.agent.me.clone(),
+            authority: app.authority.clone(),
+        };
+        let desired = config::desired(&bundle, &overrides, running).map_err(|e| e.to_string())?;
+        let existing = cluster::fetch(&context.client, &app.key.namespace)
+            .await
+            .map_err(|e| e.to_string())?;
+        let changes = config::plan(&bundle, &desired, &existing, &receiver);
+        let writes = changes
+            .iter()
+            .any(|c| matches!(c, config::Change::Apply(_) | config::Change::Delete(_)));
+        let failed = cluster::apply(&context.client, &app.key, &changes).await;
+        if let Some(error) = failed.first() {
+            return Err(error.to_string());
+        }
+        let existing = match writes {
+            true => cluster::fetch(&context.client, &app.key.namespace)
+                .await
+                .map_err(|e| e.to_string())?,
+            false => existing,
+        };
+        let classes = cluster::storage_classes(&context.client)
+            .await
+            .map_err(|e| e.to_string())?;
+        self.lacking = config::missing(&bundle, &existing, &classes);
+        self.compared = Some((state, now));
+        Ok(())
+    }
+
+    /// Says what is here.
+    async fn report(&mut self, app: &App, mode: Mode, trouble: &mut [String]) {
+        let context = &self.context;
+        let serves_itself = self.context.bundles.watch(&self.key).borrow().clone();
+        let carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let source = matches!(mode, Mode::Serve { .. }) && app.model == Model::ActivePassive;
+        let bundle = if source {
+            serves_itself.or(carried)
+        } else {
+            carried.or(serves_itself)
+        };
+        let mut missing: Vec<String> = trouble.to_vec();
+        if !source && app.authority != context.agent.me {
+            missing.extend(self.lacking.iter().cloned());
+        }
+        if let Some(bundle) = &bundle {
+            missing.extend(images(&context.inventory, bundle));
+        }
+        let workloads = workloads::find(&context.cache, app);
+        let backends = app.traffic.as_ref().map_or_else(Vec::new, |traffic| {
+            workloads::backends(
+                &context.cache.services,
+                &context.cache.slices,
+                &app.key.namespace,
+                traffic,
+            )
+        });
+        let report = AppReport {
+            missing,
+            backends: backends.len() as u32,
+            pods: workloads::pods(&context.cache, app, &workloads).len() as u32,
+            roles: context.data.report(app).await,
+        };
+        context
+            .backends
+            .send_if_modified(|all| all.insert(self.key.clone(), backends.clone()) != Some(backends));
+        context.agent.say(&self.key, Some(report));
+    }
+}
+
+/// The images of a bundle that are not whole and verified in this region's own store.
+fn images(inventory: &Inventory, bundle: &Bundle) -> Vec<String> {
+    let wanted: Vec<String> = config::images(&bundle.objects).into_iter().collect();
+    inventory
+        .check(&wanted)
+        .into_iter()
+        .filter(|image| !image.state.is_present())
+        .map(|image| match image.state {
+            State::Present => String::new(),
+            state => format!("image {}: {state:?}", image.reference),
+        })
+        .collect()
+}
+
+/// Asks the cluster that is followed for its configuration, again and again.
+async fn ask(agent: Arc<Agent>, key: AppKey, carried: Arc<Mutex<Option<Arc<Bundle>>>>) {
+    let mut changes = agent.changes();
+    loop {
+        let from = source(&agent, &key);
+        let Some(url) = from else {
+            let _ = changes.changed().await;
+            continue;
+        };
+        let have = carried
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(|b| b.hash.clone());
+        match carry::pull(&agent.http, &url, &key, &have.unwrap_or_default()).await {
+            Ok(Some(bundle)) => {
+                *carried.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(bundle));
+                agent.wake();
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(app = %key, error, "the configuration could not be asked for");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+/// The peer link of the cluster that this one follows.
+fn source(agent: &Agent, key: &AppKey) -> Option<String> {
+    let known = agent.known();
+    let situation = known.situation(key)?;
+    situation.app.value.placement(&agent.me)?;
+    let from: ClusterName = execute::follows(&situation.app.value, situation.plan(), &agent.me)?.clone();
+    agent
+        .peers()
+        .iter()
+        .find(|peer| peer.cluster == from)
+        .map(|peer| peer.url.clone())
+}

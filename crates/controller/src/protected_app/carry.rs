@@ -1,0 +1,172 @@
+//! Configuration between clusters: the active one offers its objects, the others ask for them and wait for news.
+//!
+//! Flow: [`offer`] watches the active cluster's objects and puts a [`Bundle`] into [`Bundles`]; [`router`] gives it to a peer
+//! as soon as it differs from what the peer has; [`pull`] is that question.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::{Path, Query, State},
+    http::StatusCode,
+    routing::get,
+};
+use futures::StreamExt as _;
+use kube::Client;
+use leeward_core::{
+    execute::Mode,
+    name::{AppKey, Generation},
+};
+use leeward_state::config::{Bundle, cluster};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use crate::agent::Agent;
+
+/// A peer's question waits this long for news.
+const WAIT: Duration = Duration::from_secs(10);
+
+/// What this cluster offers of each application.
+#[derive(Clone, Default)]
+pub struct Bundles {
+    by_app: Arc<Mutex<HashMap<AppKey, watch::Sender<Option<Arc<Bundle>>>>>>,
+}
+
+impl Bundles {
+    fn sender(&self, app: &AppKey) -> watch::Sender<Option<Arc<Bundle>>> {
+        let mut by_app = self.by_app.lock().unwrap_or_else(PoisonError::into_inner);
+        by_app
+            .entry(app.clone())
+            .or_insert_with(|| watch::Sender::new(None))
+            .clone()
+    }
+
+    /// What is offered of an application, and its changes.
+    pub fn watch(&self, app: &AppKey) -> watch::Receiver<Option<Arc<Bundle>>> {
+        self.sender(app).subscribe()
+    }
+}
+
+/// Offers an application's objects while this cluster is the one that the others follow. Ends only with its task.
+pub async fn offer(agent: Arc<Agent>, client: Client, bundles: Bundles, app: AppKey) {
+    let offered = bundles.sender(&app);
+    let mut news = Box::pin(cluster::changes(&client, &app.namespace));
+    let mut changes = agent.changes();
+    let mut under = None;
+    let mut stale = true;
+    loop {
+        let known = agent.known();
+        let situation = known.situation(&app);
+        let source = situation.as_ref().and_then(|situation| {
+            let plan = situation.plan()?;
+            let serves = matches!(situation.mode(&agent.me), Mode::Serve { .. });
+            (plan.active == agent.me && serves && plan.operation.is_none())
+                .then(|| (situation.app.value.clone(), plan.generation))
+        });
+        let generation = source.as_ref().map(|(app, generation)| (app.observed, *generation));
+        if let Some((spec, generation)) = source.filter(|_| stale || under != generation) {
+            match collect(&agent, &client, &spec, generation).await {
+                Ok(bundle) => {
+                    stale = false;
+                    under = Some((spec.observed, generation));
+                    offered.send_if_modified(|old| {
+                        let same = old
+                            .as_ref()
+                            .is_some_and(|old| old.hash == bundle.hash && old.generation == bundle.generation);
+                        if !same {
+                            *old = Some(Arc::new(bundle));
+                        }
+                        !same
+                    });
+                    agent.wake();
+                }
+                Err(error) => {
+                    tracing::debug!(%app, %error, "the application's objects could not be read");
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                    continue;
+                }
+            }
+        } else if generation.is_none() && under.is_some() {
+            under = None;
+            stale = true;
+        }
+        tokio::select! {
+            Some(()) = news.next() => {
+                stale = true;
+                tokio::time::sleep(cluster::GATHER).await;
+            }
+            _ = changes.changed() => { changes.borrow_and_update(); }
+        }
+    }
+}
+
+async fn collect(
+    agent: &Agent,
+    client: &Client,
+    app: &leeward_core::app::App,
+    generation: Generation,
+) -> Result<Bundle, cluster::Error> {
+    let objects = cluster::fetch(client, &app.key.namespace).await?;
+    let claims: Vec<String> = app.roles.iter().flat_map(|role| role.claims.clone()).collect();
+    // An accepted specification's selector was read from a resource, so that it can be read again.
+    let selector = serde_json::from_value(app.selector.clone()).unwrap_or_default();
+    let chosen = leeward_state::config::select(&app.key, &selector, &claims, &objects).unwrap_or_default();
+    Ok(Bundle::new(app.key.clone(), agent.me.clone(), None, generation, chosen))
+}
+
+#[derive(Deserialize)]
+struct Have {
+    #[serde(default)]
+    have: String,
+}
+
+/// Where peers ask for the configuration of an application.
+pub fn router(bundles: Bundles) -> Router {
+    Router::new()
+        .route("/v1/config/{namespace}/{name}", get(answer))
+        .with_state(bundles)
+}
+
+async fn answer(
+    State(bundles): State<Bundles>,
+    Path((namespace, name)): Path<(String, String)>,
+    Query(Have { have }): Query<Have>,
+) -> Result<Json<Bundle>, StatusCode> {
+    let mut offered = bundles.watch(&AppKey::new(namespace, name));
+    let differs = |bundle: &Option<Arc<Bundle>>| bundle.as_ref().is_some_and(|bundle| bundle.hash != have);
+    let news = tokio::time::timeout(WAIT, offered.wait_for(differs)).await;
+    match news {
+        Ok(Ok(bundle)) => bundle
+            .as_ref()
+            .map(|bundle| Json(Bundle::clone(bundle)))
+            .ok_or(StatusCode::NO_CONTENT),
+        _ => Err(StatusCode::NO_CONTENT),
+    }
+}
+
+/// Asks a peer for what it offers of an application, when that is not what `have` is the hash of. None: nothing new.
+///
+/// # Errors
+/// When the peer does not answer, or what it sends is not a bundle of this application.
+pub async fn pull(http: &reqwest::Client, peer: &str, app: &AppKey, have: &str) -> Result<Option<Bundle>, String> {
+    let url = format!("{peer}/v1/config/{}/{}", app.namespace, app.name);
+    let request = http
+        .get(url)
+        .query(&[("have", have)])
+        .timeout(WAIT + Duration::from_secs(5));
+    let answer = request.send().await.map_err(|e| e.without_url().to_string())?;
+    if answer.status() == reqwest::StatusCode::NO_CONTENT {
+        return Ok(None);
+    }
+    let answer = answer.error_for_status().map_err(|e| e.without_url().to_string())?;
+    let bundle: Bundle = answer.json().await.map_err(|e| e.without_url().to_string())?;
+    bundle.check().map_err(|e| e.to_string())?;
+    if bundle.app != *app {
+        return Err(format!("it is of {}", bundle.app));
+    }
+    Ok(Some(bundle))
+}

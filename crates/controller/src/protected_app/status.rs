@@ -1,0 +1,158 @@
+//! The status of a `ProtectedApp`: from the report that the planner's snapshot gives, to the resource.
+
+use std::time::Duration;
+
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+};
+use leeward_api::{FIELD_MANAGER, ProtectedApp, ProtectedAppStatus, app::PlacementStatus, condition};
+use leeward_core::{
+    app::{App, Model},
+    name::Epoch,
+    plan::{Kind, Plan},
+    report::{PlacementState, Report},
+};
+use serde_json::json;
+
+use super::accept::Accepted;
+use crate::agent::Situation;
+
+/// Builds the status. `now_ms` is the wall clock; `before` keeps its transition times.
+pub fn build(
+    situation: &Situation,
+    report: &Report,
+    before: Option<&ProtectedAppStatus>,
+    now_ms: u64,
+) -> ProtectedAppStatus {
+    let app = &situation.app.value;
+    let now = jiff::Timestamp::from_millisecond(now_ms as i64).unwrap_or_default();
+    let plan = situation.plan();
+    let epoch = situation.roles.values().map(|role| role.value.epoch).max();
+    let mut status = ProtectedAppStatus {
+        observed_generation: Some(app.observed),
+        active: plan
+            .filter(|_| app.model == Model::ActivePassive)
+            .map(|plan| plan.active.to_string()),
+        epoch: epoch.filter(|epoch| *epoch > Epoch(0)).map(|epoch| epoch.0),
+        generation: plan.map(|plan| plan.generation.0),
+        placements: report.placements.iter().map(|p| placement(p, plan, now_ms)).collect(),
+        waiting_for: report.waiting_for.clone(),
+        conditions: before.map(|before| before.conditions.clone()).unwrap_or_default(),
+        last_rpo: before.and_then(|before| before.last_rpo),
+        last_rto: before.and_then(|before| before.last_rto),
+    };
+    if let Some(finished) = plan.and_then(|plan| plan.finished.as_ref()) {
+        let operation = &finished.operation;
+        if operation.kind == Kind::Failover {
+            status.last_rto = Some(Duration::from_millis(finished.ended_ms.saturating_sub(operation.began_ms)).into());
+        }
+    }
+    conditions(&mut status, app, report, now);
+    status
+}
+
+fn conditions(status: &mut ProtectedAppStatus, app: &App, report: &Report, now: jiff::Timestamp) {
+    let (reason, message) = match report.waiting_for.first() {
+        None => ("Ready", "the loss of the active cluster would be survived".to_owned()),
+        Some(first) => ("Waiting", format!("waiting for {first}")),
+    };
+    condition::set(
+        &mut status.conditions,
+        condition::PROTECTED,
+        report.protected,
+        reason,
+        &message,
+        Some(app.observed),
+        now,
+    );
+    let serving: Vec<_> = report
+        .placements
+        .iter()
+        .filter(|placement| placement.state == PlacementState::Active)
+        .map(|placement| placement.cluster.to_string())
+        .collect();
+    let (reason, message) = match serving.is_empty() {
+        true => ("NoCluster", "no cluster may serve now".to_owned()),
+        false => (
+            "Active",
+            format!(
+                "{} serve{}",
+                serving.join(", "),
+                if serving.len() == 1 { "s" } else { "" }
+            ),
+        ),
+    };
+    condition::set(
+        &mut status.conditions,
+        condition::SERVING,
+        !serving.is_empty(),
+        reason,
+        &message,
+        Some(app.observed),
+        now,
+    );
+}
+
+fn placement(report: &leeward_core::report::PlacementReport, plan: Option<&Plan>, now_ms: u64) -> PlacementStatus {
+    let follows = plan.is_some_and(|plan| plan.active != report.cluster);
+    let point = report.point.as_ref().filter(|_| follows);
+    PlacementStatus {
+        cluster: report.cluster.to_string(),
+        state: report.state.as_str().to_owned(),
+        ready: report.missing.is_empty(),
+        missing: report.missing.clone(),
+        // Rounded, so that a status is not written again for each millisecond.
+        lag: point.map(|p| Duration::from_secs(now_ms.saturating_sub(p.source_ms).div_ceil(1000)).into()),
+        last_point: None,
+    }
+}
+
+/// The status of a resource that was not accepted.
+pub fn refused(resource: &ProtectedApp, accepted: &Accepted, now_ms: u64) -> Option<ProtectedAppStatus> {
+    let (reason, message) = match accepted {
+        Accepted::No(invalid) => ("Invalid", invalid.to_string()),
+        Accepted::Elsewhere(cluster) => (
+            "OtherAuthority",
+            format!("{cluster} has authority over an application of this name; change it there"),
+        ),
+        _ => return None,
+    };
+    let mut status = resource.status.clone().unwrap_or_default();
+    status.observed_generation = resource.metadata.generation;
+    status.waiting_for = vec![message.clone()];
+    let now = jiff::Timestamp::from_millisecond(now_ms as i64).unwrap_or_default();
+    let generation = resource.metadata.generation;
+    condition::set(
+        &mut status.conditions,
+        condition::PROTECTED,
+        false,
+        reason,
+        &message,
+        generation,
+        now,
+    );
+    Some(status)
+}
+
+/// Applies a status.
+///
+/// # Errors
+/// When the API refuses or does not answer.
+pub async fn apply(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    status: &ProtectedAppStatus,
+) -> Result<(), kube::Error> {
+    let patch = json!({
+        "apiVersion": "leeward.dev/v1alpha1",
+        "kind": "ProtectedApp",
+        "metadata": { "name": name },
+        "status": status,
+    });
+    let api: Api<ProtectedApp> = Api::namespaced(client.clone(), namespace);
+    api.patch_status(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&patch))
+        .await?;
+    Ok(())
+}

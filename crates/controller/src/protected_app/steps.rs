@@ -1,0 +1,237 @@
+//! Executes one step of an operation. Each step is a level to reach, not an edge: run again after a kill at any moment, it
+//! goes on from where things are. It is done when it says so, and then the journal does.
+
+use kube::Client;
+use leeward_core::{
+    app::App,
+    lease::{Hold, Role},
+    name::RoleKey,
+    plan::{Operation, Step, StepName, StepRecord},
+};
+use leeward_quorum::{Txn, key};
+use leeward_state::config::Running;
+
+use super::{
+    data::{Data, DataError},
+    workloads,
+};
+use crate::{
+    agent::{Agent, Situation, follow},
+    cache::Cache,
+    clock,
+};
+
+/// Why a step is not done yet. All of these are tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// The data is not where it should be.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The API refused or did not answer.
+    #[error(transparent)]
+    Kube(#[from] kube::Error),
+    /// The quorum did not answer.
+    #[error(transparent)]
+    Quorum(#[from] leeward_quorum::Error),
+    /// Something has to come first.
+    #[error("waiting for {0}")]
+    Waiting(String),
+}
+
+/// What steps are executed with.
+pub struct Tools<'a> {
+    /// This agent.
+    pub agent: &'a Agent,
+    /// This cluster's API.
+    pub client: &'a Client,
+    /// What is in this cluster.
+    pub cache: &'a Cache,
+    /// The data of the roles.
+    pub data: &'a Data,
+}
+
+/// Executes a step and writes the journal: that it began, and that it is done or what the trouble is.
+///
+/// # Errors
+/// Why it is not done.
+pub async fn execute(
+    tools: &Tools<'_>,
+    situation: &Situation,
+    operation: &Operation,
+    step: &Step,
+) -> Result<(), StepError> {
+    let app = &situation.app.value;
+    let began = situation.journal.get(&step.name);
+    if began.is_none() {
+        let record = StepRecord {
+            started_ms: clock::wall_ms(),
+            ended_ms: None,
+            trouble: None,
+        };
+        write(tools.agent, app, operation, step.name, &record).await?;
+    }
+    let started_ms = began.map_or_else(clock::wall_ms, |record| record.started_ms);
+    match run(tools, situation, operation, step.name).await {
+        Ok(()) => {
+            let record = StepRecord {
+                started_ms,
+                ended_ms: Some(clock::wall_ms()),
+                trouble: None,
+            };
+            write(tools.agent, app, operation, step.name, &record).await?;
+            tracing::info!(app = %app.key, operation = operation.id, step = ?step.name, "done");
+            Ok(())
+        }
+        Err(error) => {
+            let trouble = Some(error.to_string());
+            if began.is_none_or(|record| record.trouble != trouble) {
+                let record = StepRecord {
+                    started_ms,
+                    ended_ms: None,
+                    trouble,
+                };
+                write(tools.agent, app, operation, step.name, &record).await?;
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn write(
+    agent: &Agent,
+    app: &App,
+    operation: &Operation,
+    step: StepName,
+    record: &StepRecord,
+) -> Result<(), StepError> {
+    let key = key::journal(&app.key, &operation.id, step);
+    let outcome = agent.quorum.txn(Txn::default().put(&key, record)?.read(&key)).await?;
+    agent.learn(|known| follow::take(known, outcome.entries));
+    Ok(())
+}
+
+async fn run(tools: &Tools<'_>, situation: &Situation, operation: &Operation, step: StepName) -> Result<(), StepError> {
+    let app = &situation.app.value;
+    match step {
+        StepName::Quiesce => quiesce(tools, app).await,
+        StepName::LastPoint => {
+            for role in &app.roles {
+                tools.data.last_point(app, role, &operation.to).await?;
+            }
+            Ok(())
+        }
+        StepName::Release => release(tools.agent, situation, operation).await,
+        StepName::Take => take(tools.agent, situation, operation).await,
+        StepName::Promote => {
+            for role in &app.roles {
+                tools.data.promote(app, role, operation.epoch).await?;
+            }
+            Ok(())
+        }
+        StepName::Start => start(tools, app),
+    }
+}
+
+/// The workloads are scaled down by their mode already; here is waited until their pods are gone.
+async fn quiesce(tools: &Tools<'_>, app: &App) -> Result<(), StepError> {
+    let standby = app
+        .placement(&tools.agent.me)
+        .map_or(0, |placement| placement.standby_replicas);
+    let workloads = workloads::find(tools.cache, app);
+    workloads::run(tools.client, app, &workloads, Running::Standby(standby)).await?;
+    let pods = workloads::pods(tools.cache, app, &workloads).len();
+    if standby == 0 && pods > 0 {
+        return Err(StepError::Waiting(format!("{pods} pods to end")));
+    }
+    let down = workloads.iter().all(|workload| workload.replicas == standby);
+    if down {
+        Ok(())
+    } else {
+        Err(StepError::Waiting("the workloads to be scaled down".into()))
+    }
+}
+
+/// Gives the roles back: first nothing leaves this agent any more, then the quorum is told.
+async fn release(agent: &Agent, situation: &Situation, operation: &Operation) -> Result<(), StepError> {
+    let mut txn = Txn::default();
+    for (role, state) in &situation.roles {
+        if state.value.owner != operation.from || state.value.hold == Hold::Released {
+            continue;
+        }
+        agent.revoke(role, state.value.epoch);
+        let released = Role {
+            hold: Hold::Released,
+            ..state.value.clone()
+        };
+        txn = txn
+            .expect(key::role(role), state.revision)
+            .put(key::role(role), &released)?;
+    }
+    commit_roles(agent, txn, &situation.app.value).await
+}
+
+/// Takes the roles that were released for this cluster.
+async fn take(agent: &Agent, situation: &Situation, operation: &Operation) -> Result<(), StepError> {
+    let mut txn = Txn::default();
+    for (role, state) in &situation.roles {
+        if state.value.owner == operation.to && state.value.epoch == operation.epoch {
+            continue;
+        }
+        if state.value.hold != Hold::Released {
+            return Err(StepError::Waiting(format!(
+                "{} to release role {}",
+                state.value.owner, role.role
+            )));
+        }
+        let mine = Role {
+            owner: operation.to.clone(),
+            epoch: operation.epoch,
+            hold: Hold::Held,
+        };
+        txn = txn
+            .expect(key::role(role), state.revision)
+            .put(key::role(role), &mine)?;
+    }
+    commit_roles(agent, txn, &situation.app.value).await
+}
+
+async fn commit_roles(agent: &Agent, txn: Txn, app: &App) -> Result<(), StepError> {
+    if txn.writes.is_empty() {
+        return Ok(());
+    }
+    let outcome = agent
+        .quorum
+        .txn(txn.read(format!("{}{}/", key::ROLES, app.key)))
+        .await?;
+    agent.learn(|known| follow::take(known, outcome.entries));
+    if outcome.applied {
+        Ok(())
+    } else {
+        Err(StepError::Waiting("the roles to be read again".into()))
+    }
+}
+
+/// The workloads are scaled up by their mode; here is waited until they are ready and granted.
+fn start(tools: &Tools<'_>, app: &App) -> Result<(), StepError> {
+    let roles: Vec<RoleKey> = app.role_keys().collect();
+    if !roles.is_empty() && tools.agent.granted(&roles, true).is_none() {
+        return Err(StepError::Waiting("the lease to be renewed with the new roles".into()));
+    }
+    let workloads = workloads::find(tools.cache, app);
+    if let Some(late) = workloads.iter().find(|w| w.replicas == 0 || w.ready < w.replicas) {
+        return Err(StepError::Waiting(format!(
+            "{} {} ({} of {} ready)",
+            late.kind, late.name, late.ready, late.replicas
+        )));
+    }
+    if let Some(traffic) = &app.traffic {
+        let backends = workloads::backends(&tools.cache.services, &tools.cache.slices, &app.key.namespace, traffic);
+        if backends.is_empty() {
+            return Err(StepError::Waiting(format!(
+                "a ready endpoint of Service {}",
+                traffic.service
+            )));
+        }
+    }
+    Ok(())
+}

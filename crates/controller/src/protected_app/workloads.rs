@@ -1,0 +1,235 @@
+//! The workloads of an application in this cluster: which they are, how many replicas they run, and what of them is ready.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, StatefulSet},
+        core::v1::{ConfigMap, Pod, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{Patch, PatchParams},
+    core::{Selector, SelectorExt as _},
+    runtime::reflector::Store,
+};
+use leeward_api::FIELD_MANAGER;
+use leeward_core::{
+    app::{App, Traffic},
+    name::{ClusterName, Epoch},
+};
+use leeward_state::config::{Running, scale};
+use serde_json::{Value, json};
+
+use crate::cache::Cache;
+
+/// A Deployment or StatefulSet of an application.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    /// `Deployment` or `StatefulSet`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Which pods are its own.
+    pub pods: LabelSelector,
+    /// The whole object.
+    pub object: Value,
+    /// Replicas that are asked for.
+    pub replicas: i32,
+    /// Replicas that are ready.
+    pub ready: i32,
+}
+
+/// The workloads that an application's selector selects.
+pub fn find(cache: &Cache, app: &App) -> Vec<Workload> {
+    let Some(selector) = selector(&app.selector) else {
+        return vec![];
+    };
+    let belongs = |namespace: Option<String>, labels: &BTreeMap<String, String>| {
+        namespace.as_deref() == Some(app.key.namespace.as_str()) && selector.matches(labels)
+    };
+    let deployments = cache
+        .deployments
+        .state()
+        .into_iter()
+        .filter(|d| belongs(d.namespace(), d.labels()));
+    let sets = cache
+        .stateful_sets
+        .state()
+        .into_iter()
+        .filter(|s| belongs(s.namespace(), s.labels()));
+    let mut found: Vec<_> = deployments
+        .filter_map(|d| deployment(&d))
+        .chain(sets.filter_map(|s| stateful_set(&s)))
+        .collect();
+    found.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    found
+}
+
+/// A selector as decisions keep it, ready to match labels.
+pub fn selector(value: &Value) -> Option<Selector> {
+    serde_json::from_value::<LabelSelector>(value.clone())
+        .ok()?
+        .try_into()
+        .ok()
+}
+
+fn deployment(object: &Deployment) -> Option<Workload> {
+    let spec = object.spec.as_ref()?;
+    Some(Workload {
+        kind: "Deployment",
+        name: object.name_any(),
+        pods: spec.selector.clone(),
+        object: serde_json::to_value(object).ok()?,
+        replicas: spec.replicas.unwrap_or(1),
+        ready: object
+            .status
+            .as_ref()
+            .and_then(|status| status.ready_replicas)
+            .unwrap_or(0),
+    })
+}
+
+fn stateful_set(object: &StatefulSet) -> Option<Workload> {
+    let spec = object.spec.as_ref()?;
+    Some(Workload {
+        kind: "StatefulSet",
+        name: object.name_any(),
+        pods: spec.selector.clone(),
+        object: serde_json::to_value(object).ok()?,
+        replicas: spec.replicas.unwrap_or(1),
+        ready: object
+            .status
+            .as_ref()
+            .and_then(|status| status.ready_replicas)
+            .unwrap_or(0),
+    })
+}
+
+/// The pods of these workloads.
+pub fn pods(cache: &Cache, app: &App, workloads: &[Workload]) -> Vec<std::sync::Arc<Pod>> {
+    let selectors: Vec<Selector> = workloads
+        .iter()
+        .filter_map(|w| w.pods.clone().try_into().ok())
+        .collect();
+    cache
+        .pods
+        .state()
+        .into_iter()
+        .filter(|pod| pod.namespace().as_deref() == Some(app.key.namespace.as_str()))
+        .filter(|pod| selectors.iter().any(|selector| selector.matches(pod.labels())))
+        .collect()
+}
+
+/// Brings the workloads to what they should do. Returns whether anything was changed.
+///
+/// # Errors
+/// When the API refuses or does not answer; worth trying again.
+pub async fn run(client: &Client, app: &App, workloads: &[Workload], running: Running) -> Result<bool, kube::Error> {
+    let mut changed = false;
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
+    };
+    for workload in workloads {
+        let Some(patch) = scale(&workload.object, running) else {
+            continue;
+        };
+        changed = true;
+        let patch = Patch::Merge(&patch);
+        let namespace = &app.key.namespace;
+        match workload.kind {
+            "Deployment" => {
+                Api::<Deployment>::namespaced(client.clone(), namespace)
+                    .patch(&workload.name, &params, &patch)
+                    .await?;
+            }
+            _ => {
+                Api::<StatefulSet>::namespaced(client.clone(), namespace)
+                    .patch(&workload.name, &params, &patch)
+                    .await?;
+            }
+        }
+    }
+    Ok(changed)
+}
+
+/// Tells the application's pods where they run and at which epoch, in the ConfigMap that their environment refers to.
+///
+/// # Errors
+/// When the API refuses or does not answer; worth trying again.
+pub async fn tell(client: &Client, app: &App, cluster: &ClusterName, epoch: Option<Epoch>) -> Result<(), kube::Error> {
+    let name = leeward_api::writer_config_map(&app.key.name);
+    let epoch = epoch.map(|epoch| epoch.to_string()).unwrap_or_default();
+    let map = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name,
+            "namespace": app.key.namespace,
+            "annotations": { "leeward.dev/about": "where this application's pods run and at which epoch they may write" },
+        },
+        "data": { "cluster": cluster.as_str(), "epoch": epoch },
+    });
+    Api::<ConfigMap>::namespaced(client.clone(), &app.key.namespace)
+        .patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&map))
+        .await?;
+    Ok(())
+}
+
+/// The addresses of the application's ready pods behind its Service.
+pub fn backends(
+    services: &Store<Service>,
+    slices: &Store<EndpointSlice>,
+    namespace: &str,
+    traffic: &Traffic,
+) -> Vec<std::net::SocketAddr> {
+    let service = services
+        .state()
+        .into_iter()
+        .find(|s| s.name_any() == traffic.service && s.namespace().as_deref() == Some(namespace));
+    let Some(service) = service else { return vec![] };
+    let port_name = service
+        .spec
+        .iter()
+        .flat_map(|spec| spec.ports.iter().flatten())
+        .find(|port| port.port == i32::from(traffic.port))
+        .map(|port| port.name.clone().unwrap_or_default());
+    let Some(port_name) = port_name else { return vec![] };
+    let mut found = vec![];
+    for slice in slices.state() {
+        let of_service = slice.labels().get("kubernetes.io/service-name") == Some(&traffic.service);
+        if !of_service || slice.namespace().as_deref() != Some(namespace) {
+            continue;
+        }
+        let port = slice
+            .ports
+            .iter()
+            .flatten()
+            .find(|port| port.name.clone().unwrap_or_default() == port_name);
+        let Some(port) = port.and_then(|port| u16::try_from(port.port?).ok()) else {
+            continue;
+        };
+        for endpoint in slice.endpoints.iter().filter(|e| is_ready(e)) {
+            found.extend(
+                endpoint
+                    .addresses
+                    .iter()
+                    .filter_map(|ip| Some(std::net::SocketAddr::new(ip.parse().ok()?, port))),
+            );
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn is_ready(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> bool {
+    endpoint
+        .conditions
+        .as_ref()
+        .is_none_or(|conditions| conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false))
+}

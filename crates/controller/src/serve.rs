@@ -1,0 +1,325 @@
+//! `leeward serve`: the agent of one region, put together.
+//!
+//! Flow: every listener is bound first, so that a used port ends the start; then the tasks run until `stop`, and end in the
+//! order: edge drained, mirrors finished, watches dropped. Nothing waits for another region.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use kube::{
+    Client,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use leeward_core::lease::{Timing, TooShort};
+use leeward_core::name::ClusterName;
+use leeward_images::{
+    inventory::Inventory,
+    peers::{Peer as ImagePeer, Peers},
+    registry::{self, Mode},
+    replicate::Replicator,
+    store::Store as ImageStore,
+};
+use leeward_quorum::embedded;
+use leeward_state::volumes::target::{self, Target};
+use leeward_traffic::{Backends, Edge, Limits, Shared};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    agent::{Agent, Start, exchange, follow, lead, renew},
+    cache::Cache,
+    clock, cluster,
+    config::Serve as Config,
+    operation,
+    peer::{self, Credentials, PeerError},
+    protected_app::{self, Context, accept, admission, carry, data::Data, status, table},
+};
+
+/// Why an agent cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The peer link cannot be set up.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+    /// The lease is too short.
+    #[error(transparent)]
+    Timing(#[from] TooShort),
+    /// The cluster's API cannot be reached in the way that the kubeconfig says.
+    #[error("kubeconfig {path}: {reason}")]
+    Kubeconfig {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An address cannot be listened on.
+    #[error("the {what} cannot listen on {address}: {source}; stop what uses it (see `ss -ltnp`), or give another one")]
+    Listen {
+        /// Which part.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The edge cannot be set up.
+    #[error(transparent)]
+    Edge(#[from] leeward_traffic::EdgeError),
+    /// The images' store cannot be used.
+    #[error(transparent)]
+    Images(#[from] leeward_images::store::StoreError),
+    /// The points' store cannot be used.
+    #[error(transparent)]
+    Points(#[from] leeward_state::volumes::target::TargetError),
+    /// A file or directory cannot be used.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+}
+
+/// Runs an agent until `stop`.
+///
+/// # Errors
+/// When something that it needs at the start cannot be had.
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeError> {
+    let timing = Timing::new(Duration::from_millis(config.lease_ttl_ms))?;
+    let points = config.data_dir.join("points");
+    let staging = config.data_dir.join("staging");
+    for directory in [&config.data_dir, &points, &staging, &config.registry_dir] {
+        std::fs::create_dir_all(directory).map_err(|source| ServeError::File {
+            path: directory.display().to_string(),
+            source,
+        })?;
+    }
+    let credentials = Credentials::read(&config.peer_ca, &config.peer_cert, &config.peer_key)?;
+    let http = credentials.client()?;
+    let client = kube_client(&config).await?;
+    let agent = Agent::new(Start {
+        me: ClusterName::new(&config.cluster),
+        holder: format!("{}-{}-{}", config.cluster, std::process::id(), clock::wall_ms()),
+        timing,
+        quorum: Arc::new(embedded::Client::new(http.clone(), &config.quorum_url, timing.ttl / 3)),
+        http: http.clone(),
+        witness_url: config.witness_url.clone(),
+        #[cfg(feature = "unfenced")]
+        unfenced: config.unfenced,
+    });
+    let registry = listen("registry", config.registry_address).await?;
+    let peer_link = listen("peer link", config.peer_address).await?;
+    let grants = admission::Grants::new(Arc::clone(&agent));
+    let shared = Arc::new(Shared::open(
+        agent.me.clone(),
+        Some(config.data_dir.join("table.json")),
+        grants.clone(),
+    ));
+    let edge = Edge::bind(config.ingress_address, Limits::default(), Arc::clone(&shared)).await?;
+    let store = ImageStore::open(&config.registry_dir)?;
+    let target = Arc::new(Target::open(&points)?);
+    let token = config.kubelet_token.as_ref().map(|path| {
+        std::fs::read_to_string(path)
+            .map(|token| Arc::from(token.trim()))
+            .map_err(|source| ServeError::File {
+                path: path.display().to_string(),
+                source,
+            })
+    });
+    let tasks = TaskTracker::new();
+    let cache = Cache::start(&client, &agent, &tasks, &stop);
+    let image_peers = Peers::default();
+    let bundles = carry::Bundles::default();
+    let context = Arc::new(Context {
+        agent: Arc::clone(&agent),
+        client: client.clone(),
+        cache: cache.clone(),
+        inventory: Inventory::new(store.clone()),
+        data: Data::new(
+            Arc::clone(&agent),
+            client.clone(),
+            cache.clone(),
+            Arc::clone(&target),
+            staging,
+            token.transpose()?,
+        ),
+        bundles: bundles.clone(),
+        backends: watch::Sender::default(),
+    });
+    let from_peers = Router::new()
+        .merge(exchange::router(Arc::clone(&agent)))
+        .merge(carry::router(bundles))
+        .merge(target::http::router(target))
+        .merge(registry::router(store.clone(), Mode::ReadOnly, image_peers.clone()));
+    let to_nodes = registry::router(store.clone(), Mode::ReadWrite, image_peers.clone());
+
+    tasks.spawn(follow::run(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(renew::run(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(exchange::run(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(lead::run(Arc::clone(&agent), stop.clone()));
+    tasks.spawn(cluster::run(
+        Arc::clone(&agent),
+        client.clone(),
+        cache.clone(),
+        stop.clone(),
+    ));
+    tasks.spawn(operation::run(
+        Arc::clone(&agent),
+        client.clone(),
+        cache.clone(),
+        stop.clone(),
+    ));
+    tasks.spawn(accept_all(Arc::clone(&context), stop.clone()));
+    tasks.spawn(protected_app::run(Arc::clone(&context), stop.clone()));
+    tasks.spawn(route(Arc::clone(&context), Arc::clone(&shared), grants, stop.clone()));
+    tasks.spawn(edge.serve(stop.clone()));
+    tasks.spawn(leeward_traffic::probe::run(shared, stop.clone()));
+    tasks.spawn(copy_images(Arc::clone(&agent), store, image_peers, stop.clone()));
+    tasks.spawn({
+        let stop = stop.clone();
+        async move {
+            let stopped = axum::serve(registry, to_nodes).with_graceful_shutdown(stop.cancelled_owned());
+            if let Err(error) = stopped.await {
+                tracing::error!(%error, "the registry ended");
+            }
+        }
+    });
+    tracing::info!(cluster = %agent.me, "the agent runs");
+    peer::serve_on(peer_link, &credentials, from_peers, stop).await?;
+    tasks.close();
+    // Whatever does not end in time ends with the process; everything durable is durable already.
+    let _ = tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await;
+    Ok(())
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Listen { what, address, source })
+}
+
+async fn kube_client(config: &Config) -> Result<Client, ServeError> {
+    let error = |reason: String| ServeError::Kubeconfig {
+        path: config.kubeconfig.display().to_string(),
+        reason,
+    };
+    let kubeconfig = Kubeconfig::read_from(&config.kubeconfig).map_err(|e| error(e.to_string()))?;
+    let options = KubeConfigOptions::default();
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
+        .await
+        .map_err(|e| error(e.to_string()))?;
+    Client::try_from(config).map_err(|e| error(e.to_string()))
+}
+
+/// Accepts this cluster's `ProtectedApp`s and writes the status of all.
+async fn accept_all(context: Arc<Context>, stop: CancellationToken) {
+    let agent = &context.agent;
+    let mut changes = agent.changes();
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = changes.changed() => {
+                changes.borrow_and_update();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            _ = ticks.tick() => {}
+        }
+        for resource in context.cache.apps.state() {
+            let accepted = accept::accept(agent, &context.client, &context.cache, &resource).await;
+            let accepted = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    tracing::debug!(%error, "a resource could not be accepted now");
+                    continue;
+                }
+            };
+            let name = resource.metadata.name.clone().unwrap_or_default();
+            let namespace = resource.metadata.namespace.clone().unwrap_or_default();
+            let known = agent.known();
+            let app = leeward_core::name::AppKey::new(&namespace, &name);
+            let wanted = match (
+                status::refused(&resource, &accepted, clock::wall_ms()),
+                known.situation(&app),
+            ) {
+                (Some(refused), _) => refused,
+                (None, Some(situation)) => {
+                    let unseen_by = agent.unseen_by();
+                    let snapshot = situation.snapshot(agent, &known, &unseen_by);
+                    let report = leeward_core::report::report(&snapshot, &agent.timing, clock::now());
+                    status::build(&situation, &report, resource.status.as_ref(), clock::wall_ms())
+                }
+                (None, None) => continue,
+            };
+            if resource.status.as_ref() != Some(&wanted)
+                && let Err(error) = status::apply(&context.client, &namespace, &name, &wanted).await
+            {
+                tracing::debug!(%error, "a status was not written");
+            }
+        }
+    }
+}
+
+/// Keeps the edge's table, roles and backends up to date.
+async fn route(context: Arc<Context>, shared: Arc<Shared>, grants: Arc<admission::Grants>, stop: CancellationToken) {
+    let mut changes = context.agent.changes();
+    let mut backends = context.backends.subscribe();
+    let mut refused = None;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = changes.changed() => { changes.borrow_and_update(); }
+            _ = backends.changed() => {
+                let now = backends.borrow_and_update().clone();
+                shared.set_backends(Backends::new(now));
+            }
+        }
+        let situations = context.agent.known().situations();
+        grants.set_roles(table::roles(&situations));
+        let table = table::build(&situations, |cluster| cluster::ingress(&context.cache, cluster));
+        // Without quorum or API nothing is known; the last table goes on.
+        if table.profiles.is_empty() && situations.is_empty() {
+            continue;
+        }
+        // One application's bad profile must not hold up another one's failover.
+        let (table, bad) = leeward_core::routing::salvage(table, Some(shared.index().table()));
+        for error in bad {
+            tracing::debug!(%error, "a profile was left as it was");
+        }
+        match shared.install(table) {
+            Ok(_) => refused = None,
+            Err(error) => {
+                let text = error.to_string();
+                if refused.as_ref() != Some(&text) {
+                    tracing::warn!(error = text, "the routing table");
+                    refused = Some(text);
+                }
+            }
+        }
+    }
+}
+
+/// Copies what the other regions have.
+async fn copy_images(agent: Arc<Agent>, store: ImageStore, peers: Peers, stop: CancellationToken) {
+    let copying = tokio::spawn(Replicator::new(store, peers.clone()).run());
+    let mut changes = agent.changes();
+    let mut last = Arc::new(vec![]);
+    loop {
+        let now = agent.peers();
+        if now != last {
+            let of = |peer: &crate::agent::Peer| ImagePeer {
+                region: peer.cluster.to_string(),
+                base_url: peer.url.clone(),
+                client: agent.http.clone(),
+            };
+            peers.set(now.iter().map(of).collect());
+            last = now;
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            _ = changes.changed() => { changes.borrow_and_update(); }
+        }
+    }
+    copying.abort();
+}
