@@ -72,6 +72,22 @@ impl State {
     }
 }
 
+impl Image {
+    /// What a start from this region would lack of the image, for people; `None` if it could start.
+    pub fn lack(&self) -> Option<String> {
+        let blobs = |blobs: &[Digest]| format!("{} blob{}", blobs.len(), if blobs.len() == 1 { "" } else { "s" });
+        let why = match &self.state {
+            State::Present => return None,
+            State::Unverified { blobs: list } => format!("{} not yet hashed here", blobs(list)),
+            State::Missing { blobs: list } if list.is_empty() => "not in this region's registry".to_owned(),
+            State::Missing { blobs: list } => format!("{} not in this region's registry", blobs(list)),
+            State::Corrupt { blobs: list } => format!("{} had wrong bytes here, to be fetched again", blobs(list)),
+            State::Invalid { why } => why.clone(),
+        };
+        Some(format!("image {}: {why}", self.reference))
+    }
+}
+
 /// The question, with what makes asking it again cheap. Clones share that.
 #[derive(Clone)]
 pub struct Inventory {

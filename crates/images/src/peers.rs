@@ -199,13 +199,19 @@ impl Peer {
         })
     }
 
-    /// Fetches a blob into the store, going on where it broke off.
-    async fn blob(&self, store: &Store, repository: &Repository, digest: &Digest) -> Result<(), PeerError> {
+    /// Fetches a blob into the store, going on where it broke off. `size` is its length where that is known.
+    async fn blob(
+        &self,
+        store: &Store,
+        repository: &Repository,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> Result<(), PeerError> {
         let what = digest.to_string();
         let mut writer = store.writer()?;
         let mut attempt = 0;
         loop {
-            match self.blob_part(&mut writer, repository, digest).await {
+            match self.blob_part(&mut writer, repository, digest, size).await {
                 Ok(()) => break,
                 Err(error @ PeerError::Unreachable { .. }) if attempt < RESUMES && !writer.is_empty() => {
                     tracing::debug!(%digest, %error, at = writer.len(), "an image's blob broke off; going on from there");
@@ -226,6 +232,7 @@ impl Peer {
         writer: &mut BlobWriter,
         repository: &Repository,
         digest: &Digest,
+        size: Option<u64>,
     ) -> Result<(), PeerError> {
         let what = digest.to_string();
         let path = format!("{}/blobs/{digest}", repository.path());
@@ -240,6 +247,13 @@ impl Peer {
             StatusCode::NOT_FOUND => return Err(self.absent(&what)),
             status => return Err(self.wrong(&what, format!("it answered {status}"))),
         }
+        let announced = response.content_length().map(|rest| writer.len().saturating_add(rest));
+        let too_long = |size: u64| self.wrong(&what, format!("it is not as long as promised, {size} bytes"));
+        let size = match (size, announced) {
+            (Some(size), Some(announced)) if size != announced => return Err(too_long(size)),
+            (Some(size), _) | (None, Some(size)) => size,
+            (None, None) => return Err(self.wrong(&what, "it does not say how long it is")),
+        };
         let mut stream = response.bytes_stream();
         let mut batch = Vec::with_capacity(BATCH);
         loop {
@@ -247,6 +261,9 @@ impl Peer {
             let over = !matches!(next, Ok(Some(_)));
             if let Ok(Some(chunk)) = &next {
                 batch.extend_from_slice(chunk);
+            }
+            if writer.len() + batch.len() as u64 > size {
+                return Err(too_long(size));
             }
             if batch.len() >= BATCH || over {
                 // Hashing and writing a batch takes about a millisecond: not worth a thread's hand-over.
@@ -312,12 +329,19 @@ impl Peers {
         Err(last)
     }
 
-    /// Fetches a blob into the store from the first peer that has it, unless it is there already.
-    pub async fn fetch_blob(&self, store: &Store, repository: &Repository, digest: &Digest) -> Result<(), PeerError> {
+    /// Fetches a blob into the store from the first peer that has it, unless it is there already. `size` is its length in
+    /// bytes where a manifest states it; a peer that sends more, or announces another, is not believed.
+    pub async fn fetch_blob(
+        &self,
+        store: &Store,
+        repository: &Repository,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> Result<(), PeerError> {
         let flight = self.flight(digest);
         let result = {
             let _alone = flight.lock().await;
-            self.fetch_blob_alone(store, repository, digest).await
+            self.fetch_blob_alone(store, repository, digest, size).await
         };
         drop(flight);
         let mut flights = self.inner.flights.lock().unwrap_or_else(PoisonError::into_inner);
@@ -351,14 +375,20 @@ impl Peers {
         Arc::clone(flights.entry(*digest).or_default())
     }
 
-    async fn fetch_blob_alone(&self, store: &Store, repo: &Repository, digest: &Digest) -> Result<(), PeerError> {
+    async fn fetch_blob_alone(
+        &self,
+        store: &Store,
+        repository: &Repository,
+        digest: &Digest,
+        size: Option<u64>,
+    ) -> Result<(), PeerError> {
         if store.blob_len(digest).is_some() {
             store.forget_damage(digest);
             return Ok(());
         }
         let mut last = PeerError::NoPeers(digest.to_string());
         for peer in self.list().iter() {
-            match self.ask(peer, peer.blob(store, repo, digest)).await {
+            match self.ask(peer, peer.blob(store, repository, digest, size)).await {
                 Ok(()) => return Ok(()),
                 Err(error @ PeerError::Store(_)) => return Err(error),
                 Err(error) => {

@@ -273,7 +273,7 @@ impl Replicator {
             return;
         };
         for digest in damaged.keys() {
-            match self.peers.fetch_blob(&self.store, repository, digest).await {
+            match self.peers.fetch_blob(&self.store, repository, digest, None).await {
                 Ok(()) => round.copied += 1,
                 Err(error) => {
                     round.failed.insert(digest.to_string(), error);
@@ -355,7 +355,11 @@ impl Replicator {
                     self.fetch(repository, member.part.digest, depth - 1).await?;
                 }
             }
-            let fetch = |part: Part| async move { self.peers.fetch_blob(&self.store, repository, &part.digest).await };
+            let fetch = |part: Part| async move {
+                self.peers
+                    .fetch_blob(&self.store, repository, &part.digest, Some(part.size))
+                    .await
+            };
             let fetches = document.references().into_iter().map(fetch);
             let mut fetches = stream::iter(fetches).buffer_unordered(self.config.blobs_at_once);
             while let Some(fetched) = fetches.next().await {

@@ -18,6 +18,7 @@
 //! The methods block (files); callers on an async runtime use `spawn_blocking`, or [`Store::run`].
 
 mod layout;
+mod names;
 mod records;
 mod verify;
 mod writer;
@@ -155,7 +156,7 @@ impl Store {
         let layout = Layout::create(root)?;
         let lock = layout.lock()?;
         layout.clear_uploads()?;
-        let listing = records::load(&layout)?;
+        let listing = names::load(&layout)?;
         let (pushes, _) = broadcast::channel(PUSH_BACKLOG);
         let store = Self {
             inner: Arc::new(Inner {

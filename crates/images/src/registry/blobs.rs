@@ -74,7 +74,7 @@ impl App {
             Some(opened) => Some(opened),
             // Who pushes asks with HEAD whether a blob is here: that must not wait for other regions.
             None if self.mode == Mode::ReadWrite && method != Method::HEAD => {
-                let fetched = self.peers.fetch_blob(&self.store, repository, &digest).await;
+                let fetched = self.peers.fetch_blob(&self.store, repository, &digest, None).await;
                 fetched.map_err(|error| Refusal::from_peers(error, Refusal::no_blob))?;
                 open().await?
             }

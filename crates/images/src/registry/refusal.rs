@@ -206,3 +206,15 @@ impl IntoResponse for Refusal {
         (status, headers, [(header::CONTENT_TYPE, "application/json")], body).into_response()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_to_the_client() {
+        let response = Refusal::from(StoreError::DiskFull("/images".into())).into_response();
+        assert_eq!(response.status(), StatusCode::INSUFFICIENT_STORAGE);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/json");
+    }
+}

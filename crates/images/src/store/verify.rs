@@ -8,13 +8,16 @@ use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Damage, Store, StoreError, lock};
 use crate::digest::{Digest, Hasher};
+
+/// How often a blob whose file is replaced while it is hashed is hashed again at once.
+const REPLACED: usize = 3;
 
 /// What is known of a blob's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +51,8 @@ struct Verified {
 #[derive(Default)]
 pub(super) struct Stamps {
     known: Mutex<HashMap<Digest, Verified>>,
-    /// One hash at a time: verification must not starve what serves.
-    hashing: Mutex<()>,
+    /// Held while a blob is hashed, so that nobody hashes it beside.
+    hashing: Mutex<HashMap<Digest, Arc<Mutex<()>>>>,
 }
 
 impl Stamp {
@@ -93,17 +96,33 @@ impl Store {
     /// Re-hashes a blob from the disk unless it is known to be right. One whose bytes are wrong is moved to quarantine,
     /// reported as damage, and absent from then on.
     pub fn verify(&self, digest: &Digest) -> Result<BlobState, StoreError> {
-        let _hashing = lock(&self.inner.stamps.hashing);
-        match self.blob_state(digest) {
-            BlobState::Unverified => self.rehash(digest),
-            known => Ok(known),
-        }
+        self.alone(digest, || {
+            // Whoever held the blob before may have hashed it; a file that was replaced meanwhile is hashed once more.
+            for _ in 0..REPLACED {
+                match self.blob_state(digest) {
+                    BlobState::Unverified => self.rehash(digest)?,
+                    known => return Ok(known),
+                };
+            }
+            Ok(self.blob_state(digest))
+        })
     }
 
     /// Re-hashes a blob from the disk, whatever is known of it.
     pub fn verify_again(&self, digest: &Digest) -> Result<BlobState, StoreError> {
-        let _hashing = lock(&self.inner.stamps.hashing);
-        self.rehash(digest)
+        self.alone(digest, || self.rehash(digest))
+    }
+
+    fn alone<T>(&self, digest: &Digest, work: impl FnOnce() -> T) -> T {
+        let hashing = &self.inner.stamps.hashing;
+        let turn = Arc::clone(lock(hashing).entry(*digest).or_default());
+        let done = {
+            let _turn = lock(&turn);
+            work()
+        };
+        drop(turn);
+        lock(hashing).retain(|_, turn| Arc::strong_count(turn) > 1);
+        done
     }
 
     fn rehash(&self, digest: &Digest) -> Result<BlobState, StoreError> {
