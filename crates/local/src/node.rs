@@ -26,7 +26,7 @@ mod volume;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -47,31 +47,23 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// What a node is told, from its JSON file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Config {
     /// The region.
     pub region: String,
     /// The node's name, unique in its region.
     pub name: String,
+    /// Where images, volumes of pods and logs are kept.
+    pub dir: PathBuf,
     /// How to reach the region's API.
     pub kubeconfig: PathBuf,
     /// Where the node's endpoint listens.
-    pub address: Ipv4Addr,
-    /// Its port.
-    #[serde(default = "kubelet_port")]
-    pub port: u16,
+    pub kubelet_address: SocketAddrV4,
+    /// The file with the token that callers of the endpoint must show.
+    pub kubelet_token: PathBuf,
     /// The addresses of its pods, `127.a.b.0/24`.
-    pub pod_range: String,
+    pub pod_cidr: String,
     /// The region's registry, `http://ADDRESS:PORT`.
     pub registry: String,
-    /// Images, volumes of pods, logs.
-    pub data_dir: PathBuf,
-    /// The token that callers of the endpoint must show.
-    pub kubelet_token_file: PathBuf,
-}
-
-fn kubelet_port() -> u16 {
-    10250
 }
 
 /// Why a node cannot run. None of these passes by itself.
@@ -200,7 +192,7 @@ impl Node {
             );
             return;
         };
-        let dir = self.config.data_dir.join("pods").join(&uid);
+        let dir = self.config.dir.join("pods").join(&uid);
         let shared = Arc::new(Shared::new(&update.pod, ip, dir, Timestamp::now()));
         let (updates, receiver) = watch::channel(update);
         pods.insert(
@@ -237,7 +229,7 @@ impl Node {
 /// When it cannot start. What fails later is tried again.
 pub async fn run(config: Config, shutdown: impl Future) -> Result<(), Error> {
     let node = Arc::new(start(config).await?);
-    let address = SocketAddr::from((node.config.address, node.config.port));
+    let address = SocketAddr::V4(node.config.kubelet_address);
     let listener = tokio::net::TcpListener::bind(address)
         .await
         .map_err(|source| Error::Listen { address, source })?;
@@ -270,17 +262,17 @@ async fn start(config: Config) -> Result<Node, Error> {
         node: config.name.clone(),
         reason,
     };
-    let token = std::fs::read_to_string(&config.kubelet_token_file).map_err(file(&config.kubelet_token_file))?;
+    let token = std::fs::read_to_string(&config.kubelet_token).map_err(file(&config.kubelet_token))?;
     let token = token.trim().to_owned();
     if token.is_empty() {
         return Err(bad("the kubelet token file is empty".to_owned()));
     }
-    let addresses = address::Addresses::new(&config.pod_range).map_err(|error| bad(error.to_string()))?;
-    std::fs::create_dir_all(config.data_dir.join("pods")).map_err(file(&config.data_dir))?;
+    let addresses = address::Addresses::new(&config.pod_cidr).map_err(|error| bad(error.to_string()))?;
+    std::fs::create_dir_all(config.dir.join("pods")).map_err(file(&config.dir))?;
     let images =
-        image::Images::new(config.data_dir.join("images"), &config.registry).map_err(|error| bad(error.to_string()))?;
+        image::Images::new(config.dir.join("images"), &config.registry).map_err(|error| bad(error.to_string()))?;
     let client = client(&config).await?;
-    let spawner = spawn::Spawner::start().map_err(file(&config.data_dir))?;
+    let spawner = spawn::Spawner::start().map_err(file(&config.dir))?;
     let namespaces = tokio::task::spawn_blocking(crate::container::namespaces_available)
         .await
         .unwrap_or_else(|error| Err(error.to_string()));
@@ -347,7 +339,7 @@ async fn watch_pods(node: Arc<Node>) {
 /// Removes what pods left that are not bound to this node any more.
 async fn sweep(node: &Node, listed: &BTreeSet<String>) {
     let known = node.uids();
-    let dir = node.config.data_dir.join("pods");
+    let dir = node.config.dir.join("pods");
     let left: Vec<PathBuf> = std::fs::read_dir(&dir)
         .into_iter()
         .flatten()

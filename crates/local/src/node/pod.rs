@@ -177,7 +177,7 @@ pub(super) async fn run(node: Arc<Node>, shared: Arc<Shared>, mut updates: watch
     let (stop, stopped) = watch::channel(updates.borrow().grace());
     let place = Place {
         pod_ip: shared.ip,
-        host_ip: node.config.address,
+        host_ip: *node.config.kubelet_address.ip(),
         node: node.config.name.clone(),
     };
     let life = Arc::new(Life {

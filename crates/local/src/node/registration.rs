@@ -106,7 +106,7 @@ fn object(config: &Config) -> Value {
             "kubernetes.io/os": "linux",
             "kubernetes.io/arch": architecture(),
         }},
-        "spec": {"podCIDR": config.pod_range, "podCIDRs": [config.pod_range], "providerID": format!("leeward://{}/{}", config.region, config.name)},
+        "spec": {"podCIDR": config.pod_cidr, "podCIDRs": [config.pod_cidr], "providerID": format!("leeward://{}/{}", config.region, config.name)},
     })
 }
 
@@ -124,10 +124,10 @@ fn status(config: &Config, since: Timestamp, now: Timestamp) -> Value {
         "capacity": resources,
         "allocatable": resources,
         "addresses": [
-            {"type": "InternalIP", "address": config.address.to_string()},
+            {"type": "InternalIP", "address": config.kubelet_address.ip().to_string()},
             {"type": "Hostname", "address": config.name},
         ],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": config.port}},
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": config.kubelet_address.port()}},
         "conditions": [
             condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "not watched in a local region"),
             condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "not watched in a local region"),
@@ -182,8 +182,8 @@ mod tests {
     #[test]
     fn the_node_says_where_it_is_and_what_it_has() {
         let config: Config = serde_json::from_value(json!({
-            "region": "west", "name": "west-a", "kubeconfig": "/k", "address": "127.1.16.10",
-            "podRange": "127.1.17.0/24", "registry": "http://127.1.16.2:5000", "dataDir": "/d", "kubeletTokenFile": "/t"}))
+            "region": "west", "name": "west-a", "dir": "/d", "kubeconfig": "/k", "kubelet_address": "127.1.16.10:10250",
+            "kubelet_token": "/t", "pod_cidr": "127.1.17.0/24", "registry": "http://127.1.16.2:5000"}))
         .unwrap();
         let node = object(&config);
         assert_eq!(node["metadata"]["labels"]["topology.kubernetes.io/region"], "west");
