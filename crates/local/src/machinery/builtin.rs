@@ -9,6 +9,8 @@ use super::FieldError;
 
 mod defaults;
 mod types;
+mod update;
+mod validation;
 
 /// Fills in the defaults that an API server gives to an object of `kind`. Doing so twice changes nothing more.
 pub fn default(kind: &str, object: &mut Value) {
@@ -16,13 +18,18 @@ pub fn default(kind: &str, object: &mut Value) {
 }
 
 /// What is wrong with a new object of `kind`.
-pub fn validate(_kind: &str, _object: &Value) -> Vec<FieldError> {
-    Vec::new()
+pub fn validate(kind: &str, object: &Value) -> Vec<FieldError> {
+    validation::validate(kind, object)
+}
+
+/// What is wrong with the labels and annotations of an object of any kind. `validate` includes it.
+pub fn validate_metadata(object: &Value) -> Vec<FieldError> {
+    validation::metadata(object, "metadata")
 }
 
 /// What is wrong with replacing `old` by `new`, besides what `validate` finds: fields that may not change.
-pub fn validate_update(_kind: &str, _old: &Value, _new: &Value) -> Vec<FieldError> {
-    Vec::new()
+pub fn validate_update(kind: &str, old: &Value, new: &Value) -> Vec<FieldError> {
+    update::validate(kind, old, new)
 }
 
 /// The first field whose JSON type is wrong, as the message of a 400; `None` when the object decodes.
