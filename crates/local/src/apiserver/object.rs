@@ -91,6 +91,11 @@ pub(crate) fn copy_key(from: &Value, to: &mut Value, key: &str) {
     }
 }
 
+/// Takes a top-level field out.
+pub(crate) fn take(object: &mut Value, key: &str) -> Option<Value> {
+    object.as_object_mut()?.remove(key)
+}
+
 /// Whether everything besides metadata and status is the same.
 pub(crate) fn same_spec(one: &Value, other: &Value) -> bool {
     let strip = |object: &Value| -> Map<String, Value> {

@@ -196,7 +196,14 @@ impl Call {
         let reserved = admit::create(self, &mut new).await?;
         self.validate(&new, None)?;
         if !applied {
+            // What the server itself says in a new object's status belongs to nobody.
+            let status = (kind.kind != "Node")
+                .then(|| object::take(&mut new, "status"))
+                .flatten();
             new = self.track(None, new);
+            if let Some(status) = status {
+                new["status"] = status;
+            }
         }
         self.stored_form(&mut new);
         let stored: Object = if self.query.dry_run()? {
