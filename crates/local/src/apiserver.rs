@@ -16,6 +16,7 @@ mod discovery;
 mod events;
 mod log;
 mod object;
+mod protobuf;
 mod read;
 mod registry;
 mod request;
@@ -121,26 +122,25 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// What is served now: what the definitions in the store say.
     fn table(&self) -> Arc<registry::Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Serves what the definitions say now.
-    fn reload(&self) {
+        let now = self.store.read().changed_at(definition::TABLE);
+        {
+            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+            if table.revision == Some(now) {
+                return table.clone();
+            }
+        }
         // The lock is held while the definitions are read, so that an older table never replaces a newer one.
         let mut slot = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let definitions = self
-            .store
-            .read()
-            .list("customresourcedefinitions.apiextensions.k8s.io", None);
-        *slot = Arc::new(registry::Table::build(definitions.iter().map(|d| &**d)));
-    }
-
-    /// To be called after a write of the resource.
-    fn changed(&self, resource: &registry::Resource) {
-        if resource.kind.kind == "CustomResourceDefinition" && resource.custom.is_none() {
-            self.reload();
+        let (revision, definitions) = {
+            let state = self.store.read();
+            (state.changed_at(definition::TABLE), state.list(definition::TABLE, None))
+        };
+        if slot.revision != Some(revision) {
+            *slot = Arc::new(registry::Table::build(revision, definitions.iter().map(|d| &**d)));
         }
+        slot.clone()
     }
 
     fn namespace(&self, name: &str) -> Option<store::Object> {
@@ -189,7 +189,6 @@ impl Server {
             nodes: log::node_client(),
             stop: CancellationToken::new(),
         });
-        app.reload();
         let server = Self { app };
         server.bootstrap().await?;
         tokio::spawn(collect::run(

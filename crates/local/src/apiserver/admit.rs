@@ -7,7 +7,7 @@ use super::call::Call;
 use super::status::Failure;
 use super::{definition, object, service_ip, time};
 use crate::machinery::FieldError;
-use crate::machinery::kinds::{self, Kind};
+use crate::machinery::kinds::{self, Kind, Subresource};
 
 /// The kind of namespaces, for failures.
 pub(crate) fn namespace_kind() -> Kind {
@@ -210,7 +210,14 @@ pub(crate) fn update(call: &Call, old: &Value, new: &mut Value) -> Result<(), Fa
         return Ok(());
     }
     match call.resource.kind.kind.as_str() {
-        "Namespace" => label_namespace(new),
+        "Namespace" => {
+            label_namespace(new);
+            if call.subresource != Some(Subresource::Finalize) {
+                let before = old.get("spec").cloned().unwrap_or_default();
+                object::child(new, "spec");
+                object::copy_key(&before, &mut new["spec"], "finalizers");
+            }
+        }
         "Service" => service_ip::keep(old, new),
         "Secret" => encode_string_data(new),
         "CustomResourceDefinition" if call.subresource.is_none() => definition::establish(new, Some(old)),

@@ -28,6 +28,7 @@ pub(crate) fn object(bytes: &[u8], content_type: &str) -> Result<Value, Failure>
     let value = match media_type(content_type) {
         "" | "application/json" | "*/*" => json(bytes)?,
         "application/yaml" | "application/x-yaml" => yaml(bytes)?,
+        "application/vnd.kubernetes.protobuf" => super::protobuf::object(bytes)?,
         _ => return Err(Failure::unsupported_media("application/json, application/yaml")),
     };
     if !value.is_object() {

@@ -13,18 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::User;
 use super::call::Call;
-use super::definition::CLEANUP;
+use super::definition::{CLEANUP, TABLE as DEFINITIONS};
 use super::delete::{FOREGROUND, ORPHAN, Options};
 use super::request::Query;
 use super::store::{EventType, Id, Notice, Object};
 use super::{App, object, time};
+use crate::machinery::kinds::Subresource;
 
 /// How often old events go, and steps that failed are tried again.
 const SWEEP: Duration = Duration::from_secs(60);
 /// Age at which an event goes, seconds.
 const EVENT_TTL: i64 = 3600;
-
-const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 
 /// A call of the server on itself.
 pub(crate) fn call(app: &Arc<App>, resource: &str, namespace: &str, name: &str) -> Option<Call> {
@@ -116,9 +115,6 @@ fn is_old(event: &Value) -> bool {
 async fn follow(app: &Arc<App>, notice: &Notice) {
     let (id, object) = (&notice.id, &notice.event.object);
     if notice.event.event_type == EventType::Deleted {
-        if &*id.resource == DEFINITIONS {
-            app.reload();
-        }
         let dependents = app.store.read().dependents(object::uid(object));
         for dependent in dependents {
             check_owners(app, &dependent).await;
@@ -335,6 +331,10 @@ async fn empty_namespace(app: &Arc<App>, name: &str) {
     }
     let (Some(object), Some(call)) = (app.namespace(name), call(app, "namespaces", "", name)) else {
         return;
+    };
+    let call = Call {
+        subresource: Some(Subresource::Finalize),
+        ..call
     };
     let mut new = (*object).clone();
     object::child(&mut new, "spec").remove("finalizers");

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::{object, time};
 
+/// The store's table of definitions.
+pub(crate) const TABLE: &str = "customresourcedefinitions.apiextensions.k8s.io";
 /// Keeps a definition, while it is being deleted, until its objects are gone.
 pub(crate) const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
 

@@ -199,10 +199,7 @@ impl Call {
                 .write(self.id(), Expect::Revision(revision_of(&old)), new)
                 .await
             {
-                Ok(object) => {
-                    self.app.changed(&self.resource);
-                    return Ok(self.deleted(object, gone));
-                }
+                Ok(object) => return Ok(self.deleted(object, gone)),
                 Err(WriteError::Changed) => {}
                 Err(error) => return Err(self.write_failure(&self.name, error)),
             }

@@ -75,11 +75,13 @@ impl Resource {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     resources: Vec<Arc<Resource>>,
+    /// The revision of the definitions that it was built from.
+    pub(crate) revision: Option<u64>,
 }
 
 impl Table {
     /// The built-in kinds and what `definitions` add.
-    pub(crate) fn build<'a>(definitions: impl Iterator<Item = &'a Value>) -> Self {
+    pub(crate) fn build<'a>(revision: u64, definitions: impl Iterator<Item = &'a Value>) -> Self {
         let mut resources: Vec<Arc<Resource>> = kinds::builtin()
             .iter()
             .map(|kind| Arc::new(Resource::builtin(kind)))
@@ -96,7 +98,10 @@ impl Table {
             let fresh: Vec<Arc<Resource>> = custom.into_iter().filter(|r| !taken(r)).map(Arc::new).collect();
             resources.extend(fresh);
         }
-        Self { resources }
+        Self {
+            resources,
+            revision: Some(revision),
+        }
     }
 
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
@@ -236,7 +241,7 @@ mod tests {
         let definition = serde_json::json!({"spec": {"group": "x.dev", "scope": "Namespaced",
             "names": {"plural": "ys", "kind": "Y"},
             "versions": [{"name": "v1", "served": true, "storage": true}, {"name": "v2", "served": false}]}});
-        let table = Table::build([&definition].into_iter());
+        let table = Table::build(1, [&definition].into_iter());
         assert!(table.find("x.dev", "v1", "ys").is_some());
         assert!(table.find("x.dev", "v2", "ys").is_none());
     }

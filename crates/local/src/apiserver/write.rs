@@ -216,7 +216,6 @@ impl Call {
             written.map_err(|e| self.write_failure(&name, e))?
         };
         drop(reserved);
-        self.app.changed(&self.resource);
         Ok(Outcome {
             code: 201,
             object: stored,
@@ -286,7 +285,9 @@ impl Call {
         admit::kept_metadata(old, &mut new, applied);
         let mut seen = (**old).clone();
         seen["apiVersion"] = kind.api_version().into();
-        self.default(&mut new);
+        if self.subresource != Some(Subresource::Finalize) {
+            self.default(&mut new);
+        }
         admit::update(self, old, &mut new)?;
         if self.resource.counts_generations() && !object::same_spec(old, &new) {
             admit::next_generation(&mut new);
@@ -306,7 +307,6 @@ impl Call {
         }
         let written = self.app.store.write(self.id(), expect, (!gone).then_some(new)).await;
         let object = written.map_err(|e| self.write_failure(&self.name, e))?;
-        self.app.changed(&self.resource);
         Ok(object)
     }
 

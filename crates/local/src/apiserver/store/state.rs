@@ -159,6 +159,13 @@ impl State {
         Ok((table.recent.range(start..).cloned().collect(), self.revision))
     }
 
+    /// The revision of a resource's newest change, or of loading where there was none since.
+    pub(crate) fn changed_at(&self, resource: &str) -> u64 {
+        self.tables
+            .get(resource)
+            .map_or(self.loaded, |table| *table.changed.borrow())
+    }
+
     pub(crate) fn dependents(&self, uid: &str) -> Vec<Id> {
         self.dependents
             .get(uid)
