@@ -307,7 +307,7 @@ impl Instance {
             &[("Kubernetes API", addresses.api())],
         );
         nodes.enumerate().fold(api, |started, (index, node)| {
-            let kubelet = addresses.kubelet(index as u8);
+            let kubelet = addresses.kubelet(index as u8).into();
             started.and_then(|()| {
                 self.start(
                     Some(region),
@@ -346,7 +346,7 @@ impl Instance {
         let index = (0..self.state.nodes)
             .find(|index| config::node_name(region, *index) == node)
             .ok_or_else(|| Error::UnknownProcess(node.to_owned()))?;
-        let listeners = [("kubelet", addresses.kubelet(index))];
+        let listeners = [("kubelet", addresses.kubelet(index).into())];
         self.start(Some(region), Role::Node, node, &["local", "node"], &listeners)
     }
 

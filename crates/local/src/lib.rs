@@ -2,7 +2,8 @@
 
 pub mod apiserver;
 pub mod container;
+pub mod controllers;
+pub mod instance;
 pub mod machinery;
 pub mod node;
-
-pub mod instance;
+pub mod process;

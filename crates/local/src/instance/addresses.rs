@@ -20,7 +20,7 @@ pub struct Octet(pub u8);
 impl Octet {
     /// Where the witness listens for its peers and serves the quorum.
     pub fn witness(self) -> SocketAddr {
-        self.at(0, 1, 7443)
+        self.at(0, 1, 7443).into()
     }
 
     /// The addresses of the region with this index, 1 to [`MAX_REGIONS`].
@@ -30,8 +30,8 @@ impl Octet {
             .then_some(RegionAddresses { octet: self, index })
     }
 
-    fn at(self, third: u8, fourth: u8, port: u16) -> SocketAddr {
-        SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(127, self.0, third, fourth), port))
+    fn at(self, third: u8, fourth: u8, port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::new(127, self.0, third, fourth), port)
     }
 }
 
@@ -49,26 +49,26 @@ impl RegionAddresses {
 
     /// The Kubernetes API, over TLS.
     pub fn api(self) -> SocketAddr {
-        self.octet.at(self.base(), 1, 6443)
+        self.octet.at(self.base(), 1, 6443).into()
     }
 
     /// The image registry, plain HTTP.
     pub fn registry(self) -> SocketAddr {
-        self.octet.at(self.base(), 2, 5000)
+        self.octet.at(self.base(), 2, 5000).into()
     }
 
     /// The HTTP edge that users reach.
     pub fn ingress(self) -> SocketAddr {
-        self.octet.at(self.base(), 3, 8080)
+        self.octet.at(self.base(), 3, 8080).into()
     }
 
     /// The link between regions, mutual TLS.
     pub fn peer(self) -> SocketAddr {
-        self.octet.at(self.base(), 4, 7443)
+        self.octet.at(self.base(), 4, 7443).into()
     }
 
     /// The kubelet endpoint of node `node`, counted from 0 and below [`MAX_NODES`].
-    pub fn kubelet(self, node: u8) -> SocketAddr {
+    pub fn kubelet(self, node: u8) -> SocketAddrV4 {
         self.octet.at(self.base(), 10 + node, 10250)
     }
 
@@ -90,7 +90,7 @@ impl RegionAddresses {
             ("ingress", self.ingress()),
             ("peer link", self.peer()),
         ];
-        all.extend((0..nodes).map(|node| ("kubelet", self.kubelet(node))));
+        all.extend((0..nodes).map(|node| ("kubelet", self.kubelet(node).into())));
         all
     }
 }

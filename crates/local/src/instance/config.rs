@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::addresses::{Octet, RegionAddresses};
+use crate::{apiserver, node, process};
 
 /// Where the files of an instance lie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,35 +98,6 @@ pub fn node_name(region: &str, index: u8) -> String {
     format!("{region}-node-{index}")
 }
 
-/// For `leeward local api`.
-#[derive(Debug, Serialize)]
-pub struct Api {
-    region: String,
-    address: String,
-    data_dir: PathBuf,
-    tls_cert: PathBuf,
-    tls_key: PathBuf,
-    tokens: PathBuf,
-    kubelet_token: PathBuf,
-    service_cidr: String,
-    volumes_dir: PathBuf,
-}
-
-/// For `leeward local node`.
-#[derive(Debug, Serialize)]
-pub struct Node {
-    region: String,
-    name: String,
-    dir: PathBuf,
-    kubeconfig: PathBuf,
-    kubelet_address: String,
-    kubelet_token: PathBuf,
-    pod_cidr: String,
-    service_cidr: String,
-    registry: String,
-    volumes_dir: PathBuf,
-}
-
 /// For `leeward serve`.
 #[derive(Debug, Serialize)]
 pub struct Serve {
@@ -165,39 +137,35 @@ pub struct Peer {
     peer_url: String,
 }
 
-impl Api {
-    /// The configuration of a region's API process.
-    pub fn new(layout: &Layout, region: Region<'_>) -> Self {
-        Self {
+/// For `leeward local api`: the configuration of a region's API process.
+pub fn api(layout: &Layout, region: Region<'_>) -> process::ApiConfig {
+    process::ApiConfig {
+        server: apiserver::Config {
             region: region.name.to_owned(),
-            address: region.addresses.api().to_string(),
+            address: region.addresses.api(),
             data_dir: layout.region(region.name).join("api"),
             tls_cert: layout.pki(region.name, "api.crt"),
             tls_key: layout.pki(region.name, "api.key"),
             tokens: layout.pki(region.name, "tokens.json"),
             kubelet_token: layout.pki(region.name, "kubelet.token"),
             service_cidr: region.addresses.service_cidr(),
-            volumes_dir: layout.volumes(region.name),
-        }
+        },
+        volumes_dir: layout.volumes(region.name),
     }
 }
 
-impl Node {
-    /// The configuration of a region's node with this index.
-    pub fn new(layout: &Layout, region: Region<'_>, index: u8) -> Self {
-        let name = node_name(region.name, index);
-        Self {
-            region: region.name.to_owned(),
-            dir: layout.region(region.name).join("nodes").join(&name),
-            name,
-            kubeconfig: layout.kubeconfig(region.name),
-            kubelet_address: region.addresses.kubelet(index).to_string(),
-            kubelet_token: layout.pki(region.name, "kubelet.token"),
-            pod_cidr: region.addresses.pod_cidr(index),
-            service_cidr: region.addresses.service_cidr(),
-            registry: format!("http://{}", region.addresses.registry()),
-            volumes_dir: layout.volumes(region.name),
-        }
+/// For `leeward local node`: the configuration of a region's node with this index.
+pub fn node(layout: &Layout, region: Region<'_>, index: u8) -> node::Config {
+    let name = node_name(region.name, index);
+    node::Config {
+        region: region.name.to_owned(),
+        dir: layout.region(region.name).join("nodes").join(&name),
+        name,
+        kubeconfig: layout.kubeconfig(region.name),
+        kubelet_address: region.addresses.kubelet(index),
+        kubelet_token: layout.pki(region.name, "kubelet.token"),
+        pod_cidr: region.addresses.pod_cidr(index),
+        registry: format!("http://{}", region.addresses.registry()),
     }
 }
 

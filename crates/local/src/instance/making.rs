@@ -119,12 +119,12 @@ fn make_region(
     files::write(&layout.kubeconfig(region.name), text.as_bytes())?;
 
     let config = |process: &str| layout.config(Some(region.name), process);
-    files::write_json(&config("api"), &config::Api::new(layout, region))?;
+    files::write_json(&config("api"), &config::api(layout, region))?;
     files::write_json(&config("serve"), &config::Serve::new(layout, region, octet, ttl))?;
     for index in 0..nodes {
         let node = config::node_name(region.name, index);
         files::directory(&home.join("nodes").join(&node))?;
-        files::write_json(&config(&node), &config::Node::new(layout, region, index))?;
+        files::write_json(&config(&node), &config::node(layout, region, index))?;
     }
     Ok(())
 }

@@ -37,14 +37,11 @@ pub(super) fn stop(dir: &Path, records: &[Record], reap: impl Fn()) -> Result<()
             record.signal(libc::SIGKILL);
         }
     }
-    rest.extend(
-        processes::marked(&Stat::read_all(), dir)
-            .into_iter()
-            .filter(|stat| !records.iter().any(|record| record.pid == stat.pid))
-            .map(|stat| (stat.pid, stat)),
-    );
     let rest: Vec<Stat> = rest.into_values().collect();
-    kill_rest(&rest, alive, &reap)
+    kill_rest(&rest, alive, &reap)?;
+    // What left the family, or was just starting and showed no mark at the first look.
+    stop_strays(dir, &[])?;
+    stop_strays(dir, &[])
 }
 
 /// Ends every process that carries the instance's mark.

@@ -10,9 +10,8 @@ use std::{
 
 use super::{
     PointId,
-    blocks::{Change, Spool},
     manifest::{BLOCK, Blocks, Entry, Kind, Manifest},
-    scan::{Claims, From, Scan, Scanned},
+    scan::{Change, Claims, From, Scan, Scanned, Spool},
     tree::Meta,
     wire::{Base, Body, BodyWriter, DATA_MAX, Header, Record, WireError, path},
 };
@@ -82,11 +81,9 @@ pub(super) fn write<W: Write>(
         if !(clearing.moves.is_empty() && clearing.deletes.is_empty()) {
             out.record(&Record::Claim { name: name.clone() }, &[])?;
         }
-        let mut moves: Vec<_> = clearing.moves.iter().collect();
-        moves.sort_by_key(|(_, number)| **number);
-        for (path, number) in moves {
-            let (path, number) = (bytes(path), *number);
-            out.record(&Record::Move { path, number }, &[])?;
+        for (path, number) in &clearing.moves {
+            let path = bytes(path);
+            out.record(&Record::Move { path, number: *number }, &[])?;
         }
         // What is in a directory goes before the directory.
         for (path, directory) in clearing.deletes.iter().rev() {

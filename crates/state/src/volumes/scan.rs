@@ -12,16 +12,21 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    io,
+    io::{self, Read, Seek, SeekFrom, Write},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use nix::{
+    errno::Errno,
+    unistd::{Whence, lseek64},
+};
+
 use super::{
     Claim,
-    blocks::{Change, Spool, compare},
-    manifest::{Blocks, Entry, Kind, Manifest, Paths},
+    manifest::{BLOCK, Blocks, Entry, Kind, Manifest, Paths, ZERO, hash},
     tree::{Found, FoundKind, Identity, Root},
 };
 
@@ -30,6 +35,21 @@ const TICK: Duration = Duration::from_millis(50);
 
 mod clone {
     nix::ioctl_write_int!(ficlone, 0x94, 9);
+}
+
+/// A change of a file against what the target has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// `length` bytes that lie in the spool at `at`.
+    Data {
+        offset: u64,
+        length: u64,
+        at: u64,
+    },
+    Zero {
+        offset: u64,
+        length: u64,
+    },
 }
 
 /// Where a file's earlier content is at the target.
@@ -68,6 +88,44 @@ struct Pending {
     found: Found,
     from: From,
     synced: Option<SystemTime>,
+}
+
+/// Changed bytes, kept until they are encoded: in memory up to 8 MiB, then in a file of the staging directory.
+pub(super) struct Spool {
+    file: Option<tempfile::SpooledTempFile>,
+    length: u64,
+}
+
+impl Spool {
+    pub(super) fn new(staging: &Path) -> Self {
+        Self {
+            file: Some(tempfile::spooled_tempfile_in(8 << 20, staging)),
+            length: 0,
+        }
+    }
+
+    /// One that keeps nothing, for when only the hashes are wanted.
+    pub(super) fn discard() -> Self {
+        Self { file: None, length: 0 }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let at = self.length;
+        if let Some(file) = &mut self.file {
+            file.seek(SeekFrom::Start(at))?;
+            file.write_all(bytes)?;
+        }
+        self.length += bytes.len() as u64;
+        Ok(at)
+    }
+
+    pub(super) fn read(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let Some(file) = &mut self.file else {
+            return Err(io::Error::other("nothing was kept"));
+        };
+        file.seek(SeekFrom::Start(at))?;
+        file.read_exact(buffer)
+    }
 }
 
 /// Why a claim could not be read.
@@ -198,11 +256,7 @@ impl Scanner<'_> {
             Some(_) if let Some(copy) = cloned(&pending.file, self.staging) => {
                 scan.pending.push(Pending { file: copy, ..pending });
             }
-            // Cut while it was read before the freeze: it is read again under it.
-            _ => match self.compare(pending, spool, scan) {
-                Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && self.before.is_none() => {}
-                done => done?,
-            },
+            _ => self.compare(pending, spool, scan)?,
         }
         Ok(())
     }
@@ -344,4 +398,94 @@ fn cloned(file: &File, staging: &Path) -> Option<File> {
     // SAFETY: FICLONE takes two open descriptors and touches no memory of ours.
     let done = unsafe { clone::ficlone(copy.as_raw_fd(), u64::try_from(file.as_raw_fd()).ok()?) };
     done.ok().map(|_| copy)
+}
+
+/// Reads a file, skipping its holes, and compares it block by block with what the target has.
+fn compare(
+    file: &File,
+    size: u64,
+    base: Option<(u64, &Blocks)>,
+    spool: &mut Spool,
+) -> io::Result<(Blocks, Vec<Change>)> {
+    let (base_size, base_blocks) = base.unwrap_or((0, const { &Blocks::EMPTY }));
+    let mut blocks = Blocks::default();
+    let mut changes = Vec::new();
+    let mut buffer = [0; BLOCK];
+    let mut data_at = 0;
+    for index in 0..size.div_ceil(BLOCK as u64) {
+        let offset = index * BLOCK as u64;
+        let length = (size - offset).min(BLOCK as u64) as usize;
+        if data_at <= offset {
+            data_at = next_data(file, offset)?;
+        }
+        let bytes = &mut buffer[..length];
+        let now = if data_at >= offset + length as u64 {
+            ZERO
+        } else {
+            file.read_exact_at(bytes, offset)?;
+            hash(bytes)
+        };
+        blocks.set(index, now);
+        let known = base_size.saturating_sub(offset).min(BLOCK as u64) as usize;
+        let before = base_blocks.get(index);
+        if known == length && before == now || known < length && before == ZERO && now == ZERO {
+            continue;
+        }
+        if now == ZERO {
+            push(
+                &mut changes,
+                Change::Zero {
+                    offset,
+                    length: length as u64,
+                },
+            );
+            continue;
+        }
+        // A file that grew: when the target's part of the block is still its start, only the rest travels.
+        let kept = match known < length && hash(&bytes[..known]) == before {
+            true => known,
+            false => 0,
+        };
+        let rest = &bytes[kept..];
+        let at = spool.push(rest)?;
+        push(
+            &mut changes,
+            Change::Data {
+                offset: offset + kept as u64,
+                length: rest.len() as u64,
+                at,
+            },
+        );
+    }
+    Ok((blocks, changes))
+}
+
+/// Where the next data is, the file's size at least when there is none.
+pub(super) fn next_data(file: &File, offset: u64) -> io::Result<u64> {
+    match lseek64(file, i64::try_from(offset).unwrap_or(i64::MAX), Whence::SeekData) {
+        Ok(at) => Ok(u64::try_from(at).unwrap_or(0)),
+        Err(Errno::ENXIO) => Ok(u64::MAX),
+        // A file system that does not know holes has only data.
+        Err(Errno::EINVAL) => Ok(offset),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn push(changes: &mut Vec<Change>, next: Change) {
+    match (changes.last_mut(), next) {
+        (
+            Some(Change::Data { offset, length, at }),
+            Change::Data {
+                offset: o,
+                length: l,
+                at: a,
+            },
+        ) if *offset + *length == o && *at + *length == a => {
+            *length += l;
+        }
+        (Some(Change::Zero { offset, length }), Change::Zero { offset: o, length: l }) if *offset + *length == o => {
+            *length += l;
+        }
+        _ => changes.push(next),
+    }
 }

@@ -1,9 +1,5 @@
 //! From a source over a peer link to a target and back, as the agent does it.
 
-mod crash;
-mod peer;
-mod random;
-
 use std::{
     fs,
     io::Write,
@@ -19,7 +15,7 @@ use super::{
     Claim,
     link::Link,
     mirror::{Mirror, MirrorError},
-    source::{Freeze, NoFreeze, Source},
+    source::{NoFreeze, Source},
     target::{Target, TargetError, http::router},
     tree::{Found, FoundKind, Root},
 };
@@ -30,37 +26,31 @@ fn role() -> RoleKey {
 
 /// A region's directory on a disk: volumes, staging and mirror.
 struct Region {
-    disk: Disk,
+    directory: tempfile::TempDir,
     target: Arc<Target>,
     peer: String,
 }
 
-/// What a region has on its disk.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    fn new() -> Self {
-        Self::on(tempfile::tempdir().unwrap())
-    }
-
-    /// One in memory where there is such a thing, for tests that sync thousands of times.
-    fn fast() -> Self {
-        Self::on(
-            tempfile::tempdir_in("/dev/shm")
-                .or_else(|_| tempfile::tempdir())
-                .unwrap(),
-        )
-    }
-
-    fn on(directory: tempfile::TempDir) -> Self {
+impl Region {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
         for part in ["data", "logs", "staging"] {
             fs::create_dir(directory.path().join(part)).unwrap();
         }
-        Self(directory)
+        let target = Arc::new(Target::open(&directory.path().join("mirror")).unwrap());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = format!("http://{}", listener.local_addr().unwrap());
+        let app = router(target.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self {
+            directory,
+            target,
+            peer,
+        }
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        self.0.path().join(path)
+        self.directory.path().join(path)
     }
 
     fn claims(&self) -> Vec<Claim> {
@@ -71,55 +61,18 @@ impl Disk {
         vec![claim("data"), claim("logs")]
     }
 
-    fn source(&self, epoch: u64, freezer: impl Freeze + 'static) -> Source {
-        let (claims, staging) = (self.claims(), self.path("staging"));
-        Source::new(
-            role(),
-            Epoch(epoch),
-            claims,
-            Arc::new(freezer),
-            staging,
-            Duration::from_secs(2),
-        )
-        .unwrap()
-    }
-
-    fn target(&self) -> Target {
-        Target::open(&self.path("mirror")).unwrap()
-    }
-}
-
-impl std::ops::Deref for Region {
-    type Target = Disk;
-
-    fn deref(&self) -> &Disk {
-        &self.disk
-    }
-}
-
-impl Region {
-    async fn new() -> Self {
-        let disk = Disk::new();
-        let target = Arc::new(disk.target());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = format!("http://{}", listener.local_addr().unwrap());
-        let app = router(target.clone());
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { disk, target, peer }
-    }
-
     fn mirror_to(&self, other: &Region, epoch: u64) -> Mirror {
+        let (claims, staging) = (self.claims(), self.path("staging"));
+        let freezer = Arc::new(NoFreeze);
         // Another test in this process may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let link = Link::new(reqwest::Client::new(), &other.peer, &role());
-        Mirror::new(self.source(epoch, NoFreeze), link).0
+        let source = Source::new(role(), Epoch(epoch), claims, freezer, staging, Duration::from_secs(2)).unwrap();
+        Mirror::new(source, Link::new(reqwest::Client::new(), &other.peer, &role())).0
     }
 }
 
-type Content = Vec<(PathBuf, FoundKind, super::tree::Meta, Vec<u8>)>;
-
 /// Everything in a directory, content included, without what differs between two copies by nature.
-fn content(directory: &Path) -> Content {
+fn content(directory: &Path) -> Vec<(PathBuf, FoundKind, super::tree::Meta, Vec<u8>)> {
     let mut found = Root::open(directory).unwrap().walk().unwrap();
     found.retain(|f| f.kind != FoundKind::Other);
     found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -133,13 +86,15 @@ fn content(directory: &Path) -> Content {
     found.into_iter().map(read).collect()
 }
 
-fn contents(directory: &Path) -> Vec<Content> {
-    ["data", "logs"].map(|claim| content(&directory.join(claim))).into()
-}
-
-fn assert_mirrored(source: &Disk, target: &Target) {
-    let shown = target.current(&role(), |_, tree| contents(tree)).unwrap();
-    assert_eq!(shown, contents(source.0.path()));
+fn assert_mirrored(source: &Region, target: &Region) {
+    target
+        .target
+        .current(&role(), |_, tree| {
+            for claim in ["data", "logs"] {
+                assert_eq!(content(&tree.join(claim)), content(&source.path(claim)), "{claim}");
+            }
+        })
+        .unwrap();
 }
 
 #[tokio::test]
@@ -152,7 +107,7 @@ async fn what_is_written_arrives_with_its_metadata() {
     fs::set_permissions(west.path("data/a/b/file"), fs::Permissions::from_mode(0o640)).unwrap();
     symlink("../nowhere", west.path("data/a/link")).unwrap();
     assert_eq!(mirror.round().await.unwrap().sequence, 1);
-    assert_mirrored(&west, &east.target);
+    assert_mirrored(&west, &east);
 
     fs::rename(west.path("data/a/b/file"), west.path("data/a/moved")).unwrap();
     fs::remove_dir(west.path("data/a/b")).unwrap();
@@ -161,7 +116,7 @@ async fn what_is_written_arrives_with_its_metadata() {
     let log = fs::OpenOptions::new().write(true).open(west.path("logs/log")).unwrap();
     log.write_at(b"changed", 50_000).unwrap();
     assert_eq!(mirror.round().await.unwrap().sequence, 2);
-    assert_mirrored(&west, &east.target);
+    assert_mirrored(&west, &east);
 }
 
 #[tokio::test]
@@ -185,7 +140,7 @@ async fn a_switchover_goes_there_and_back_without_a_loss() {
     fs::write(east.path("data/log"), b"first, second").unwrap();
     west.target.follow(&role(), Epoch(2), &west.claims()).unwrap();
     back.round().await.unwrap();
-    assert_mirrored(&east, &west.target);
+    assert_mirrored(&east, &west);
     let kept = west.target.kept(&role()).unwrap();
     assert_eq!((kept[0].files, kept[0].bytes), (1, 4));
     assert_eq!(fs::read(kept[0].path.join("data/log")).unwrap(), b"late");
@@ -210,7 +165,7 @@ async fn an_append_log_travels_within_twice_its_size() {
         }
         mirror.round().await.unwrap();
     }
-    assert_mirrored(&west, &east.target);
+    assert_mirrored(&west, &east);
     let sent = mirror.status().stats.bytes_sent;
     assert!(sent < written, "{sent} bytes sent for {written}");
 }

@@ -1,0 +1,202 @@
+//! What a controller wants done: data that a plan returns and the executor carries out as it stands.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::core::{ApiResource, DynamicObject, ObjectMeta, Resource};
+use serde_json::{Value, json};
+
+/// The kinds that controllers write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "each is named as Kubernetes names it")]
+pub enum Kind {
+    Deployment,
+    EndpointSlice,
+    Event,
+    Namespace,
+    Node,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    Pod,
+    ReplicaSet,
+    StatefulSet,
+    StorageClass,
+}
+
+impl Kind {
+    /// Group, version and plural of the kind.
+    pub fn resource(self) -> ApiResource {
+        use k8s_openapi::api::{
+            apps::v1 as apps, core::v1 as core, discovery::v1 as discovery, storage::v1 as storage,
+        };
+        match self {
+            Self::Deployment => ApiResource::erase::<apps::Deployment>(&()),
+            Self::EndpointSlice => ApiResource::erase::<discovery::EndpointSlice>(&()),
+            Self::Event => ApiResource::erase::<core::Event>(&()),
+            Self::Namespace => ApiResource::erase::<core::Namespace>(&()),
+            Self::Node => ApiResource::erase::<core::Node>(&()),
+            Self::PersistentVolume => ApiResource::erase::<core::PersistentVolume>(&()),
+            Self::PersistentVolumeClaim => ApiResource::erase::<core::PersistentVolumeClaim>(&()),
+            Self::Pod => ApiResource::erase::<core::Pod>(&()),
+            Self::ReplicaSet => ApiResource::erase::<apps::ReplicaSet>(&()),
+            Self::StatefulSet => ApiResource::erase::<apps::StatefulSet>(&()),
+            Self::StorageClass => ApiResource::erase::<storage::StorageClass>(&()),
+        }
+    }
+}
+
+/// One object, this very one: an action on it does nothing to a later object of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace; none for a kind without.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl Target {
+    /// The object with this metadata.
+    pub fn new(kind: Kind, meta: &ObjectMeta) -> Self {
+        Self {
+            kind,
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+        }
+    }
+
+    /// As an event refers to it.
+    pub fn reference(&self) -> ObjectReference {
+        let resource = self.kind.resource();
+        ObjectReference {
+            api_version: Some(resource.api_version),
+            kind: Some(resource.kind),
+            namespace: self.namespace.clone(),
+            name: Some(self.name.clone()),
+            uid: Some(self.uid.clone()),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Create an object.
+    Create {
+        /// What it is.
+        kind: Kind,
+        /// The object as it is sent.
+        object: Value,
+    },
+    /// Change an object by a JSON merge patch (RFC 7396).
+    Patch {
+        /// The object.
+        target: Target,
+        /// Whether its status is changed, and nothing else.
+        status: bool,
+        /// The patch.
+        patch: Value,
+    },
+    /// Delete an object.
+    Delete {
+        /// The object.
+        target: Target,
+        /// Without any grace: what it stands for is known to be gone.
+        now: bool,
+    },
+    /// Bind a pod to a node.
+    Bind {
+        /// The pod.
+        pod: Target,
+        /// The node's name.
+        node: String,
+    },
+    /// Tell about something that happened to an object.
+    Tell {
+        /// The object.
+        about: Target,
+        /// A warning, or only normal.
+        warning: bool,
+        /// The machine-readable reason.
+        reason: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// Make the directory of a volume, then create the volume.
+    Provision {
+        /// The directory.
+        path: PathBuf,
+        /// The PersistentVolume.
+        volume: Value,
+    },
+    /// Remove a volume and its directory, if its claim is gone for certain.
+    Reclaim {
+        /// The PersistentVolume.
+        volume: Target,
+        /// Its directory.
+        path: PathBuf,
+        /// Namespace, name and uid of the claim that it belonged to.
+        claim: (String, String, String),
+    },
+    /// Plan again at this time, though nothing may have changed.
+    LookAgain(Timestamp),
+}
+
+impl Action {
+    /// A merge patch of the object itself.
+    pub fn patch(target: Target, patch: Value) -> Self {
+        Self::Patch {
+            target,
+            status: false,
+            patch,
+        }
+    }
+
+    /// A merge patch of the object's status.
+    pub fn status(target: Target, status: Value) -> Self {
+        Self::Patch {
+            target,
+            status: true,
+            patch: json!({ "status": status }),
+        }
+    }
+
+    /// Deletes with the object's own grace.
+    pub fn delete(target: Target) -> Self {
+        Self::Delete { target, now: false }
+    }
+
+    /// The object that it changes, where it changes one that exists.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Patch { target, .. } | Self::Delete { target, .. } => Some(target),
+            Self::Bind { pod, .. } => Some(pod),
+            Self::Reclaim { volume, .. } => Some(volume),
+            Self::Create { .. } | Self::Tell { .. } | Self::Provision { .. } | Self::LookAgain(_) => None,
+        }
+    }
+}
+
+/// A typed object as JSON. Every type of the Kubernetes API has such a form.
+pub fn value(object: &impl serde::Serialize) -> Value {
+    serde_json::to_value(object).unwrap_or_default()
+}
+
+/// Creates a typed object.
+pub fn create<K: Resource<DynamicType = ()> + serde::Serialize>(kind: Kind, object: &K) -> Action {
+    Action::Create {
+        kind,
+        object: value(object),
+    }
+}
+
+/// Reads what the API returned as this type.
+pub fn typed<K: Resource + serde::de::DeserializeOwned>(object: DynamicObject) -> Option<K> {
+    object.try_parse().ok()
+}

@@ -1,0 +1,134 @@
+//! One look at the whole region: every controller's plan, put together.
+//!
+//! A controller whose object an earlier one is about to change waits for the next look, so that it never acts on what is already
+//! outdated: a Deployment's decision about a ReplicaSet comes before the ReplicaSet's about its pods.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::Path,
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::ReplicaSet,
+    core::v1::{PersistentVolumeClaim, Pod},
+    discovery::v1::EndpointSlice,
+};
+use kube::core::{ObjectMeta, Resource};
+
+use super::{
+    action::Action,
+    claims,
+    deployment::{self, Set},
+    endpoints, namespaces,
+    node_life::{self, Sign},
+    object::controller,
+    region::Region,
+    replica_set, scheduler, stateful_set,
+};
+
+/// What a plan needs beside the region's objects.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// Nodes' signs of life, by name.
+    pub signs: &'a HashMap<String, Sign>,
+    /// Where directories of volumes are made.
+    pub volumes: &'a Path,
+    /// The time.
+    pub now: Timestamp,
+    /// Differs from plan to plan.
+    pub seed: u64,
+}
+
+/// Everything that is to be done now.
+pub fn plan(region: &Region, facts: &Facts<'_>) -> Vec<Action> {
+    let mut actions = namespaces::plan(region);
+    actions.extend(claims::plan_class(region));
+    actions.extend(node_life::plan(region, facts.signs, facts.now));
+    plan_workloads(region, facts, &mut actions);
+    plan_endpoints(region, &mut actions);
+    actions.extend(claims::plan(region, facts.volumes));
+    let gone = touched(&actions);
+    let bindings = scheduler::plan(region, facts.now).into_iter();
+    actions.extend(bindings.filter(|action| action.target().is_none_or(|target| !gone.contains(&target.uid))));
+    actions
+}
+
+fn touched(actions: &[Action]) -> HashSet<String> {
+    actions
+        .iter()
+        .filter_map(Action::target)
+        .map(|target| target.uid.clone())
+        .collect()
+}
+
+fn by_namespace<'a, K: Resource + 'a>(objects: impl Iterator<Item = &'a K>) -> BTreeMap<&'a str, Vec<&'a K>> {
+    let mut all: BTreeMap<&str, Vec<&K>> = BTreeMap::new();
+    for object in objects {
+        all.entry(namespace(object.meta())).or_default().push(object);
+    }
+    all
+}
+
+fn namespace(meta: &ObjectMeta) -> &str {
+    meta.namespace.as_deref().unwrap_or_default()
+}
+
+fn uid(meta: &ObjectMeta) -> &str {
+    meta.uid.as_deref().unwrap_or_default()
+}
+
+fn plan_workloads(region: &Region, facts: &Facts<'_>, actions: &mut Vec<Action>) {
+    let owned = region.pods_by_controller();
+    let sets = by_namespace(region.replica_sets.iter());
+    let none: Vec<&ReplicaSet> = Vec::new();
+    for deployment in region.deployments.iter() {
+        let near = sets.get(namespace(&deployment.metadata)).unwrap_or(&none);
+        let own: Vec<Set<'_>> = near
+            .iter()
+            .filter(|set| controller(&set.metadata).is_some_and(|owner| owner.uid == uid(&deployment.metadata)))
+            .map(|set| Set {
+                set,
+                pods: owned.get(uid(&set.metadata)).cloned().unwrap_or_default(),
+            })
+            .collect();
+        let orphans: Vec<&ReplicaSet> = near
+            .iter()
+            .copied()
+            .filter(|set| controller(&set.metadata).is_none())
+            .collect();
+        actions.extend(deployment::plan(deployment, &own, &orphans, facts.now));
+    }
+    let orphans = by_namespace(region.pods.iter().filter(|pod| controller(&pod.metadata).is_none()));
+    let near = |owner: &ObjectMeta| -> Vec<&Pod> {
+        let own = owned.get(uid(owner)).into_iter().flatten();
+        let free = orphans.get(namespace(owner)).into_iter().flatten();
+        own.chain(free).copied().collect()
+    };
+    let busy = touched(actions);
+    for set in region
+        .replica_sets
+        .iter()
+        .filter(|set| !busy.contains(uid(&set.metadata)))
+    {
+        actions.extend(replica_set::plan(set, &near(&set.metadata), facts.now, facts.seed));
+    }
+    let claims = by_namespace(region.claims.iter());
+    let none: Vec<&PersistentVolumeClaim> = Vec::new();
+    for set in region.stateful_sets.iter() {
+        let claims = claims.get(namespace(&set.metadata)).unwrap_or(&none);
+        actions.extend(stateful_set::plan(set, &near(&set.metadata), claims, facts.now));
+    }
+}
+
+fn plan_endpoints(region: &Region, actions: &mut Vec<Action>) {
+    let pods = by_namespace(region.pods.iter());
+    let slices = by_namespace(region.slices.iter());
+    let (no_pods, no_slices): (Vec<&Pod>, Vec<&EndpointSlice>) = (Vec::new(), Vec::new());
+    for service in region.services.iter() {
+        let namespace = namespace(&service.metadata);
+        let pods = pods.get(namespace).unwrap_or(&no_pods);
+        let slices = slices.get(namespace).unwrap_or(&no_slices);
+        actions.extend(endpoints::plan(service, pods, slices));
+    }
+}

@@ -1,0 +1,183 @@
+use serde_json::Value;
+
+use super::*;
+use crate::controllers::samples::{names, now, object_of, pod, ready};
+
+fn set(replicas: i32, extra: Value) -> StatefulSet {
+    let mut set = json!({
+        "metadata": {"name": "db", "namespace": "shop", "uid": "set", "generation": 1},
+        "spec": {
+            "replicas": replicas, "serviceName": "db",
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"]}}],
+        },
+    });
+    json_patch::merge(&mut set, &extra);
+    object_of(set)
+}
+
+fn member(set: &StatefulSet, ordinal: i32) -> Pod {
+    let Some(Action::Create { object, .. }) = View::of(set, set.spec.as_ref().unwrap(), &[], now())
+        .create(ordinal, &[])
+        .pop()
+    else {
+        panic!()
+    };
+    let mut member: Pod = object_of(object);
+    member.metadata.uid = Some(format!("uid-{ordinal}"));
+    member
+}
+
+fn created(actions: &[Action], of: Kind) -> Vec<String> {
+    actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::Create { kind, object } if *kind == of => {
+                Some(object["metadata"]["name"].as_str().unwrap().to_owned())
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+fn deleted(actions: &[Action]) -> Vec<&str> {
+    names(actions.iter().filter_map(|action| match action {
+        Action::Delete { target, .. } => Some(target),
+        _ => None,
+    }))
+}
+
+fn planned(set: &StatefulSet, pods: &[Pod]) -> Vec<Action> {
+    plan(set, &pods.iter().collect::<Vec<_>>(), &[], now())
+}
+
+#[test]
+fn pods_start_one_after_another_with_claims_of_their_own() {
+    let set = set(2, json!({}));
+    let actions = planned(&set, &[]);
+    assert_eq!(created(&actions, Kind::PersistentVolumeClaim), ["data-db-0"]);
+    assert_eq!(created(&actions, Kind::Pod), ["db-0"]);
+    let first = member(&set, 0);
+    assert_eq!(first.spec.as_ref().unwrap().hostname.as_deref(), Some("db-0"));
+    assert_eq!(first.spec.as_ref().unwrap().subdomain.as_deref(), Some("db"));
+    assert_eq!(
+        created(&planned(&set, &[first.clone()]), Kind::Pod),
+        [""; 0],
+        "the first is not ready yet"
+    );
+    assert_eq!(created(&planned(&set, &[ready(first)]), Kind::Pod), ["db-1"]);
+}
+
+#[test]
+fn a_parallel_set_starts_all_at_once() {
+    let set = set(3, json!({"spec": {"podManagementPolicy": "Parallel"}}));
+    assert_eq!(created(&planned(&set, &[]), Kind::Pod), ["db-0", "db-1", "db-2"]);
+}
+
+#[test]
+fn pods_end_from_the_highest_one_at_a_time() {
+    let three = set(3, json!({}));
+    let mut pods: Vec<Pod> = (0..3).map(|ordinal| ready(member(&three, ordinal))).collect();
+    let one = set(1, json!({}));
+    assert_eq!(deleted(&planned(&one, &pods)), ["db-2"]);
+    pods[2].metadata.deletion_timestamp = Some(object::time(now()));
+    assert_eq!(deleted(&planned(&one, &pods)), [""; 0]);
+    pods.pop();
+    assert_eq!(deleted(&planned(&one, &pods)), ["db-1"]);
+    pods.pop();
+    assert_eq!(deleted(&planned(&one, &pods)), [""; 0]);
+}
+
+#[test]
+fn a_name_is_used_again_only_when_it_is_free() {
+    let set = set(1, json!({}));
+    let mut ending = ready(member(&set, 0));
+    ending.metadata.deletion_timestamp = Some(object::time(now()));
+    assert_eq!(created(&planned(&set, &[ending]), Kind::Pod), [""; 0]);
+    let mut failed = member(&set, 0);
+    failed.status.get_or_insert_default().phase = Some("Failed".to_owned());
+    let actions = planned(&set, &[failed]);
+    assert_eq!(
+        (deleted(&actions), created(&actions, Kind::Pod).len()),
+        (vec!["db-0"], 0)
+    );
+}
+
+#[test]
+fn a_new_template_replaces_the_highest_first_down_to_the_partition() {
+    let old = set(3, json!({}));
+    let new = |partition| {
+        let spec = json!({"template": {"spec": {"containers": [{"name": "c", "image": "new"}]}}, "updateStrategy": {"rollingUpdate": {"partition": partition}}});
+        set(3, json!({ "spec": spec }))
+    };
+    let mut pods: Vec<Pod> = (0..3).map(|ordinal| ready(member(&old, ordinal))).collect();
+    assert_eq!(deleted(&planned(&new(0), &pods)), ["db-2"]);
+    assert_eq!(deleted(&planned(&new(3), &pods)), [""; 0]);
+    pods[2] = member(&new(0), 2);
+    assert_eq!(
+        deleted(&planned(&new(0), &pods)),
+        [""; 0],
+        "the new one is not ready yet"
+    );
+    pods[2] = ready(member(&new(0), 2));
+    assert_eq!(deleted(&planned(&new(0), &pods)), ["db-1"]);
+    assert_eq!(deleted(&planned(&new(2), &pods)), [""; 0]);
+}
+
+#[test]
+fn a_broken_pod_of_the_old_template_does_not_hold_up_the_new_one() {
+    let old = set(1, json!({}));
+    let new = set(
+        1,
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "new"}]}}}}),
+    );
+    assert_eq!(deleted(&planned(&new, &[member(&old, 0)])), ["db-0"]);
+    assert_eq!(deleted(&planned(&old, &[member(&old, 0)])), [""; 0]);
+}
+
+#[test]
+fn status_counts_revisions() {
+    let old = set(2, json!({}));
+    let mut new = set(
+        2,
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "new"}]}}}}),
+    );
+    new.status = Some(object_of(
+        json!({"replicas": 2, "currentRevision": revision_of(&member(&old, 0))}),
+    ));
+    let pods = [ready(member(&old, 0)), ready(member(&new, 1))];
+    let actions = planned(&new, &pods);
+    let Some(Action::Patch {
+        patch, status: true, ..
+    }) = actions.last()
+    else {
+        panic!("{actions:?}")
+    };
+    let status = &patch["status"];
+    assert_eq!(
+        (
+            &status["currentReplicas"],
+            &status["updatedReplicas"],
+            &status["readyReplicas"]
+        ),
+        (&json!(1), &json!(1), &json!(2))
+    );
+    assert_ne!(status["currentRevision"], status["updateRevision"]);
+}
+
+#[test]
+fn pods_of_others_do_not_count() {
+    let set = set(1, json!({}));
+    let mut other = ready(pod("db-0x", "set"));
+    assert_eq!(created(&planned(&set, &[other.clone()]), Kind::Pod), ["db-0"]);
+    other.metadata.name = Some("db-00".to_owned());
+    assert_eq!(created(&planned(&set, &[other.clone()]), Kind::Pod), ["db-0"]);
+    other.metadata.name = Some("db-0".to_owned());
+    other.metadata.owner_references = None;
+    let actions = planned(&set, &[other]);
+    assert_eq!(created(&actions, Kind::Pod), [""; 0]);
+    assert!(
+        matches!(&actions[0], Action::Patch { patch, .. } if patch["metadata"]["ownerReferences"][0]["uid"] == "set")
+    );
+}
