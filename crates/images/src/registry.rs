@@ -21,6 +21,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
+use axum::routing::any;
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, header};
 
@@ -57,7 +58,7 @@ struct Rendered {
     body: Bytes,
 }
 
-/// The registry's routes. All of them are below `/v2/`.
+/// The registry's routes, all of them below `/v2/`, to serve alone or merged with others.
 pub fn router(store: Store, mode: Mode, peers: Peers) -> Router {
     let app = App {
         store,
@@ -66,7 +67,12 @@ pub fn router(store: Store, mode: Mode, peers: Peers) -> Router {
         uploads: Uploads::default(),
         inventory: Mutex::default(),
     };
-    Router::new().fallback(handle).with_state(Arc::new(app))
+    // One handler reads the paths: a repository's name has any number of components in front of the verb.
+    let paths = ["/v2", "/v2/", "/v2/{*path}"];
+    paths
+        .into_iter()
+        .fold(Router::new(), |router, path| router.route(path, any(handle)))
+        .with_state(Arc::new(app))
 }
 
 async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {

@@ -188,13 +188,8 @@ impl Replicator {
     /// Tells the peers that something was pushed here.
     async fn tell(&self) {
         let mut pushes = self.store.pushes();
+        // The first word is for what was pushed before this ran.
         loop {
-            match pushes.recv().await {
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
-            }
-            // One word is enough for everything pushed up to now.
-            while pushes.try_recv().is_ok() {}
             let peers = self.peers.list();
             join_all(peers.iter().map(|peer| async {
                 let url = format!("{}/v2/_leeward/changed", peer.base_url);
@@ -207,6 +202,12 @@ impl Replicator {
                 }
             }))
             .await;
+            match pushes.recv().await {
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            }
+            // One word is enough for everything pushed up to now.
+            while pushes.try_recv().is_ok() {}
         }
     }
 

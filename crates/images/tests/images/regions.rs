@@ -1,6 +1,8 @@
 //! Copies between regions: what is pushed to one is soon in the others, whole or not at all.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -124,6 +126,32 @@ async fn a_pull_of_what_only_another_region_has_is_answered_and_kept() {
     assert_eq!(codes(absent).await, (404, vec!["MANIFEST_UNKNOWN".into()]));
 }
 
+#[tokio::test]
+async fn a_region_that_does_not_answer_is_not_asked_for_every_blob() {
+    let east = Region::start("east").await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        // Accepts and hangs up.
+        while listener.accept().await.is_ok() {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    east.peers.set(vec![Peer {
+        region: "west".into(),
+        base_url,
+        client: client(),
+    }]);
+    for n in 0..20_u8 {
+        let path = format!("/v2/sample/blobs/{}", Digest::of(&[n]));
+        let refused = codes(east.get(&path).send().await.unwrap()).await;
+        assert_eq!(refused, (404, vec!["BLOB_UNKNOWN".into()]));
+    }
+    assert!(asked.load(Ordering::SeqCst) < 5, "{asked:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tampered_blob_is_found_moved_aside_and_fetched_again() {
     let (west, east) = (Region::start("west").await, Region::start("east").await);
@@ -178,46 +206,54 @@ async fn a_tampered_blob_is_not_served() {
     assert_eq!(west.get(&path).send().await.unwrap().text().await.unwrap(), "content");
 }
 
-/// A peer that answers every blob with other bytes, and manifests with those of the store behind it, spoilt.
-async fn liar(State(behind): State<String>, request: Request) -> Response {
+/// What a lying peer does to a blob.
+type Spoil = fn(&mut Vec<u8>);
+
+/// A peer that answers as the store behind it does, but with every blob spoilt.
+async fn liar(State((behind, spoil)): State<(String, Spoil)>, request: Request) -> Response {
     let path = request.uri().path_and_query().unwrap().to_string();
     let answer = client().get(format!("{behind}{path}")).send().await.unwrap();
     let status = StatusCode::from_u16(answer.status().as_u16()).unwrap();
     let mut bytes = answer.bytes().await.unwrap().to_vec();
     if path.contains("/blobs/") {
-        // The large ones keep their length.
-        match bytes.get_mut(50_000) {
-            Some(byte) => *byte ^= 1,
-            None => bytes.push(0),
-        }
+        spoil(&mut bytes);
     }
     (status, Body::from(bytes)).into_response()
 }
 
 #[tokio::test]
 async fn a_peer_that_sends_other_bytes_than_promised_gets_nothing_stored() {
-    let (west, east) = (Region::start("west").await, Region::start("east").await);
+    let west = Region::start("west").await;
     push(&west, "sample:1", "x").await;
-    let base_url = serve(Router::new().fallback(liar).with_state(west.peer_url.clone())).await;
-    east.peers.set(vec![Peer {
-        region: "west".into(),
-        base_url,
-        client: client(),
-    }]);
-    let mut known = HashMap::new();
-    let round = replicator(&east).round(&mut known).await;
-    assert!(!round.failed.is_empty() && known.is_empty());
-    assert!(east.store.listing().repositories.is_empty());
-    assert_eq!(
-        std::fs::read_dir(east.dir.path().join("blobs/sha256")).unwrap().count(),
-        0
-    );
-    assert_eq!(east.leftovers(), 0);
-    // With an honest peer beside it the copy is made.
-    east.peers.set(vec![east.peers.list()[0].clone(), west.as_peer()]);
-    let round = replicator(&east).round(&mut known).await;
-    assert!(round.failed.is_empty(), "{:?}", round.failed);
-    assert_eq!(west.store.listing(), east.store.listing());
+    let spoils: [(&str, Spoil); 3] = [
+        ("changed", |bytes| bytes[0] ^= 1),
+        ("longer", |bytes| bytes.push(0)),
+        ("shorter", |bytes| bytes.truncate(bytes.len() / 2)),
+    ];
+    for (name, spoil) in spoils {
+        let east = Region::start("east").await;
+        let base_url = serve(Router::new().fallback(liar).with_state((west.peer_url.clone(), spoil))).await;
+        east.peers.set(vec![Peer {
+            region: "west".into(),
+            base_url,
+            client: client(),
+        }]);
+        let mut known = HashMap::new();
+        let round = replicator(&east).round(&mut known).await;
+        assert!(!round.failed.is_empty() && known.is_empty(), "{name}");
+        assert!(east.store.listing().repositories.is_empty(), "{name}");
+        assert_eq!(
+            std::fs::read_dir(east.dir.path().join("blobs/sha256")).unwrap().count(),
+            0,
+            "{name}"
+        );
+        assert_eq!(east.leftovers(), 0, "{name}");
+        // With an honest peer beside it the copy is made.
+        east.peers.set(vec![east.peers.list()[0].clone(), west.as_peer()]);
+        let round = replicator(&east).round(&mut known).await;
+        assert!(round.failed.is_empty(), "{name}: {:?}", round.failed);
+        assert_eq!(west.store.listing(), east.store.listing());
+    }
 }
 
 /// A peer that breaks off every answer of a blob that does not ask for a range, after half of it.
