@@ -1,0 +1,12 @@
+//! Tests of the program as it is built: its processes, started for real.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot set its stage may panic"
+)]
+
+#[path = "leeward/nodes.rs"]
+mod nodes;
+#[path = "leeward/region.rs"]
+mod region;
