@@ -48,11 +48,7 @@ impl Region {
             .await
             .unwrap();
         let client = kube::Client::try_from(config).unwrap();
-        Self {
-            client,
-            instance,
-            dir,
-        }
+        Self { client, instance, dir }
     }
 
     pub(crate) fn node(&self) -> String {
