@@ -2,7 +2,7 @@
 //!
 //! A layer is an uncompressed tar with every time and owner zero: packing costs one read of the files, and the layer's
 //! digest is its `diff_id`. Nothing is kept in memory: [`image`] reads the files once to hash them, and
-//! [`OciImage::store`] or [`OciImage::push`] reads them again only where the layer is not there already.
+//! [`OciImage::store`] or [`push()`] reads them again only where the layer is not there already.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), leeward_images::pack::PackError> {

@@ -54,6 +54,7 @@ struct Inner {
     /// When peers last did not answer, by region.
     silent: Mutex<HashMap<String, Instant>>,
     nudge: Notify,
+    introduced: Notify,
 }
 
 /// Why something could not be had from a peer.
@@ -296,10 +297,11 @@ impl Peers {
         handle
     }
 
-    /// Replaces the peers and asks for a comparison with them.
+    /// Replaces the peers; both sides will compare what they have.
     pub fn set(&self, peers: Vec<Peer>) {
         *self.inner.peers.lock().unwrap_or_else(PoisonError::into_inner) = peers.into();
         self.nudge();
+        self.inner.introduced.notify_one();
     }
 
     /// The peers at the moment.
@@ -315,6 +317,11 @@ impl Peers {
     /// Waits for a nudge. For one waiter.
     pub(crate) async fn nudged(&self) {
         self.inner.nudge.notified().await;
+    }
+
+    /// Waits until the peers were replaced. For one waiter.
+    pub(crate) async fn introduced(&self) {
+        self.inner.introduced.notified().await;
     }
 
     /// Fetches a manifest from the first peer that has it.

@@ -188,7 +188,6 @@ impl Replicator {
     /// Tells the peers that something was pushed here.
     async fn tell(&self) {
         let mut pushes = self.store.pushes();
-        // The first word is for what was pushed before this ran.
         loop {
             let peers = self.peers.list();
             join_all(peers.iter().map(|peer| async {
@@ -202,9 +201,10 @@ impl Replicator {
                 }
             }))
             .await;
-            match pushes.recv().await {
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
+            tokio::select! {
+                pushed = pushes.recv() => if matches!(pushed, Err(RecvError::Closed)) { return },
+                // Who is new may have compared before what was pushed here in between.
+                () = self.peers.introduced() => {}
             }
             // One word is enough for everything pushed up to now.
             while pushes.try_recv().is_ok() {}

@@ -230,6 +230,42 @@ async fn an_upload_that_breaks_off_stores_nothing() {
 }
 
 #[tokio::test]
+async fn a_piece_that_breaks_off_is_gone_on_with() {
+    let region = Region::start("west").await;
+    let session = begin(&region).await;
+    let address = region.url.strip_prefix("http://").unwrap().to_owned();
+    let path = session.strip_prefix(&region.url).unwrap().to_owned();
+    let broken = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let head = format!("PATCH {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(b"first").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let _ = stream.read_to_string(&mut String::new());
+    });
+    broken.await.unwrap();
+    loop {
+        let status = client().get(&session).send().await.unwrap();
+        assert_eq!(status.status(), 204);
+        if status.headers()["range"] == "0-4" {
+            break;
+        }
+    }
+    let rest = client().patch(&session).header("content-range", "5-10").body("second");
+    assert_eq!(rest.send().await.unwrap().status(), 202);
+    let digest = Digest::of(b"firstsecond");
+    assert_eq!(
+        client()
+            .put(with_digest(&session, &digest))
+            .send()
+            .await
+            .unwrap()
+            .status(),
+        201
+    );
+}
+
+#[tokio::test]
 async fn a_manifest_needs_its_parts_first() {
     let region = Region::start("west").await;
     let config = region.push_blob(b"{}").await;

@@ -80,6 +80,26 @@ async fn what_is_pushed_to_one_region_is_copied_to_the_others() {
     running.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_pushed_before_a_region_knew_the_others_is_told_to_them_then() {
+    let (west, east) = (Region::start("west").await, Region::start("east").await);
+    east.know(&[&west]);
+    let running = tokio::spawn(replicator(&east).run());
+    let first = push(&west, "first:1", "x").await;
+    let telling = tokio::spawn(replicator(&west).run());
+    west.know(&[&east]);
+    arrives(&east, "first:1", first).await;
+    // Nobody tells of this one until the peers are set anew.
+    telling.abort();
+    assert!(telling.await.is_err());
+    let second = push(&west, "second:1", "y").await;
+    let telling = tokio::spawn(replicator(&west).run());
+    west.know(&[&east]);
+    arrives(&east, "second:1", second).await;
+    telling.abort();
+    running.abort();
+}
+
 #[tokio::test]
 async fn a_tag_pushed_in_both_regions_ends_the_same_in_both() {
     let (west, east) = (Region::start("west").await, Region::start("east").await);
