@@ -2,6 +2,8 @@
 
 #[path = "local/api.rs"]
 mod api;
+#[path = "local/controllers.rs"]
+mod controllers;
 #[path = "local/kubectl.rs"]
 mod kubectl;
 #[path = "local/region.rs"]
