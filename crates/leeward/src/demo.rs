@@ -2,3 +2,13 @@
 
 pub(crate) mod client;
 pub(crate) mod oracle;
+
+use clap::Args;
+
+/// `leeward demo`
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {}
+
+pub(crate) fn run(_arguments: Arguments) -> anyhow::Result<std::process::ExitCode> {
+    anyhow::bail!("not yet")
+}

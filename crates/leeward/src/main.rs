@@ -1,33 +1,133 @@
-//! The command line of Leeward.
+//! The command line of Leeward: parsing and wiring, nothing else.
 
+mod apply;
+mod bring_up;
 #[allow(dead_code)]
 mod demo;
+#[allow(dead_code)]
+mod manifests;
+mod process;
 mod sample;
+mod up;
 
-fn main() -> anyhow::Result<()> {
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::{Parser, Subcommand};
+
+/// Keeps applications on Kubernetes serving when a whole region is lost.
+#[derive(Parser)]
+#[command(
+    name = "leeward",
+    version,
+    after_help = "Exit codes: 0 done; 1 failed, or an objective was missed; 2 the command line is wrong."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows an application surviving the loss of a region, on this machine.
+    Demo(demo::Arguments),
+    /// Starts local regions, and returns when they are ready.
+    Up(up::Arguments),
+    /// Stops the local regions and removes them.
+    Down(up::Place),
+    /// Prints the path of a local region's kubeconfig.
+    Kubeconfig {
+        /// The region.
+        region: String,
+        #[command(flatten)]
+        place: up::Place,
+    },
+    /// Applies manifests to a region.
+    Apply(apply::Arguments),
+    /// Runs the agent of a region.
+    Serve {
+        /// Its configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Runs the witness: a quorum member and an observer, without access to any cluster.
+    Witness {
+        /// Its configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// The processes of a local region.
+    #[command(subcommand, hide = true)]
+    Local(Local),
+    /// The sample application.
+    #[command(hide = true)]
+    Sample,
+}
+
+#[derive(Subcommand)]
+enum Local {
+    /// The Kubernetes API and its controllers.
+    Api {
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// A node.
+    Node {
+        #[arg(long)]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = args.iter().map(String::as_str).collect();
-    match words.as_slice() {
-        ["sample", ..] => sample::run(),
-        // Before any runtime or thread exists: namespaces can only be entered by a process with one thread.
-        ["local", "container", ..] => std::process::exit(leeward_local::container::main(&args[2..])),
-        ["local", "api", "--config", file] => {
-            log();
-            Ok(leeward_local::process::api(file.as_ref())?)
+    // Before any runtime or thread exists: namespaces can only be entered by a process with one thread.
+    if let [first, second, rest @ ..] = &args[..]
+        && (first.as_str(), second.as_str()) == ("local", "container")
+    {
+        std::process::exit(leeward_local::container::main(rest));
+    }
+    let cli = Cli::parse();
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("error: two TLS providers; this is a defect");
+        return ExitCode::FAILURE;
+    }
+    match run(cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
-        ["local", "node", "--config", file] => {
-            log();
-            Ok(leeward_local::process::node(file.as_ref())?)
-        }
-        _ => anyhow::bail!("usage: leeward sample"),
     }
 }
 
-fn log() {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("LEEWARD_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Demo(arguments) => return demo::run(arguments),
+        Command::Up(arguments) => up::run(arguments)?,
+        Command::Down(place) => up::down(&place)?,
+        Command::Kubeconfig { region, place } => println!("{}", place.open()?.kubeconfig(&region)?.display()),
+        Command::Apply(arguments) => apply::run(arguments)?,
+        Command::Serve { config } => {
+            process::long_lived(2, |stop| async move {
+                Ok(leeward_controller::serve::run(leeward_controller::config::read(&config)?, stop).await?)
+            })?;
+        }
+        Command::Witness { config } => {
+            process::long_lived(1, |stop| async move {
+                Ok(leeward_controller::witness::run(leeward_controller::config::read(&config)?, stop).await?)
+            })?;
+        }
+        Command::Local(Local::Api { config }) => {
+            process::log_to_stderr();
+            leeward_local::process::api(&config)?;
+        }
+        Command::Local(Local::Node { config }) => {
+            process::log_to_stderr();
+            leeward_local::process::node(&config)?;
+        }
+        Command::Sample => sample::run()?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
+
+/// How long a region may take to become ready before that is an error.
+pub(crate) const READY_LIMIT: Duration = Duration::from_secs(30);

@@ -282,7 +282,7 @@ impl Call {
                 new
             }
         };
-        admit::kept_metadata(old, &mut new);
+        admit::kept_metadata(old, &mut new, applied);
         let mut seen = (**old).clone();
         seen["apiVersion"] = kind.api_version().into();
         if self.subresource != Some(Subresource::Finalize) {

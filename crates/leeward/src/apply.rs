@@ -1,0 +1,99 @@
+//! `leeward apply -f`: server-side apply of manifests to a region, for machines without kubectl.
+
+use std::{io::Read as _, path::PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{DynamicObject, Patch, PatchParams},
+    core::GroupVersionKind,
+    discovery::{self, Scope},
+};
+use serde::Deserialize as _;
+
+use crate::{bring_up, process, up::Place};
+
+/// `leeward apply`
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Manifests, YAML or JSON; `-` is standard input.
+    #[arg(short, long = "filename", value_name = "FILE", required = true)]
+    filenames: Vec<PathBuf>,
+    /// The region; the first one without it.
+    #[arg(long)]
+    region: Option<String>,
+    /// The namespace of objects that name none.
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Applies everything, in the order of the files.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let instance = arguments.place.open()?;
+    let region = arguments.region.as_deref().unwrap_or(&instance.regions()[0]).to_owned();
+    let mut objects = vec![];
+    for file in &arguments.filenames {
+        let text = match file.as_os_str() == "-" {
+            true => {
+                let mut text = String::new();
+                std::io::stdin().read_to_string(&mut text)?;
+                text
+            }
+            false => std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        };
+        objects.extend(parse(&text).with_context(|| format!("{}", file.display()))?);
+    }
+    process::runtime(1)?.block_on(async {
+        let client = bring_up::client(&instance, &region).await?;
+        for object in &objects {
+            println!("{}", apply(&client, object, &arguments.namespace).await?);
+        }
+        Ok(())
+    })
+}
+
+/// The objects in a text of one or more YAML documents; a `List` is taken apart.
+pub(crate) fn parse(text: &str) -> anyhow::Result<Vec<serde_json::Value>> {
+    let mut objects = vec![];
+    let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(text)?;
+    for document in documents.into_iter().filter(|document| !document.is_null()) {
+        match document.get("items").and_then(|items| items.as_array()) {
+            Some(items) if document["kind"].as_str().is_some_and(|kind| kind.ends_with("List")) => {
+                objects.extend(items.iter().cloned());
+            }
+            _ => objects.push(document),
+        }
+    }
+    Ok(objects)
+}
+
+/// Applies one object; what was done, for a person.
+pub(crate) async fn apply(client: &Client, object: &serde_json::Value, namespace: &str) -> anyhow::Result<String> {
+    let object = DynamicObject::deserialize(object).context("this is not a Kubernetes object")?;
+    let Some(types) = &object.types else {
+        bail!("an object has neither apiVersion nor kind")
+    };
+    let gvk = GroupVersionKind::try_from(types)?;
+    let found = discovery::pinned_kind(client, &gvk).await;
+    let (resource, capabilities) =
+        found.with_context(|| format!("the cluster has no kind {} in {}", types.kind, types.api_version))?;
+    let api: Api<DynamicObject> = match capabilities.scope {
+        Scope::Cluster => Api::all_with(client.clone(), &resource),
+        Scope::Namespaced => {
+            let namespace = object.namespace().unwrap_or_else(|| namespace.to_owned());
+            Api::namespaced_with(client.clone(), &namespace, &resource)
+        }
+    };
+    let name = object.name_any();
+    if name.is_empty() {
+        bail!("an object of kind {} has no metadata.name", types.kind);
+    }
+    let params = PatchParams::apply("leeward-cli").force();
+    api.patch(&name, &params, &Patch::Apply(&object))
+        .await
+        .with_context(|| format!("{}/{name}", resource.plural))?;
+    Ok(format!("{}/{name} applied", resource.plural))
+}

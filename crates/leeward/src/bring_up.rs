@@ -1,0 +1,159 @@
+//! Starts an instance and makes its regions know each other: Kubernetes first, then the kinds and the `Cluster`s, then the
+//! agents. Each step may be repeated, so a start that was cut short is finished by the next one.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use futures::future::try_join_all;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{Patch, PatchParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use leeward_api::{Cluster, FIELD_MANAGER, condition};
+use leeward_local::instance::Instance;
+use serde_json::json;
+
+use crate::READY_LIMIT;
+
+/// A region that is ready.
+#[derive(Debug, Clone)]
+pub(crate) struct Ready {
+    /// Its name.
+    pub(crate) region: String,
+    /// From the start of its first process until its `Cluster` was Ready, in milliseconds.
+    pub(crate) ready_ms: u64,
+}
+
+/// A client of a region's API.
+pub(crate) async fn client(instance: &Instance, region: &str) -> anyhow::Result<Client> {
+    let path = instance.kubeconfig(region)?;
+    client_of(&path).await
+}
+
+/// A client by a kubeconfig.
+pub(crate) async fn client_of(path: &std::path::Path) -> anyhow::Result<Client> {
+    let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("kubeconfig {}", path.display()))?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+/// Starts everything, and waits until every region is Ready.
+pub(crate) async fn bring_up(instance: &Instance, progress: impl Fn(&str)) -> anyhow::Result<Vec<Ready>> {
+    let began = Instant::now();
+    instance.start_witness()?;
+    progress("the witness is started");
+    for region in instance.regions() {
+        instance.start_kubernetes(region)?;
+    }
+    try_join_all(instance.regions().iter().map(|region| introduce(instance, region))).await?;
+    progress("the Kubernetes APIs are ready");
+    for region in instance.regions() {
+        instance.start_agent(region)?;
+    }
+    let ready = try_join_all(
+        instance
+            .regions()
+            .iter()
+            .map(|region| wait_ready(instance, region, began)),
+    )
+    .await?;
+    progress("the agents hold their leases");
+    Ok(ready)
+}
+
+/// Brings one region back.
+pub(crate) async fn bring_back(instance: &Instance, region: &str) -> anyhow::Result<Ready> {
+    let began = Instant::now();
+    instance.start_region(region)?;
+    wait_ready(instance, region, began).await
+}
+
+/// Gives a region the kinds and the `Cluster` of every region.
+async fn introduce(instance: &Instance, region: &str) -> anyhow::Result<()> {
+    instance.wait_api_ready(region, READY_LIMIT).await?;
+    let client = client(instance, region).await?;
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in leeward_api::crds() {
+        let name = definition.name_any();
+        definitions
+            .patch(&name, &params, &Patch::Apply(&definition))
+            .await
+            .with_context(|| format!("CRD {name}"))?;
+    }
+    let clusters: Api<Cluster> = Api::all(client);
+    for name in instance.regions() {
+        let addresses = instance.addresses(name)?;
+        let cluster = json!({
+            "apiVersion": "leeward.dev/v1alpha1",
+            "kind": "Cluster",
+            "metadata": { "name": name },
+            "spec": {
+                "region": name,
+                "ingress": addresses.ingress().to_string(),
+                "registry": addresses.registry().to_string(),
+                "peer": addresses.peer().to_string(),
+            },
+        });
+        apply_cluster(&clusters, name, &params, &cluster).await?;
+    }
+    Ok(())
+}
+
+/// The kinds were defined a moment ago; a real API server may need another one to serve them.
+async fn apply_cluster(
+    clusters: &Api<Cluster>,
+    name: &str,
+    params: &PatchParams,
+    cluster: &serde_json::Value,
+) -> anyhow::Result<()> {
+    let end = Instant::now() + READY_LIMIT;
+    loop {
+        match clusters.patch(name, params, &Patch::Apply(cluster)).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 && Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => return Err(error).with_context(|| format!("Cluster {name}")),
+        }
+    }
+}
+
+async fn wait_ready(instance: &Instance, region: &str, began: Instant) -> anyhow::Result<Ready> {
+    let clusters: Api<Cluster> = Api::all(client(instance, region).await?);
+    let end = began + READY_LIMIT;
+    loop {
+        if let Ok(cluster) = clusters.get(region).await
+            && is_ready(&cluster)
+        {
+            return Ok(Ready {
+                region: region.to_owned(),
+                ready_ms: began.elapsed().as_millis() as u64,
+            });
+        }
+        let agent = format!("{region}-serve");
+        if !instance.processes()?.iter().any(|process| process.name == agent) {
+            bail!(
+                "the agent of {region} has ended; see {}",
+                instance.layout().log(Some(region), "serve").display()
+            );
+        }
+        if Instant::now() > end {
+            bail!(
+                "region {region} was not ready within {} s; see the logs in {}",
+                READY_LIMIT.as_secs(),
+                instance.layout().region(region).join("logs").display()
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn is_ready(cluster: &Cluster) -> bool {
+    let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
+    conditions
+        .into_iter()
+        .any(|c| c.type_ == condition::READY && c.status == "True")
+}

@@ -1,0 +1,97 @@
+//! `leeward up` and `leeward down`: local regions that stay until they are told to go.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use clap::Args;
+use leeward_local::instance::{Error, Instance, Options};
+
+use crate::{bring_up::bring_up, process};
+
+/// Where the local regions are.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Place {
+    /// The directory of the local regions.
+    #[arg(long, value_name = "DIR", env = "LEEWARD_HOME")]
+    home: Option<PathBuf>,
+}
+
+impl Place {
+    /// The directory: as given, else in the user's state directory (XDG Base Directory specification).
+    pub(crate) fn dir(&self) -> anyhow::Result<PathBuf> {
+        if let Some(home) = &self.home {
+            return Ok(home.clone());
+        }
+        let state = std::env::var_os("XDG_STATE_HOME")
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute());
+        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+        let state = state
+            .or_else(home)
+            .context("neither HOME nor XDG_STATE_HOME is set; give --home DIR")?;
+        Ok(state.join("leeward"))
+    }
+
+    /// The local regions that are there.
+    pub(crate) fn open(&self) -> anyhow::Result<Instance> {
+        Ok(Instance::open(&self.dir()?)?)
+    }
+}
+
+/// `leeward up`
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// The names of the regions.
+    #[arg(long, value_delimiter = ',', default_value = "west,east")]
+    regions: Vec<String>,
+    /// Nodes in each region.
+    #[arg(long, default_value_t = 2)]
+    nodes: u8,
+    /// How long a region's lease lives, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
+    ttl: u64,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Starts the regions, or those of their processes that do not run.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let dir = arguments.place.dir()?;
+    let names: Vec<&str> = arguments.regions.iter().map(String::as_str).collect();
+    if let Some(parent) = dir.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+    }
+    let options = Options {
+        nodes_per_region: arguments.nodes,
+        lease_ttl: Duration::from_secs(arguments.ttl),
+        ..Options::default()
+    };
+    let instance = match Instance::create(&dir, &names, &options) {
+        Ok(instance) => instance,
+        Err(Error::Exists(_, regions)) if regions == arguments.regions => Instance::open(&dir)?,
+        Err(error) => return Err(error.into()),
+    };
+    let ready = process::runtime(2)?.block_on(bring_up(&instance, |what| eprintln!("{what}")))?;
+    for region in &ready {
+        println!("region {} is ready ({} ms)", region.region, region.ready_ms);
+    }
+    for record in instance.processes()? {
+        println!("  {:<16} pid {}", record.name, record.pid);
+    }
+    println!(
+        "\nTry:\n  export KUBECONFIG=$(leeward kubeconfig {})\n  kubectl get clusters,nodes",
+        names[0]
+    );
+    Ok(())
+}
+
+/// Stops the regions and removes their directory.
+pub(crate) fn down(place: &Place) -> anyhow::Result<()> {
+    let dir = place.dir()?;
+    match Instance::remove_dir(&dir) {
+        Ok(()) => println!("the local regions in {} are gone", dir.display()),
+        Err(Error::Missing(_)) => println!("there are no local regions in {}", dir.display()),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
+}
