@@ -197,3 +197,62 @@ fn is_news(seen: &mut BTreeMap<String, u64>, kind: Kind, event: &watcher::Event<
         watcher::Event::Init => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use watcher::Event;
+
+    fn claim(status: &str, more: Value) -> DynamicObject {
+        let mut object = json!({
+            "metadata": { "name": "data", "resourceVersion": status, "annotations": { "pv.kubernetes.io/bind-completed": status } },
+            "status": { "phase": status },
+        });
+        json_patch::merge(&mut object, &more);
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn only_what_would_be_carried_is_news() {
+        let mut seen = BTreeMap::new();
+        for (name, event, news) in [
+            ("the first list begins", Event::Init, false),
+            (
+                "an object that was there",
+                Event::InitApply(claim("Pending", json!({}))),
+                true,
+            ),
+            ("the first list ends", Event::InitDone, true),
+            ("a new status", Event::Apply(claim("Bound", json!({}))), false),
+            (
+                "a new label",
+                Event::Apply(claim("Bound", json!({ "metadata": { "labels": { "a": "b" } } }))),
+                true,
+            ),
+            (
+                "the same again",
+                Event::Apply(claim("Bound", json!({ "metadata": { "labels": { "a": "b" } } }))),
+                false,
+            ),
+            (
+                "it is going",
+                Event::Apply(claim(
+                    "Bound",
+                    json!({ "metadata": {
+                    "labels": { "a": "b" }, "deletionTimestamp": "2026-11-22T15:00:00Z",
+                } }),
+                )),
+                true,
+            ),
+            ("it is gone", Event::Delete(claim("Bound", json!({}))), true),
+            (
+                "one that was never seen is gone",
+                Event::Delete(claim("Bound", json!({}))),
+                false,
+            ),
+        ] {
+            assert_eq!(is_news(&mut seen, Kind::PersistentVolumeClaim, &event), news, "{name}");
+        }
+    }
+}
