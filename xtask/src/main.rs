@@ -2,6 +2,7 @@
 
 mod arrows;
 mod generate;
+mod pages;
 mod test;
 mod tools;
 mod workspace;

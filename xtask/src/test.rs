@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::tools::{DENY, NEXTEST, Tool, Tools};
 use crate::workspace::{Workspace, cargo};
-use crate::{arrows, generate};
+use crate::{arrows, generate, pages};
 
 /// One check.
 struct Check {
@@ -46,6 +46,7 @@ const CHECKS: &[Check] = &[
     Check::new("format", Work::Cargo, &["fmt", "--all", "--check"]),
     Check::new("arrows between the crates", Work::Here(arrows::check), &[]),
     Check::new("generated files", Work::Here(generate::check), &[]),
+    Check::new("pages", Work::Here(pages::check), &[]),
     Check::new(
         "dependencies",
         Work::Tool(DENY),
