@@ -41,7 +41,10 @@ impl Tokens {
         let text = std::fs::read_to_string(file).map_err(|e| e.to_string())?;
         let entries: Vec<Entry> = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         let users = entries.into_iter().filter(|e| !e.token.is_empty()).map(|mut e| {
-            e.groups.push("system:authenticated".into());
+            let everyone = "system:authenticated".to_owned();
+            if !e.groups.contains(&everyone) {
+                e.groups.push(everyone);
+            }
             (
                 e.token,
                 User {

@@ -93,7 +93,7 @@ fn subresource_verbs(subresource: Subresource) -> Value {
         Subresource::Status | Subresource::Scale => json!(["get", "patch", "update"]),
         Subresource::Log => json!(["get"]),
         Subresource::Finalize => json!(["update"]),
-        Subresource::Eviction | Subresource::Binding | Subresource::Token => json!(["create"]),
+        Subresource::Eviction | Subresource::Binding => json!(["create"]),
     }
 }
 
@@ -104,7 +104,6 @@ fn subresource_kind(kind: &Kind, subresource: Subresource) -> (String, String, S
         Subresource::Scale => fixed("autoscaling", "v1", "Scale"),
         Subresource::Eviction => fixed("policy", "v1", "Eviction"),
         Subresource::Binding => fixed("", "v1", "Binding"),
-        Subresource::Token => fixed("authentication.k8s.io", "v1", "TokenRequest"),
         Subresource::Status | Subresource::Log | Subresource::Finalize => {
             (kind.group.clone(), kind.version.clone(), kind.kind.clone())
         }

@@ -160,7 +160,7 @@ fn delete_options(call: &Call, bytes: &[u8], content_type: &str) -> Result<Optio
 }
 
 async fn object(call: Call, method: &Method, bytes: &[u8], content_type: &str) -> Result<Response, Failure> {
-    use Subresource::{Binding, Eviction, Finalize, Log, Scale, Status, Token};
+    use Subresource::{Binding, Eviction, Finalize, Log, Scale, Status};
     if !call.resource.kind.stored {
         return Err(Failure::method_not_allowed());
     }
@@ -178,7 +178,6 @@ async fn object(call: Call, method: &Method, bytes: &[u8], content_type: &str) -
         (Some(Eviction), &Method::POST) => call.evict(&body::object(bytes, content_type)?).await?,
         (Some(Binding), &Method::POST) => call.bind(&body::object(bytes, content_type)?).await?,
         (Some(Finalize), &Method::PUT) => call.replace(body::object(bytes, content_type)?).await?,
-        (Some(Token), _) => return Err(Failure::method_not_allowed()),
         _ => return Err(Failure::method_not_allowed()),
     };
     show(&call, &outcome)

@@ -80,7 +80,15 @@ pub(crate) struct Store {
 impl Store {
     /// Opens or makes the store in `file`. Every notice goes to `notices`.
     pub(crate) fn open(file: &Path, notices: tokio_mpsc::UnboundedSender<Notice>) -> Result<Self, OpenError> {
-        let mut disk = disk::Disk::open(file)?;
+        Self::open_with(file, disk::opener(), notices)
+    }
+
+    fn open_with(
+        file: &Path,
+        opener: disk::Opener,
+        notices: tokio_mpsc::UnboundedSender<Notice>,
+    ) -> Result<Self, OpenError> {
+        let mut disk = disk::Disk::open(file, opener)?;
         let (revision, objects) = disk.load()?;
         let state = Arc::new(RwLock::new(State::load(revision, objects)));
         let (requests, queue) = mpsc::channel();
@@ -296,3 +304,6 @@ fn judge(before: Option<Object>, request: &Request, revision: u64) -> Result<Eve
         before,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::call::{Call, Outcome};
 use super::status::Failure;
 use super::store::{Expect, Object, revision_of};
-use super::{admit, body, object, time};
+use super::{admit, body, definition, events, object, time, view};
 use crate::machinery::apply::{self, ApplyError};
 use crate::machinery::kinds::Subresource;
 use crate::machinery::{FieldError, builtin, patch};
@@ -97,6 +97,9 @@ impl Call {
             );
             Failure::bad_request(text)
         };
+        if self.is_new_event() {
+            *object = events::convert(object, "v1");
+        }
         let unknown = match &self.resource.custom {
             Some(custom) => custom.schema.as_ref().map(|s| s.prune(object)).unwrap_or_default(),
             None => {
@@ -133,12 +136,16 @@ impl Call {
         let mut errors = admit::metadata_errors(new, kind);
         match &self.resource.custom {
             Some(custom) => {
+                errors.extend(builtin::validate_metadata(new));
                 if let Some(schema) = &custom.schema {
                     errors.extend(schema.validate(new, old));
                 }
             }
             None => {
                 errors.extend(builtin::validate(&kind.kind, new));
+                if kind.kind == "CustomResourceDefinition" {
+                    errors.extend(definition::errors(new, old));
+                }
                 if let Some(old) = old {
                     errors.extend(builtin::validate_update(&kind.kind, old, new));
                 }
@@ -149,6 +156,20 @@ impl Call {
         } else {
             Err(Failure::invalid(kind, object::name(new), &errors))
         }
+    }
+
+    /// Whether the request is for an event of `events.k8s.io`, which is stored, defaulted and validated as one of `v1`.
+    fn is_new_event(&self) -> bool {
+        *self.resource.table == *"events" && self.resource.kind.group == "events.k8s.io"
+    }
+
+    /// A stored object in the form in which it is compared and validated: at the path's version, events at `v1`.
+    fn decoded_form(&self, old: &Object) -> Value {
+        let mut seen = (**old).clone();
+        if !self.is_new_event() {
+            seen["apiVersion"] = self.resource.kind.api_version().into();
+        }
+        seen
     }
 
     /// Objects are stored at one version; the versions of a CRD differ in nothing else.
@@ -283,8 +304,7 @@ impl Call {
             }
         };
         admit::kept_metadata(old, &mut new, applied);
-        let mut seen = (**old).clone();
-        seen["apiVersion"] = kind.api_version().into();
+        let seen = self.decoded_form(old);
         if self.subresource != Some(Subresource::Finalize) {
             self.default(&mut new);
         }
@@ -328,8 +348,7 @@ impl Call {
         let kind = &self.resource.kind;
         for _ in 0..ATTEMPTS {
             let old = self.get()?;
-            let mut seen = (*old).clone();
-            seen["apiVersion"] = kind.api_version().into();
+            let seen = view::at_version(&self.resource, &old);
             let patched = match media {
                 "application/json-patch+json" => patch::json(&seen, patch),
                 "application/merge-patch+json" => Ok(patch::merge(&seen, patch)),
@@ -406,8 +425,7 @@ impl Call {
             if !expected.is_empty() && expected != object::resource_version(&old) {
                 return Err(Failure::modified(kind, &self.name));
             }
-            let mut seen = (*old).clone();
-            seen["apiVersion"] = kind.api_version().into();
+            let seen = view::at_version(&self.resource, &old);
             let new = self.applied(Some(&seen), &wanted)?;
             match self.update(&old, new, true).await {
                 Err(failure) if failure.reason == "Conflict" && expected.is_empty() => {}

@@ -19,8 +19,6 @@ pub enum Subresource {
     Binding,
     /// `finalize` of a namespace.
     Finalize,
-    /// `token` of a service account.
-    Token,
 }
 
 impl Subresource {
@@ -34,15 +32,14 @@ impl Subresource {
             Self::Eviction => "eviction",
             Self::Binding => "binding",
             Self::Finalize => "finalize",
-            Self::Token => "token",
         }
     }
 
     /// The subresource that the word in a path names.
     #[must_use]
     pub fn from_path(word: &str) -> Option<Self> {
-        use Subresource::{Binding, Eviction, Finalize, Log, Scale, Status, Token};
-        [Status, Scale, Log, Eviction, Binding, Finalize, Token]
+        use Subresource::{Binding, Eviction, Finalize, Log, Scale, Status};
+        [Status, Scale, Log, Eviction, Binding, Finalize]
             .into_iter()
             .find(|s| s.path() == word)
     }
@@ -148,7 +145,7 @@ impl Kind {
 }
 
 fn table() -> Vec<Kind> {
-    use Subresource::{Binding, Eviction, Finalize, Log, Scale, Status, Token};
+    use Subresource::{Binding, Eviction, Finalize, Log, Scale, Status};
     vec![
         kind("v1", "configmaps", "ConfigMap", true, &["cm"]),
         kind("v1", "events", "Event", true, &["ev"]),
@@ -160,7 +157,7 @@ fn table() -> Vec<Kind> {
             .with(&[Status, Log, Eviction, Binding])
             .in_all(),
         kind("v1", "secrets", "Secret", true, &[]),
-        kind("v1", "serviceaccounts", "ServiceAccount", true, &["sa"]).with(&[Token]),
+        kind("v1", "serviceaccounts", "ServiceAccount", true, &["sa"]),
         kind("v1", "services", "Service", true, &["svc"])
             .with(&[Status])
             .in_all(),

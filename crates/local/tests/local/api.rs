@@ -608,3 +608,139 @@ async fn a_store_in_use_or_damaged_says_what_to_do() {
     assert!(error.contains("damaged") && error.contains("move it away"), "{error}");
     assert_eq!(std::fs::read(&file).unwrap(), b"not a store");
 }
+
+#[tokio::test]
+async fn events_of_both_groups_are_the_same_events() {
+    use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+    let region = Region::new();
+    let server = region.open().await;
+    let (_, map) = post(&server, MAPS, &config_map("a", "1")).await;
+    let reporter = Reporter {
+        controller: "tester".into(),
+        instance: None,
+    };
+    let recorder = Recorder::new(server.client(), reporter);
+    let about = k8s_openapi::api::core::v1::ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("ConfigMap".into()),
+        name: Some("a".into()),
+        namespace: Some("default".into()),
+        uid: map["metadata"]["uid"].as_str().map(Into::into),
+        ..Default::default()
+    };
+    let event = Event {
+        type_: EventType::Normal,
+        reason: "Seen".into(),
+        note: Some("it is there".into()),
+        action: "Look".into(),
+        secondary: None,
+    };
+    recorder.publish(&event, &about).await.unwrap();
+    recorder.publish(&event, &about).await.unwrap();
+    let (_, list) = get(
+        &server,
+        "/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3Da",
+    )
+    .await;
+    let one = &list["items"][0];
+    assert_eq!(
+        (&one["message"], &one["apiVersion"]),
+        (&json!("it is there"), &json!("v1")),
+        "{list}"
+    );
+    let (_, list) = get(&server, "/apis/events.k8s.io/v1/namespaces/default/events").await;
+    let one = &list["items"][0];
+    assert_eq!(
+        (&one["note"], &one["regarding"]["name"]),
+        (&json!("it is there"), &json!("a")),
+        "{list}"
+    );
+    assert_eq!(one["series"]["count"], 2);
+}
+
+#[tokio::test]
+async fn unknown_fields_are_dropped_with_a_warning_or_refused() {
+    use tower::ServiceExt;
+    let region = Region::new();
+    let server = region.open().await;
+    let mut wrong = deployment("web");
+    wrong["spec"]["template"]["spec"]["containers"][0]["imagee"] = "x".into();
+    let response = server
+        .router()
+        .oneshot(request(
+            Method::POST,
+            DEPLOYMENTS,
+            "application/json",
+            wrong.to_string(),
+        ))
+        .await
+        .unwrap();
+    let warning = response.headers()["warning"].to_str().unwrap();
+    assert_eq!(
+        warning,
+        r#"299 - "unknown field \"spec.template.spec.containers[0].imagee\"""#
+    );
+    let (_, web) = get(&server, &format!("{DEPLOYMENTS}/web")).await;
+    assert_eq!(web.pointer("/spec/template/spec/containers/0/imagee"), None);
+    let strict = format!("{DEPLOYMENTS}?fieldValidation=Strict");
+    let (status, failure) = post(&server, &strict, &wrong).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    assert!(
+        failure["message"]
+            .as_str()
+            .unwrap()
+            .contains("strict decoding error: unknown field"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
+async fn logs_come_from_the_node_of_the_pod() {
+    let region = Region::new();
+    let server = region.open().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let kubelet = axum::Router::new().fallback(|request: http::Request<Body>| async move {
+        let token = request.headers()["authorization"].to_str().unwrap().to_owned();
+        format!("{} {token}", request.uri())
+    });
+    let serving = tokio::spawn(async move { axum::serve(listener, kubelet).await });
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "status": {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}}}});
+    let (status, failure) = post(&server, "/api/v1/nodes", &node).await;
+    assert_eq!(status, StatusCode::CREATED, "{failure}");
+    post(&server, PODS, &pod("p", Some("n1"))).await;
+    let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::default_namespaced(server.client());
+    let parameters = kube::api::LogParams {
+        tail_lines: Some(3),
+        ..Default::default()
+    };
+    let text = pods.logs("p", &parameters).await.unwrap();
+    assert_eq!(text, "/containerLogs/default/p/a?tailLines=3 Bearer kubelet");
+    serving.abort();
+}
+
+#[tokio::test]
+async fn a_pod_is_bound_once_and_evicted() {
+    let region = Region::new();
+    let server = region.open().await;
+    post(&server, PODS, &pod("p", None)).await;
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"},
+        "target": {"kind": "Node", "name": "n1"}});
+    assert_eq!(
+        post(&server, &format!("{PODS}/p/binding"), &binding).await.0,
+        StatusCode::CREATED
+    );
+    assert_eq!(
+        post(&server, &format!("{PODS}/p/binding"), &binding).await.0,
+        StatusCode::CONFLICT
+    );
+    assert_eq!(get(&server, &format!("{PODS}/p")).await.1["spec"]["nodeName"], "n1");
+    let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}});
+    assert_eq!(
+        post(&server, &format!("{PODS}/p/eviction"), &eviction).await.0,
+        StatusCode::CREATED
+    );
+    assert!(get(&server, &format!("{PODS}/p")).await.1["metadata"]["deletionTimestamp"].is_string());
+}

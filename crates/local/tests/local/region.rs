@@ -12,15 +12,15 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
-pub const TOKEN: &str = "secret";
+pub(crate) const TOKEN: &str = "secret";
 
 /// The files of a region; the server comes and goes.
-pub struct Region {
+pub(crate) struct Region {
     dir: TempDir,
 }
 
 impl Region {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let tokens = json!([{"token": TOKEN, "user": "admin", "groups": ["system:masters"]}]);
         std::fs::write(dir.path().join("tokens.json"), tokens.to_string()).unwrap();
@@ -28,11 +28,11 @@ impl Region {
         Self { dir }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         Config {
             region: "west".into(),
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
@@ -45,16 +45,16 @@ impl Region {
         }
     }
 
-    pub async fn open(&self) -> Server {
+    pub(crate) async fn open(&self) -> Server {
         Server::open(self.config()).await.unwrap()
     }
 
-    pub async fn try_open(&self) -> Result<Server, Error> {
+    pub(crate) async fn try_open(&self) -> Result<Server, Error> {
         Server::open(self.config()).await
     }
 
     /// Certificate, key and a kubeconfig for `address`.
-    pub fn write_kubeconfig(&self, address: SocketAddr) -> PathBuf {
+    pub(crate) fn write_kubeconfig(&self, address: SocketAddr) -> PathBuf {
         if !self.path("ca.crt").exists() {
             let authority = Authority::new("test").unwrap();
             let api = authority
@@ -76,13 +76,13 @@ impl Region {
         file
     }
 
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         self.dir.path()
     }
 }
 
 /// Sends one request and returns status and body.
-pub async fn send(server: &Server, request: Request<Body>) -> (StatusCode, Value) {
+pub(crate) async fn send(server: &Server, request: Request<Body>) -> (StatusCode, Value) {
     let response = server.router().oneshot(request).await.unwrap();
     let status = response.status();
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
@@ -90,7 +90,7 @@ pub async fn send(server: &Server, request: Request<Body>) -> (StatusCode, Value
 }
 
 /// A request as the admin.
-pub fn request(method: Method, path: &str, content_type: &str, body: impl Into<Body>) -> Request<Body> {
+pub(crate) fn request(method: Method, path: &str, content_type: &str, body: impl Into<Body>) -> Request<Body> {
     Request::builder()
         .method(method)
         .uri(path)
@@ -101,11 +101,11 @@ pub fn request(method: Method, path: &str, content_type: &str, body: impl Into<B
         .unwrap()
 }
 
-pub async fn get(server: &Server, path: &str) -> (StatusCode, Value) {
+pub(crate) async fn get(server: &Server, path: &str) -> (StatusCode, Value) {
     send(server, request(Method::GET, path, "application/json", Body::empty())).await
 }
 
-pub async fn post(server: &Server, path: &str, body: &Value) -> (StatusCode, Value) {
+pub(crate) async fn post(server: &Server, path: &str, body: &Value) -> (StatusCode, Value) {
     send(
         server,
         request(Method::POST, path, "application/json", body.to_string()),
@@ -113,15 +113,15 @@ pub async fn post(server: &Server, path: &str, body: &Value) -> (StatusCode, Val
     .await
 }
 
-pub async fn put(server: &Server, path: &str, body: &Value) -> (StatusCode, Value) {
+pub(crate) async fn put(server: &Server, path: &str, body: &Value) -> (StatusCode, Value) {
     send(server, request(Method::PUT, path, "application/json", body.to_string())).await
 }
 
-pub async fn patch(server: &Server, path: &str, media: &str, body: &Value) -> (StatusCode, Value) {
+pub(crate) async fn patch(server: &Server, path: &str, media: &str, body: &Value) -> (StatusCode, Value) {
     send(server, request(Method::PATCH, path, media, body.to_string())).await
 }
 
-pub async fn delete(server: &Server, path: &str, body: &Value) -> (StatusCode, Value) {
+pub(crate) async fn delete(server: &Server, path: &str, body: &Value) -> (StatusCode, Value) {
     let body = if body.is_null() {
         String::new()
     } else {
@@ -131,13 +131,13 @@ pub async fn delete(server: &Server, path: &str, body: &Value) -> (StatusCode, V
 }
 
 /// A watch, read event by event.
-pub struct Watch {
+pub(crate) struct Watch {
     body: Body,
     rest: Vec<u8>,
 }
 
 impl Watch {
-    pub async fn open(server: &Server, path: &str) -> Self {
+    pub(crate) async fn open(server: &Server, path: &str) -> Self {
         let response = server
             .router()
             .oneshot(request(Method::GET, path, "application/json", Body::empty()))
@@ -151,7 +151,7 @@ impl Watch {
     }
 
     /// The next event; `None` once the server ended the watch.
-    pub async fn next(&mut self) -> Option<Value> {
+    pub(crate) async fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.rest.iter().position(|b| *b == b'\n') {
                 let line: Vec<u8> = self.rest.drain(..=end).collect();
@@ -164,7 +164,7 @@ impl Watch {
     }
 
     /// Type and name of the next event.
-    pub async fn next_brief(&mut self) -> Option<(String, String)> {
+    pub(crate) async fn next_brief(&mut self) -> Option<(String, String)> {
         let event = self.next().await?;
         let text = |pointer: &str| {
             event
@@ -177,11 +177,11 @@ impl Watch {
     }
 }
 
-pub fn config_map(name: &str, value: &str) -> Value {
+pub(crate) fn config_map(name: &str, value: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"v": value}}, "data": {"k": value}})
 }
 
-pub fn pod(name: &str, node: Option<&str>) -> Value {
+pub(crate) fn pod(name: &str, node: Option<&str>) -> Value {
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
         "spec": {"containers": [{"name": "a", "image": "a:1"}]}});
     if let Some(node) = node {
@@ -190,7 +190,7 @@ pub fn pod(name: &str, node: Option<&str>) -> Value {
     pod
 }
 
-pub fn deployment(name: &str) -> Value {
+pub(crate) fn deployment(name: &str) -> Value {
     json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
         "spec": {"replicas": 2, "selector": {"matchLabels": {"app": name}},
             "template": {"metadata": {"labels": {"app": name}},

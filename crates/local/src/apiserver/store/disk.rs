@@ -30,16 +30,25 @@ pub enum OpenError {
     Io { path: String, error: String },
 }
 
+/// How the file is opened: a test gives one that fails.
+pub(super) type Opener = Box<dyn Fn(&Path) -> Result<Database, redb::DatabaseError> + Send>;
+
+pub(super) fn opener() -> Opener {
+    Box::new(|path| Database::builder().set_cache_size(CACHE).create(path))
+}
+
 pub(super) struct Disk {
     path: PathBuf,
+    opener: Opener,
     /// `None` after a failed write, until it could be opened again.
     database: Option<Database>,
 }
 
 impl Disk {
-    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn open(path: &Path, opener: Opener) -> Result<Self, OpenError> {
         let mut disk = Self {
             path: path.to_owned(),
+            opener,
             database: None,
         };
         disk.reopen()?;
@@ -47,9 +56,13 @@ impl Disk {
     }
 
     pub(super) fn reopen(&mut self) -> Result<(), OpenError> {
+        self.reopen_raw().map_err(|e| self.open_error(e))
+    }
+
+    #[allow(clippy::result_large_err)]
+    fn reopen_raw(&mut self) -> Result<(), redb::Error> {
         self.database = None;
-        let database = Database::builder().set_cache_size(CACHE).create(&self.path);
-        self.database = Some(database.map_err(|e| self.open_error(e.into()))?);
+        self.database = Some((self.opener)(&self.path)?);
         Ok(())
     }
 
@@ -129,26 +142,22 @@ impl Disk {
         changes: impl Iterator<Item = (&'a Id, &'a Event)>,
     ) -> Result<(), WriteError> {
         if self.database.is_none() {
-            self.reopen().map_err(|e| self.refused(&e.to_string(), false))?;
+            self.reopen_raw().map_err(|e| self.refused(&e))?;
         }
         let Some(database) = &self.database else {
-            return Err(self.refused("it is closed", false));
+            return Err(self.refused(&redb::Error::DatabaseClosed));
         };
-        write(database, revision, changes).map_err(|e| {
-            let full = matches!(&e, redb::Error::Io(io) if is_full(io));
-            self.refused(&e.to_string(), full)
-        })
+        write(database, revision, changes).map_err(|e| self.refused(&e))
     }
 
-    fn refused(&self, error: &str, full: bool) -> WriteError {
+    fn refused(&self, error: &redb::Error) -> WriteError {
         let path = self.path.display().to_string();
-        if full {
-            WriteError::Full { path }
-        } else {
-            WriteError::Storage {
-                path,
-                error: error.to_owned(),
-            }
+        if matches!(error, redb::Error::Io(io) if is_full(io)) {
+            return WriteError::Full { path };
+        }
+        WriteError::Storage {
+            path,
+            error: error.to_string(),
         }
     }
 }
