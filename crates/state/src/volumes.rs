@@ -10,6 +10,7 @@
 //!   accepted; it refuses lower epochs, and a region that is the writer accepts nothing until it was told to follow.
 //! - Nothing that only one region had is deleted: what a returning region had more is kept aside and measured.
 
+mod blocks;
 pub mod link;
 mod manifest;
 pub mod mirror;

@@ -9,6 +9,7 @@ use std::{
 use futures::StreamExt;
 use leeward_core::name::RoleKey;
 use reqwest::{Client, Response, header::CONTENT_LENGTH};
+use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
 
 use super::{
@@ -29,6 +30,9 @@ pub enum LinkError {
     /// No answer: whether the target has the point is unknown, its head tells.
     #[error("the standby region cannot be reached: {0}")]
     Unreachable(#[from] reqwest::Error),
+    /// The target took the request and then said nothing.
+    #[error("the standby region said nothing for {0:?}")]
+    Silent(Duration),
     /// The target refused it.
     #[error("the standby region refused: {}", .0.message)]
     Refused(Refusal),
@@ -58,6 +62,7 @@ pub struct Link {
 }
 
 const SHORT: Duration = Duration::from_secs(5);
+const HASHING: Duration = Duration::from_secs(600);
 
 impl Link {
     /// The target of `role` at a peer link, such as `https://127.0.32.4:7443`.
@@ -75,10 +80,17 @@ impl Link {
     /// What the target's tree holds, the point that it is, and how many bytes that took.
     pub(super) async fn manifest(&self) -> Result<(Manifest, Option<Point>, u64), LinkError> {
         let request = self.client.get(format!("{}/manifest", self.base));
-        let mut chunks = good(request.send().await?).await?.bytes_stream();
+        // Hashing a large tree takes its time before the first byte; after it, bytes keep coming.
+        let answer = timeout(HASHING, request.send())
+            .await
+            .map_err(|_| LinkError::Silent(HASHING))?;
+        let mut chunks = good(answer?).await?.bytes_stream();
         let mut file = tempfile::tempfile().map_err(WireError::from)?;
         let mut length = 0;
-        while let Some(chunk) = chunks.next().await {
+        while let Some(chunk) = timeout(SHORT, chunks.next())
+            .await
+            .map_err(|_| LinkError::Silent(SHORT))?
+        {
             let chunk = chunk?;
             length += chunk.len() as u64;
             file.write_all(&chunk).map_err(WireError::from)?;

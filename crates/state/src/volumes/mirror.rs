@@ -4,7 +4,7 @@
 //! is what was known, or the point whose answer got lost, or something else, in which case the target's manifest says from
 //! what to start, and only what differs travels.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -78,7 +78,7 @@ impl Status {
 /// What the target is known to have.
 struct Known {
     point: Option<Point>,
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
 }
 
 /// Mirrors one role to one target.
@@ -87,7 +87,7 @@ pub struct Mirror {
     link: Link,
     known: Option<Known>,
     /// A point whose answer did not come, and what the target had before it.
-    unanswered: Option<(Point, Manifest)>,
+    unanswered: Option<(Point, Arc<Manifest>)>,
     before: Option<Known>,
     status: watch::Sender<Status>,
 }
@@ -184,7 +184,7 @@ impl Mirror {
         }
     }
 
-    fn confirm(&mut self, point: Point, manifest: Manifest) -> Point {
+    fn confirm(&mut self, point: Point, manifest: Arc<Manifest>) -> Point {
         (self.before, self.unanswered) = (None, None);
         self.status.send_modify(|s| {
             s.stats.points += 1;
@@ -227,6 +227,10 @@ impl Mirror {
         }
         let (manifest, point, length) = self.link.manifest().await?;
         self.status.send_modify(|s| s.stats.bytes_fetched += length);
+        if point.is_some() {
+            self.status.send_modify(|s| s.confirmed.clone_from(&point));
+        }
+        let manifest = Arc::new(manifest);
         Ok(Known { point, manifest })
     }
 }

@@ -10,8 +10,9 @@ use std::{
 
 use super::{
     PointId,
+    blocks::{Change, Spool},
     manifest::{BLOCK, Blocks, Entry, Kind, Manifest},
-    scan::{Change, Claims, From, Scan, Scanned, Spool},
+    scan::{Claims, From, Scan, Scanned},
     tree::Meta,
     wire::{Base, Body, BodyWriter, DATA_MAX, Header, Record, WireError, path},
 };
@@ -81,9 +82,11 @@ pub(super) fn write<W: Write>(
         if !(clearing.moves.is_empty() && clearing.deletes.is_empty()) {
             out.record(&Record::Claim { name: name.clone() }, &[])?;
         }
-        for (path, number) in &clearing.moves {
-            let path = bytes(path);
-            out.record(&Record::Move { path, number: *number }, &[])?;
+        let mut moves: Vec<_> = clearing.moves.iter().collect();
+        moves.sort_by_key(|(_, number)| **number);
+        for (path, number) in moves {
+            let (path, number) = (bytes(path), *number);
+            out.record(&Record::Move { path, number }, &[])?;
         }
         // What is in a directory goes before the directory.
         for (path, directory) in clearing.deletes.iter().rev() {

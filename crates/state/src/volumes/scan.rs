@@ -7,26 +7,22 @@
 //! When is a file that looks the same (inode, size, times) the same? Times are as coarse as the kernel's tick, and a write
 //! through a memory map that the kernel already knows to be dirty moves no time at all. So before it is read, a file is
 //! synced, which makes its pages clean, so that the next write through a map moves its times; and a file whose times
-//! are not clearly older than that sync is *unsettled*: it is read again the next time, whatever its times say.
+//! are not clearly older than that sync is *unsettled*: it is read again the next time, whatever its times say. On a file
+//! system in memory nothing is made clean, so there every file that was ever changed stays unsettled.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::FileExt,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use nix::{
-    errno::Errno,
-    unistd::{Whence, lseek64},
-};
-
 use super::{
     Claim,
-    manifest::{BLOCK, Blocks, Entry, Kind, Manifest, Paths, ZERO, hash},
+    blocks::{Change, Spool, compare},
+    manifest::{Blocks, Entry, Kind, Manifest, Paths},
     tree::{Found, FoundKind, Identity, Root},
 };
 
@@ -35,21 +31,6 @@ const TICK: Duration = Duration::from_millis(50);
 
 mod clone {
     nix::ioctl_write_int!(ficlone, 0x94, 9);
-}
-
-/// A change of a file against what the target has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
-    /// `length` bytes that lie in the spool at `at`.
-    Data {
-        offset: u64,
-        length: u64,
-        at: u64,
-    },
-    Zero {
-        offset: u64,
-        length: u64,
-    },
 }
 
 /// Where a file's earlier content is at the target.
@@ -90,44 +71,6 @@ struct Pending {
     synced: Option<SystemTime>,
 }
 
-/// Changed bytes, kept until they are encoded: in memory up to 8 MiB, then in a file of the staging directory.
-pub(super) struct Spool {
-    file: Option<tempfile::SpooledTempFile>,
-    length: u64,
-}
-
-impl Spool {
-    pub(super) fn new(staging: &Path) -> Self {
-        Self {
-            file: Some(tempfile::spooled_tempfile_in(8 << 20, staging)),
-            length: 0,
-        }
-    }
-
-    /// One that keeps nothing, for when only the hashes are wanted.
-    pub(super) fn discard() -> Self {
-        Self { file: None, length: 0 }
-    }
-
-    fn push(&mut self, bytes: &[u8]) -> io::Result<u64> {
-        let at = self.length;
-        if let Some(file) = &mut self.file {
-            file.seek(SeekFrom::Start(at))?;
-            file.write_all(bytes)?;
-        }
-        self.length += bytes.len() as u64;
-        Ok(at)
-    }
-
-    pub(super) fn read(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
-        let Some(file) = &mut self.file else {
-            return Err(io::Error::other("nothing was kept"));
-        };
-        file.seek(SeekFrom::Start(at))?;
-        file.read_exact(buffer)
-    }
-}
-
 /// Why a claim could not be read.
 #[derive(Debug, thiserror::Error)]
 #[error("claim {claim}: cannot read {path:?}: {source}")]
@@ -148,6 +91,11 @@ pub(super) struct Scanner<'a> {
     pub(super) staging: &'a Path,
 }
 
+struct Place<'a> {
+    claim: &'a str,
+    root: &'a Root,
+}
+
 impl Scanner<'_> {
     /// Walks all claims and reads what changed.
     pub(super) fn scan(&self, spool: &mut Spool) -> Result<Scan, ScanError> {
@@ -164,26 +112,21 @@ impl Scanner<'_> {
             let base = self.base.0.get(&claim.name).unwrap_or(&empty);
             let mut origins = origins(base, &walked);
             scan.claims.entry(claim.name.clone()).or_default();
+            let place = Place {
+                claim: &claim.name,
+                root: &root,
+            };
             for found in walked {
                 let path = found.path.clone();
                 let from = origins.remove(&path).unwrap_or(From::Nothing);
-                self.one(claim, &root, found, from, spool, &mut scan)
+                self.one(&place, found, from, spool, &mut scan)
                     .map_err(|e| fail(&path, e))?;
             }
         }
         Ok(scan)
     }
 
-    fn one(
-        &self,
-        claim: &Claim,
-        root: &Root,
-        found: Found,
-        from: From,
-        spool: &mut Spool,
-        scan: &mut Scan,
-    ) -> io::Result<()> {
-        let base = self.earlier(&claim.name, &found.path, &from);
+    fn one(&self, place: &Place<'_>, found: Found, from: From, spool: &mut Spool, scan: &mut Scan) -> io::Result<()> {
         let size = match &found.kind {
             FoundKind::File { size } => *size,
             FoundKind::Other => {
@@ -196,69 +139,101 @@ impl Scanner<'_> {
                     _ => Kind::Directory,
                 };
                 let entry = entry(&found, kind, false);
-                add(scan, &claim.name, found.path, Scanned::whole(entry, from));
+                add(scan, place.claim, found.path, Scanned::whole(entry, from));
                 return Ok(());
             }
         };
-        let before = self.before.and_then(|b| b.claims.get(&claim.name)?.get(&found.path));
-        if let Some(before) = before
-            && before.from == from
-            && same(&before.entry, &found.identity, size)
-        {
-            add(scan, &claim.name, found.path, before.clone());
-            return Ok(());
-        }
-        if let Some(base) = base
-            && same(base, &found.identity, size)
-        {
-            add(scan, &claim.name, found.path, Scanned::whole(base.clone(), from));
-            return Ok(());
-        }
-        let Some((file, now)) = root.read(&found.path)? else {
+        let base = self.earlier(place.claim, &found.path, &from);
+        let before = self.before.and_then(|b| b.claims.get(place.claim)?.get(&found.path));
+        let known = match (before, base) {
+            (Some(before), _) if before.from == from && same(&before.entry, &found.identity, size) => before.clone(),
+            (_, Some(base)) if same(base, &found.identity, size) => Scanned::whole(base.clone(), from),
+            _ => return self.changed(place, found.path, from, spool, scan),
+        };
+        add(scan, place.claim, found.path, known);
+        Ok(())
+    }
+
+    /// Takes in a file that is not known to be the same: reads it now, or later where that is better.
+    fn changed(
+        &self,
+        place: &Place<'_>,
+        path: PathBuf,
+        from: From,
+        spool: &mut Spool,
+        scan: &mut Scan,
+    ) -> io::Result<()> {
+        let Some((file, found)) = place.root.read(&path)? else {
             return match self.before {
                 None => Ok(()),
                 Some(_) => Err(io::Error::other("the file went away during the freeze")),
             };
         };
-        let synced = match (self.before, before) {
-            (None, _) => {
-                let at = SystemTime::now();
-                file.sync_data()?;
-                Some(at)
-            }
-            (Some(_), before) => before.and_then(|b| b.synced),
-        };
-        // Read a file that is being written all the time only once, under the freeze.
-        let hot = self.before.is_none() && base.is_some_and(|b| b.unsettled && !unchanged(b, &now.identity, size));
-        let pending = Pending {
-            claim: claim.name.clone(),
+        let claim = place.claim.to_owned();
+        let pending = |file, found, from, synced| Pending {
+            claim,
             file,
-            found: now,
+            found,
             from,
             synced,
         };
-        match self.before {
-            None if hot => {
-                let entry = entry(
-                    &pending.found,
-                    Kind::File {
-                        size,
-                        blocks: Blocks::default(),
-                    },
-                    true,
-                );
-                let scanned = Scanned {
-                    synced,
-                    ..Scanned::whole(entry, pending.from)
-                };
-                add(scan, &claim.name, found.path, scanned);
-            }
-            Some(_) if let Some(copy) = cloned(&pending.file, self.staging) => {
-                scan.pending.push(Pending { file: copy, ..pending });
-            }
-            _ => self.compare(pending, spool, scan)?,
+        if let Some(before) = self.before {
+            let synced = before
+                .claims
+                .get(place.claim)
+                .and_then(|paths| paths.get(&path)?.synced);
+            return match cloned(&file, self.staging) {
+                Some(copy) => {
+                    scan.pending.push(pending(copy, found, from, synced));
+                    Ok(())
+                }
+                None => self.compare(pending(file, found, from, synced), spool, scan),
+            };
         }
-        Ok(())
+        let at = SystemTime::now();
+        // In memory nothing is ever made clean, so no time can be trusted: such a file never settles.
+        let synced = (!place.root.is_in_memory()).then_some(at);
+        if synced.is_some() {
+            file.sync_data()?;
+        }
+        if self.is_hot(place, &found, &from) {
+            let FoundKind::File { size } = found.kind else {
+                return Ok(());
+            };
+            let unread = entry(
+                &found,
+                Kind::File {
+                    size,
+                    blocks: Blocks::default(),
+                },
+                true,
+            );
+            add(
+                scan,
+                place.claim,
+                path,
+                Scanned {
+                    synced,
+                    ..Scanned::whole(unread, from)
+                },
+            );
+            return Ok(());
+        }
+        match self.compare(pending(file, found, from, synced), spool, scan) {
+            // Cut while it was read before the freeze: it is read again under it.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Whether a file will have to be read under the freeze anyhow, because it is written all the time or never settles.
+    fn is_hot(&self, place: &Place<'_>, found: &Found, from: &From) -> bool {
+        let FoundKind::File { size } = found.kind else {
+            return false;
+        };
+        self.earlier(place.claim, &found.path, from).is_some_and(|base| {
+            base.unsettled && (place.root.is_in_memory() || !unchanged(base, &found.identity, size))
+        })
     }
 
     /// Reads what was cloned under the freeze.
@@ -398,94 +373,4 @@ fn cloned(file: &File, staging: &Path) -> Option<File> {
     // SAFETY: FICLONE takes two open descriptors and touches no memory of ours.
     let done = unsafe { clone::ficlone(copy.as_raw_fd(), u64::try_from(file.as_raw_fd()).ok()?) };
     done.ok().map(|_| copy)
-}
-
-/// Reads a file, skipping its holes, and compares it block by block with what the target has.
-fn compare(
-    file: &File,
-    size: u64,
-    base: Option<(u64, &Blocks)>,
-    spool: &mut Spool,
-) -> io::Result<(Blocks, Vec<Change>)> {
-    let (base_size, base_blocks) = base.unwrap_or((0, const { &Blocks::EMPTY }));
-    let mut blocks = Blocks::default();
-    let mut changes = Vec::new();
-    let mut buffer = [0; BLOCK];
-    let mut data_at = 0;
-    for index in 0..size.div_ceil(BLOCK as u64) {
-        let offset = index * BLOCK as u64;
-        let length = (size - offset).min(BLOCK as u64) as usize;
-        if data_at <= offset {
-            data_at = next_data(file, offset)?;
-        }
-        let bytes = &mut buffer[..length];
-        let now = if data_at >= offset + length as u64 {
-            ZERO
-        } else {
-            file.read_exact_at(bytes, offset)?;
-            hash(bytes)
-        };
-        blocks.set(index, now);
-        let known = base_size.saturating_sub(offset).min(BLOCK as u64) as usize;
-        let before = base_blocks.get(index);
-        if known == length && before == now || known < length && before == ZERO && now == ZERO {
-            continue;
-        }
-        if now == ZERO {
-            push(
-                &mut changes,
-                Change::Zero {
-                    offset,
-                    length: length as u64,
-                },
-            );
-            continue;
-        }
-        // A file that grew: when the target's part of the block is still its start, only the rest travels.
-        let kept = match known < length && hash(&bytes[..known]) == before {
-            true => known,
-            false => 0,
-        };
-        let rest = &bytes[kept..];
-        let at = spool.push(rest)?;
-        push(
-            &mut changes,
-            Change::Data {
-                offset: offset + kept as u64,
-                length: rest.len() as u64,
-                at,
-            },
-        );
-    }
-    Ok((blocks, changes))
-}
-
-/// Where the next data is, the file's size at least when there is none.
-pub(super) fn next_data(file: &File, offset: u64) -> io::Result<u64> {
-    match lseek64(file, i64::try_from(offset).unwrap_or(i64::MAX), Whence::SeekData) {
-        Ok(at) => Ok(u64::try_from(at).unwrap_or(0)),
-        Err(Errno::ENXIO) => Ok(u64::MAX),
-        // A file system that does not know holes has only data.
-        Err(Errno::EINVAL) => Ok(offset),
-        Err(e) => Err(e.into()),
-    }
-}
-
-fn push(changes: &mut Vec<Change>, next: Change) {
-    match (changes.last_mut(), next) {
-        (
-            Some(Change::Data { offset, length, at }),
-            Change::Data {
-                offset: o,
-                length: l,
-                at: a,
-            },
-        ) if *offset + *length == o && *at + *length == a => {
-            *length += l;
-        }
-        (Some(Change::Zero { offset, length }), Change::Zero { offset: o, length: l }) if *offset + *length == o => {
-            *length += l;
-        }
-        _ => changes.push(next),
-    }
 }

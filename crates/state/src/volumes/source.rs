@@ -17,9 +17,10 @@ use leeward_core::name::{Epoch, RoleKey};
 
 use super::{
     Claim, Point,
+    blocks::Spool,
     manifest::Manifest,
     patch,
-    scan::{Scan, ScanError, Scanner, Spool},
+    scan::{Scan, ScanError, Scanner},
     unix_ms,
     wire::{Header, WireError, is_name},
 };
@@ -94,7 +95,7 @@ pub(super) struct Taken {
     pub(super) body: File,
     pub(super) length: u64,
     /// What the target has when it has this point.
-    pub(super) manifest: Manifest,
+    pub(super) manifest: Arc<Manifest>,
     /// How long the pods stood still.
     pub(super) pause: Duration,
     /// Sockets, pipes and devices that were left out.
@@ -141,17 +142,20 @@ impl Source {
     }
 
     /// Takes the point that follows `parent`, whose content is `base`.
-    pub(super) async fn take(&self, base: Manifest, parent: Option<&Point>) -> Result<Taken, SourceError> {
-        let base = Arc::new(base);
+    pub(super) async fn take(&self, base: Arc<Manifest>, parent: Option<&Point>) -> Result<Taken, SourceError> {
         let (before, spool) = self.scan(base.clone(), None, Spool::new(&self.staging)).await?;
 
         let source_time_ms = unix_ms();
         let started = Instant::now();
         let token = self.freezer.freeze(self.max_pause).await.map_err(SourceError::Freeze)?;
-        let frozen = self.scan(base.clone(), Some(before), spool).await;
-        let held = self.freezer.thaw(token).await.map_err(SourceError::Freeze)?;
+        let frozen = Frozen {
+            freezer: self.freezer.clone(),
+            token: Some(token),
+        };
+        let scanned = self.scan(base.clone(), Some(before), spool).await;
+        let held = frozen.thaw().await.map_err(SourceError::Freeze)?;
         let pause = started.elapsed();
-        let (scan, spool) = frozen?;
+        let (scan, spool) = scanned?;
         if !held {
             return Err(SourceError::NotHeld(self.max_pause));
         }
@@ -213,14 +217,38 @@ impl Source {
             point,
             length: body.metadata()?.len(),
             body,
-            manifest: Manifest(paths.collect()),
+            manifest: Arc::new(Manifest(paths.collect())),
             pause,
             skipped: scan.skipped,
         })
     }
 }
 
-pub(super) async fn blocking<T: Send + 'static>(
+/// Pods that stand still. Dropped without a thaw, when a round is given up, they are told to go on all the same.
+struct Frozen {
+    freezer: Arc<dyn Freeze>,
+    token: Option<FreezeToken>,
+}
+
+impl Frozen {
+    async fn thaw(mut self) -> Result<bool, FreezeError> {
+        match self.token.take() {
+            Some(token) => self.freezer.thaw(token).await,
+            None => Ok(true),
+        }
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if let (Some(token), Ok(runtime)) = (self.token.take(), tokio::runtime::Handle::try_current()) {
+            let freezer = self.freezer.clone();
+            runtime.spawn(async move { freezer.thaw(token).await.is_ok() });
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
 ) -> Result<T, SourceError> {
     match tokio::task::spawn_blocking(work).await {

@@ -6,6 +6,7 @@
 
 mod apply;
 pub mod http;
+mod keep;
 mod store;
 mod turn;
 
@@ -23,9 +24,10 @@ use serde::{Deserialize, Serialize};
 use self::store::{Phase, Steps, Store};
 use super::{
     Claim, Point,
+    blocks::Spool,
     manifest::Manifest,
     patch,
-    scan::{Scanner, Spool},
+    scan::Scanner,
     wire::{Body, Header, WireError},
 };
 
@@ -100,7 +102,10 @@ pub enum TargetError {
     #[error("{0:?} is damaged; move the role's directory away, and the mirror starts anew from the writer")]
     Corrupt(PathBuf),
     /// A claim's directory and the mirror are on different file systems, or something is in the way.
-    #[error("claim {claim}: {directory:?} cannot take the mirror's place: {source}")]
+    #[error(
+        "claim {claim}: {directory:?} and the mirror cannot take each other's place: {source}; both have to be on one \
+         file system, and no pod may use the claim"
+    )]
     Swap {
         /// The claim's name.
         claim: String,
@@ -144,8 +149,10 @@ pub struct Head {
 #[derive(Debug)]
 pub struct Target {
     root: PathBuf,
-    roles: Mutex<HashMap<RoleKey, Arc<Mutex<Store>>>>,
+    roles: Mutex<HashMap<RoleKey, Arc<Mutex<Option<Store>>>>>,
     steps: Steps,
+    /// Bytes that have to stay free beside a point's.
+    margin: u64,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -168,38 +175,32 @@ impl Target {
             root,
             roles: Mutex::default(),
             steps: Steps::default(),
+            margin: MARGIN,
         })
     }
 
-    fn role(&self, role: &RoleKey, create: bool) -> Result<Arc<Mutex<Store>>, TargetError> {
-        let mut roles = lock(&self.roles);
-        if let Some(store) = roles.get(role) {
-            return Ok(store.clone());
-        }
-        let store =
-            Store::open(&self.root, role, create, &self.steps)?.ok_or_else(|| TargetError::Unknown(role.clone()))?;
-        let store = Arc::new(Mutex::new(store));
-        roles.insert(role.clone(), store.clone());
-        Ok(store)
-    }
-
-    /// Forgets what is in memory of a role whose files may be ahead of it, so that the next call reads them again.
-    fn forget<T>(&self, role: &RoleKey, done: Result<T, TargetError>) -> Result<T, TargetError> {
-        if let Err(TargetError::Io { .. } | TargetError::Swap { .. }) = done {
-            lock(&self.roles).remove(role);
-        }
-        done
-    }
-
+    /// Works with a role's store. After a failure the files may be ahead of what is in memory: it is opened again by the next
+    /// call, which finishes what was begun.
     fn with<T>(
         &self,
         role: &RoleKey,
         create: bool,
         work: impl FnOnce(&mut Store) -> Result<T, TargetError>,
     ) -> Result<T, TargetError> {
-        let store = self.role(role, create)?;
-        let done = work(&mut lock(&store));
-        self.forget(role, done)
+        store::directory_name(role)?;
+        let slot = lock(&self.roles).entry(role.clone()).or_default().clone();
+        let mut slot = lock(&slot);
+        let mut store = match slot.take() {
+            Some(store) => store,
+            None => {
+                Store::open(&self.root, role, create, &self.steps)?.ok_or_else(|| TargetError::Unknown(role.clone()))?
+            }
+        };
+        let done = work(&mut store);
+        if !matches!(done, Err(TargetError::Io { .. } | TargetError::Swap { .. })) {
+            *slot = Some(store);
+        }
+        done
     }
 
     /// The newest complete point and the highest epoch; an unknown role has neither and accepts points.
@@ -258,9 +259,10 @@ impl Target {
     }
 
     /// Where a body of this role may be put while it arrives.
-    fn incoming(&self, role: &RoleKey) -> Result<tempfile::NamedTempFile, TargetError> {
+    fn incoming(&self, role: &RoleKey, length: u64) -> Result<tempfile::NamedTempFile, TargetError> {
         let incoming = self.root.join(store::directory_name(role)?).join("incoming");
         store::make_directories(&incoming)?;
+        self.room(&incoming, length)?;
         tempfile::NamedTempFile::new_in(&incoming).map_err(TargetError::io(incoming))
     }
 
@@ -291,11 +293,66 @@ impl Target {
                 let head = store.head().cloned().map(Box::new);
                 return Err(TargetError::OutOfOrder { head });
             }
-            room(&store.directory, bytes)?;
+            if store.pending.len() >= BACKLOG {
+                store.apply_pending()?;
+            }
+            self.room(&store.directory, bytes)?;
             store.raise(epoch)?;
             store.append(point.clone(), body.path())?;
             Ok(point)
         })
+    }
+
+    fn room(&self, directory: &Path, bytes: u64) -> Result<(), TargetError> {
+        let stat = nix::sys::statvfs::statvfs(directory).map_err(|e| TargetError::io(directory)(e.into()))?;
+        let free = stat.blocks_available() * stat.fragment_size();
+        let needed = bytes.saturating_add(self.margin);
+        match free < needed {
+            true => Err(TargetError::DiskFull { needed, free }),
+            false => Ok(()),
+        }
+    }
+
+    /// From the step after `steps` on, everything fails as if the process had been killed.
+    #[cfg(test)]
+    pub(super) fn fail_after(&mut self, steps: i64) {
+        self.steps.left = Some(Arc::new(steps.into()));
+    }
+
+    /// Makes the disk look full.
+    #[cfg(test)]
+    pub(super) fn set_margin(&mut self, margin: u64) {
+        self.margin = margin;
+    }
+
+    /// What the role's tree holds, as a source would learn it.
+    #[cfg(test)]
+    pub(super) fn manifest_of(&self, role: &RoleKey) -> Result<Manifest, TargetError> {
+        Ok(patch::read_manifest(&Body::open(self.manifest(role)?)?)?)
+    }
+
+    /// The same, where nothing fails.
+    #[cfg(test)]
+    pub(super) fn known(&self, role: &RoleKey) -> Manifest {
+        self.manifest_of(role).unwrap_or_default()
+    }
+
+    /// Takes in a point as the peer link does.
+    #[cfg(test)]
+    pub(super) fn deliver(&self, taken: &super::source::Taken) -> Result<Point, TargetError> {
+        use std::io::Seek;
+        let Point {
+            role, epoch, sequence, ..
+        } = &taken.point;
+        self.may_accept(role, *epoch)?;
+        let body = self.incoming(role, taken.length)?;
+        let copy = || {
+            let mut from = taken.body.try_clone()?;
+            from.rewind()?;
+            io::copy(&mut from, &mut body.reopen()?)
+        };
+        copy().map_err(TargetError::io(body.path()))?;
+        self.accept(role, *epoch, *sequence, &body)
     }
 
     /// Writes a manifest of what the role's tree holds into a file, for a source that does not know it.
@@ -329,15 +386,8 @@ impl Target {
     }
 }
 
+/// So many points may be complete and not yet applied; then the next one waits for that.
+const BACKLOG: usize = 8;
+
 /// Room that has to stay free beside a point's bytes.
 const MARGIN: u64 = 16 << 20;
-
-fn room(directory: &Path, bytes: u64) -> Result<(), TargetError> {
-    let stat = nix::sys::statvfs::statvfs(directory).map_err(|e| TargetError::io(directory)(e.into()))?;
-    let free = stat.blocks_available() * stat.fragment_size();
-    let needed = bytes.saturating_add(MARGIN);
-    match free < needed {
-        true => Err(TargetError::DiskFull { needed, free }),
-        false => Ok(()),
-    }
-}

@@ -1,5 +1,9 @@
 //! From a source over a peer link to a target and back, as the agent does it.
 
+mod crash;
+mod peer;
+mod random;
+
 use std::{
     fs,
     io::Write,
@@ -15,7 +19,7 @@ use super::{
     Claim,
     link::Link,
     mirror::{Mirror, MirrorError},
-    source::{NoFreeze, Source},
+    source::{Freeze, NoFreeze, Source},
     target::{Target, TargetError, http::router},
     tree::{Found, FoundKind, Root},
 };
@@ -26,31 +30,37 @@ fn role() -> RoleKey {
 
 /// A region's directory on a disk: volumes, staging and mirror.
 struct Region {
-    directory: tempfile::TempDir,
+    disk: Disk,
     target: Arc<Target>,
     peer: String,
 }
 
-impl Region {
-    async fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+/// What a region has on its disk.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn new() -> Self {
+        Self::on(tempfile::tempdir().unwrap())
+    }
+
+    /// One in memory where there is such a thing, for tests that sync thousands of times.
+    fn fast() -> Self {
+        Self::on(
+            tempfile::tempdir_in("/dev/shm")
+                .or_else(|_| tempfile::tempdir())
+                .unwrap(),
+        )
+    }
+
+    fn on(directory: tempfile::TempDir) -> Self {
         for part in ["data", "logs", "staging"] {
             fs::create_dir(directory.path().join(part)).unwrap();
         }
-        let target = Arc::new(Target::open(&directory.path().join("mirror")).unwrap());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let peer = format!("http://{}", listener.local_addr().unwrap());
-        let app = router(target.clone());
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self {
-            directory,
-            target,
-            peer,
-        }
+        Self(directory)
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        self.directory.path().join(path)
+        self.0.path().join(path)
     }
 
     fn claims(&self) -> Vec<Claim> {
@@ -61,18 +71,55 @@ impl Region {
         vec![claim("data"), claim("logs")]
     }
 
-    fn mirror_to(&self, other: &Region, epoch: u64) -> Mirror {
+    fn source(&self, epoch: u64, freezer: impl Freeze + 'static) -> Source {
         let (claims, staging) = (self.claims(), self.path("staging"));
-        let freezer = Arc::new(NoFreeze);
-        // Another test in this process may have installed it already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let source = Source::new(role(), Epoch(epoch), claims, freezer, staging, Duration::from_secs(2)).unwrap();
-        Mirror::new(source, Link::new(reqwest::Client::new(), &other.peer, &role())).0
+        Source::new(
+            role(),
+            Epoch(epoch),
+            claims,
+            Arc::new(freezer),
+            staging,
+            Duration::from_secs(2),
+        )
+        .unwrap()
+    }
+
+    fn target(&self) -> Target {
+        Target::open(&self.path("mirror")).unwrap()
     }
 }
 
+impl std::ops::Deref for Region {
+    type Target = Disk;
+
+    fn deref(&self) -> &Disk {
+        &self.disk
+    }
+}
+
+impl Region {
+    async fn new() -> Self {
+        let disk = Disk::new();
+        let target = Arc::new(disk.target());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = format!("http://{}", listener.local_addr().unwrap());
+        let app = router(target.clone());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { disk, target, peer }
+    }
+
+    fn mirror_to(&self, other: &Region, epoch: u64) -> Mirror {
+        // Another test in this process may have installed it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let link = Link::new(reqwest::Client::new(), &other.peer, &role());
+        Mirror::new(self.source(epoch, NoFreeze), link).0
+    }
+}
+
+type Content = Vec<(PathBuf, FoundKind, super::tree::Meta, Vec<u8>)>;
+
 /// Everything in a directory, content included, without what differs between two copies by nature.
-fn content(directory: &Path) -> Vec<(PathBuf, FoundKind, super::tree::Meta, Vec<u8>)> {
+fn content(directory: &Path) -> Content {
     let mut found = Root::open(directory).unwrap().walk().unwrap();
     found.retain(|f| f.kind != FoundKind::Other);
     found.sort_by(|a, b| a.path.cmp(&b.path));
@@ -86,15 +133,13 @@ fn content(directory: &Path) -> Vec<(PathBuf, FoundKind, super::tree::Meta, Vec<
     found.into_iter().map(read).collect()
 }
 
-fn assert_mirrored(source: &Region, target: &Region) {
-    target
-        .target
-        .current(&role(), |_, tree| {
-            for claim in ["data", "logs"] {
-                assert_eq!(content(&tree.join(claim)), content(&source.path(claim)), "{claim}");
-            }
-        })
-        .unwrap();
+fn contents(directory: &Path) -> Vec<Content> {
+    ["data", "logs"].map(|claim| content(&directory.join(claim))).into()
+}
+
+fn assert_mirrored(source: &Disk, target: &Target) {
+    let shown = target.current(&role(), |_, tree| contents(tree)).unwrap();
+    assert_eq!(shown, contents(source.0.path()));
 }
 
 #[tokio::test]
@@ -107,7 +152,7 @@ async fn what_is_written_arrives_with_its_metadata() {
     fs::set_permissions(west.path("data/a/b/file"), fs::Permissions::from_mode(0o640)).unwrap();
     symlink("../nowhere", west.path("data/a/link")).unwrap();
     assert_eq!(mirror.round().await.unwrap().sequence, 1);
-    assert_mirrored(&west, &east);
+    assert_mirrored(&west, &east.target);
 
     fs::rename(west.path("data/a/b/file"), west.path("data/a/moved")).unwrap();
     fs::remove_dir(west.path("data/a/b")).unwrap();
@@ -116,7 +161,7 @@ async fn what_is_written_arrives_with_its_metadata() {
     let log = fs::OpenOptions::new().write(true).open(west.path("logs/log")).unwrap();
     log.write_at(b"changed", 50_000).unwrap();
     assert_eq!(mirror.round().await.unwrap().sequence, 2);
-    assert_mirrored(&west, &east);
+    assert_mirrored(&west, &east.target);
 }
 
 #[tokio::test]
@@ -140,7 +185,7 @@ async fn a_switchover_goes_there_and_back_without_a_loss() {
     fs::write(east.path("data/log"), b"first, second").unwrap();
     west.target.follow(&role(), Epoch(2), &west.claims()).unwrap();
     back.round().await.unwrap();
-    assert_mirrored(&east, &west);
+    assert_mirrored(&east, &west.target);
     let kept = west.target.kept(&role()).unwrap();
     assert_eq!((kept[0].files, kept[0].bytes), (1, 4));
     assert_eq!(fs::read(kept[0].path.join("data/log")).unwrap(), b"late");
@@ -159,13 +204,15 @@ async fn an_append_log_travels_within_twice_its_size() {
     let mut mirror = west.mirror_to(&east, 1);
     for _ in 0..20 {
         for _ in 0..100 {
-            let line = format!("{:016x}{number:010} {:036x}\n", number * 7919, u128::from(number) << 64);
+            let noise = blake3::hash(&u64::to_le_bytes(number)).to_hex();
+            let line = format!("{number:010} {}\n", &noise[..52]);
             log.write_all(line.as_bytes()).unwrap();
             (written, number) = (written + line.len() as u64, number + 1);
         }
         mirror.round().await.unwrap();
     }
-    assert_mirrored(&west, &east);
+    assert_mirrored(&west, &east.target);
     let sent = mirror.status().stats.bytes_sent;
-    assert!(sent < written, "{sent} bytes sent for {written}");
+    // Half of a hexadecimal digit is noise; a point that sent whole blocks again would not stay under this.
+    assert!(sent * 10 < written * 7, "{sent} bytes sent for {written}");
 }

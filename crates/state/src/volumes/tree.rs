@@ -23,6 +23,7 @@ use nix::{
         stat::{
             FchmodatFlags, FileStat, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, fstat, fstatat, mkdirat, utimensat,
         },
+        statfs::{FsType, TMPFS_MAGIC, fstatfs},
         time::TimeSpec,
     },
     unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, fsync, geteuid, symlinkat, unlinkat},
@@ -33,6 +34,8 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_DIRECTORY)
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
+
+const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
 static IS_ROOT: LazyLock<bool> = LazyLock::new(|| geteuid().is_root());
 
@@ -107,18 +110,29 @@ impl Found {
 
 /// An open directory that everything below is reached from.
 #[derive(Debug)]
-pub(super) struct Root(OwnedFd);
+pub(super) struct Root {
+    at: OwnedFd,
+    in_memory: bool,
+}
 
 impl Root {
     /// Opens a directory. Its own path may lead through links: it was named by the caller, not by data.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        Ok(Self(open(path, flags, Mode::empty())?))
+        let at = open(path, flags, Mode::empty())?;
+        let kind = fstatfs(&at)?.filesystem_type();
+        let in_memory = kind == TMPFS_MAGIC || kind == RAMFS_MAGIC;
+        Ok(Self { at, in_memory })
+    }
+
+    /// Whether the tree lies in memory, where writes through a memory map never move a file's times.
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.in_memory
     }
 
     /// Opens the directory at `path` below, or the root itself for an empty path.
     fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
-        let mut at = self.0.try_clone()?;
+        let mut at = self.at.try_clone()?;
         for name in path.iter() {
             at = openat(&at, name, DIRECTORY, Mode::empty())?;
         }
@@ -132,9 +146,23 @@ impl Root {
         Ok((self.directory(path.parent().unwrap_or(Path::new("")))?, name))
     }
 
+    /// Does something in the directory that `path` is in. Where its owner may not write there, that is allowed first; a point
+    /// that changes names in a directory brings the directory's mode with it.
+    fn within<T>(&self, path: &Path, work: impl Fn(&OwnedFd, &OsStr) -> nix::Result<T>) -> io::Result<T> {
+        let (parent, name) = self.parent(path)?;
+        match work(&parent, name) {
+            Err(Errno::EACCES) => {
+                let mode = fstat(&parent)?.st_mode & 0o7777;
+                fchmod(&parent, Mode::from_bits_truncate(mode | 0o700))?;
+                Ok(work(&parent, name)?)
+            }
+            done => Ok(done?),
+        }
+    }
+
     /// Everything in the tree, the root first (with an empty path), each directory before what is in it.
     pub(super) fn walk(&self) -> io::Result<Vec<Found>> {
-        let mut found = vec![Found::new(PathBuf::new(), &fstat(&self.0)?)];
+        let mut found = vec![Found::new(PathBuf::new(), &fstat(&self.at)?)];
         let mut directories = vec![PathBuf::new()];
         while let Some(at) = directories.pop() {
             let handle = match self.directory(&at) {
@@ -186,16 +214,15 @@ impl Root {
 
     /// Opens a regular file for reading and writing, making it where it is missing.
     pub(super) fn write(&self, path: &Path) -> io::Result<File> {
-        let (parent, name) = self.parent(path)?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(0o600);
-        match openat(&parent, name, flags, mode) {
-            Err(Errno::EACCES) => {
-                fchmodat(&parent, name, mode, FchmodatFlags::FollowSymlink)?;
-                Ok(openat(&parent, name, flags, mode)?.into())
+        let opened = self.within(path, |parent, name| match openat(parent, name, flags, mode) {
+            Err(Errno::EACCES) if fchmodat(parent, name, mode, FchmodatFlags::FollowSymlink).is_ok() => {
+                openat(parent, name, flags, mode)
             }
-            other => Ok(other?.into()),
-        }
+            other => other,
+        });
+        Ok(opened?.into())
     }
 
     /// Makes a directory; one that is there is left as it is.
@@ -203,18 +230,19 @@ impl Root {
         if path.as_os_str().is_empty() {
             return Ok(());
         }
-        let (parent, name) = self.parent(path)?;
-        match mkdirat(&parent, name, Mode::from_bits_truncate(0o700)) {
-            Err(Errno::EEXIST) => Ok(drop(openat(&parent, name, DIRECTORY, Mode::empty())?)),
-            other => Ok(other?),
-        }
+        self.within(path, |parent, name| {
+            match mkdirat(parent, name, Mode::from_bits_truncate(0o700)) {
+                Err(Errno::EEXIST) => openat(parent, name, DIRECTORY, Mode::empty()).map(drop),
+                other => other,
+            }
+        })
     }
 
     /// Makes a symbolic link in place of whatever link is there.
     pub(super) fn make_link(&self, path: &Path, target: &[u8], meta: &Meta) -> io::Result<()> {
-        let (parent, name) = self.parent(path)?;
         self.remove(path, false)?;
-        symlinkat(OsStr::from_bytes(target), &parent, name)?;
+        self.within(path, |parent, name| symlinkat(OsStr::from_bytes(target), parent, name))?;
+        let (parent, name) = self.parent(path)?;
         if *IS_ROOT {
             let (uid, gid) = (Uid::from_raw(meta.uid), Gid::from_raw(meta.gid));
             fchownat(&parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
@@ -225,25 +253,29 @@ impl Root {
 
     /// Removes a file, link or empty directory; one that is gone already is no error.
     pub(super) fn remove(&self, path: &Path, directory: bool) -> io::Result<()> {
-        let (parent, name) = match self.parent(path) {
-            Err(e) if gone(&e) => return Ok(()),
-            other => other?,
-        };
         let flag = match directory {
             true => UnlinkatFlags::RemoveDir,
             false => UnlinkatFlags::NoRemoveDir,
         };
-        match unlinkat(&parent, name, flag) {
-            Err(Errno::ENOENT) => Ok(()),
-            other => Ok(other?),
+        match self.within(path, |parent, name| unlinkat(parent, name, flag)) {
+            Err(e) if gone(&e) => Ok(()),
+            done => done,
         }
     }
 
     /// Moves a file out of this tree or into it.
     pub(super) fn rename(&self, from: &Path, other: &Root, to: &Path) -> io::Result<()> {
-        let (from_parent, from_name) = self.parent(from)?;
-        let (to_parent, to_name) = other.parent(to)?;
-        Ok(renameat(&from_parent, from_name, &to_parent, to_name)?)
+        self.within(from, |from_parent, from_name| {
+            let (to_parent, to_name) = other.parent(to).map_err(errno)?;
+            match renameat(from_parent, from_name, &to_parent, to_name) {
+                Err(Errno::EACCES) => {
+                    let mode = fstat(&to_parent)?.st_mode & 0o7777;
+                    fchmod(&to_parent, Mode::from_bits_truncate(mode | 0o700))?;
+                    renameat(from_parent, from_name, &to_parent, to_name)
+                }
+                done => done,
+            }
+        })
     }
 
     /// Gives a directory its owner, mode and times.
@@ -261,7 +293,7 @@ impl Root {
 
     /// Makes everything on the file system durable.
     pub(super) fn sync_all(&self) -> io::Result<()> {
-        Ok(nix::unistd::syncfs(&self.0)?)
+        Ok(nix::unistd::syncfs(&self.at)?)
     }
 }
 
@@ -290,6 +322,10 @@ pub(super) fn dress(file: &impl AsFd, meta: &Meta) -> io::Result<()> {
     fchmod(file, Mode::from_bits_truncate(meta.mode))?;
     let time = time(meta.mtime);
     Ok(nix::sys::stat::futimens(file, &time, &time)?)
+}
+
+fn errno(error: io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::EIO, Errno::from_raw)
 }
 
 fn time((seconds, nanoseconds): (i64, u32)) -> TimeSpec {

@@ -278,7 +278,7 @@ impl Store {
         let Phase::Returned { kept } = self.state.phase.clone() else {
             return Ok(());
         };
-        let found = super::turn::keep(body, &self.tree(), &kept, &self.steps)?;
+        let found = super::keep::keep(body, &self.tree(), &kept, &self.steps)?;
         if found.files > 0 {
             self.state.kept.push(found);
         }

@@ -14,7 +14,7 @@ use axum::{
     Json, Router,
     body::Body,
     extract::{Path, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode, header::CONTENT_LENGTH},
     response::{IntoResponse, Response},
     routing::{get, put},
 };
@@ -147,14 +147,16 @@ async fn manifest(State(target): State<Arc<Target>>, Path(role): Path<RoleParts>
 async fn point(
     State(target): State<Arc<Target>>,
     Path((namespace, app, role, epoch, sequence)): Path<(String, String, String, u64, u64)>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Point>, Refused> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let role = role_of((namespace, app, role));
     let (opener, of) = (target.clone(), role.clone());
     let file = blocking(move || {
         // Refuse before the body has travelled where that is already clear.
         opener.may_accept(&of, Epoch(epoch))?;
-        opener.incoming(&of)
+        opener.incoming(&of, length.unwrap_or(0))
     })
     .await?;
     receive(&file, body).await?;

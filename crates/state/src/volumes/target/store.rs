@@ -12,6 +12,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
@@ -231,14 +232,13 @@ impl Store {
         }
     }
 
-    /// Adds a complete body to the journal. Durable when it returns.
+    /// Adds a complete body, already synced, to the journal. Durable when it returns.
     pub(super) fn append(&mut self, point: Point, body: &Path) -> Result<(), TargetError> {
         let journal = self.directory.join("journal");
         let file = journal.join(format!("{:020}-{:020}", point.epoch.0, point.sequence));
         let failed = TargetError::io(file.clone());
         let write = || {
             self.steps.step()?;
-            File::open(body)?.sync_all()?;
             fs::rename(body, &file)?;
             self.steps.step()?;
             sync_directory(&journal)
@@ -255,7 +255,6 @@ impl Store {
 
 /// Makes a directory and those above it, durably.
 pub(super) fn make_directories(path: &Path) -> Result<(), TargetError> {
-    use std::os::unix::fs::DirBuilderExt;
     if path.is_dir() {
         return Ok(());
     }
@@ -278,4 +277,18 @@ pub(super) fn empty(path: &Path) -> Result<(), TargetError> {
         fs::remove_file(entry.map_err(&failed)?.path()).map_err(&failed)?;
     }
     Ok(())
+}
+
+/// The inode at a path, a link's own; `None` where there is nothing.
+pub(super) fn inode(directory: &Path) -> io::Result<Option<u64>> {
+    match fs::symlink_metadata(directory) {
+        Ok(meta) => Ok(Some(meta.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Makes the list of names durable that a path is in.
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), sync_directory)
 }

@@ -6,23 +6,25 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::{FileExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use leeward_core::name::{Epoch, RoleKey};
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, RenameFlags, renameat2},
+};
 
 use super::{
     Kept, Promoted, Target, TargetError,
-    store::{Phase, Steps, Store, Swap, empty, make_directories},
+    store::{Phase, Store, Swap, empty, inode, make_directories, sync_parent},
 };
 use crate::volumes::{
     Claim,
-    scan::next_data,
     tree::{FoundKind, Root, sync_directory},
     unix_ms,
-    wire::{Base, Body, Record, is_name, path},
+    wire::is_name,
 };
 
 impl Target {
@@ -32,6 +34,7 @@ impl Target {
         self.with(role, true, |store| {
             store.raise(epoch)?;
             match store.state.phase {
+                Phase::Writer { epoch: e, .. } if e == epoch => Ok(()),
                 Phase::Writer { .. } => store.write_from(epoch),
                 Phase::Standby if store.head().is_none() => store.write_from(epoch),
                 _ => Err(TargetError::Mirroring),
@@ -118,20 +121,30 @@ fn swaps(claims: &[Claim], from: impl Fn(&Claim) -> PathBuf) -> Result<Vec<Swap>
     claims.iter().map(swap).collect()
 }
 
-fn inode(directory: &Path) -> io::Result<Option<u64>> {
-    match fs::symlink_metadata(directory) {
-        Ok(meta) => Ok(Some(meta.ino())),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
 fn is_empty(directory: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(directory)?.next().is_none())
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), sync_directory)
+/// Puts `mirror` in the place of `directory`. Where the file system cannot exchange the two, `directory` goes aside first.
+fn exchange(mirror: &Path, directory: &Path, aside: &Path) -> io::Result<()> {
+    match renameat2(AT_FDCWD, mirror, AT_FDCWD, directory, RenameFlags::RENAME_EXCHANGE) {
+        Err(Errno::EINVAL | Errno::ENOSYS) => {}
+        done => return Ok(done?),
+    }
+    if let Some(parent) = aside.parent() {
+        make_directories(parent).map_err(io::Error::other)?;
+    }
+    fs::rename(directory, aside)?;
+    fs::rename(mirror, directory)
+}
+
+/// Removes sockets, pipes and devices: they hold no data, and a mirror has none that could be in the way.
+fn remove_others(directory: &Path) -> io::Result<()> {
+    let root = Root::open(directory)?;
+    for found in root.walk()?.iter().filter(|f| f.kind == FoundKind::Other) {
+        root.remove(&found.path, false)?;
+    }
+    Ok(())
 }
 
 impl Store {
@@ -155,6 +168,7 @@ impl Store {
                 source,
             })?;
         }
+        self.set_rest_aside(&kept)?;
         self.keep_whole(&kept)?;
         let point = self.state.applied.clone();
         self.state.phase = Phase::Writer { epoch, point };
@@ -168,15 +182,7 @@ impl Store {
         self.steps.step()?;
         match inode(&swap.directory)? {
             Some(there) if there == moving => {}
-            Some(_) => {
-                renameat2(
-                    AT_FDCWD,
-                    &mirror,
-                    AT_FDCWD,
-                    &swap.directory,
-                    RenameFlags::RENAME_EXCHANGE,
-                )?;
-            }
+            Some(_) => exchange(&mirror, &swap.directory, &kept.join(&swap.claim))?,
             None => {
                 if let Some(parent) = swap.directory.parent() {
                     make_directories(parent).map_err(io::Error::other)?;
@@ -197,6 +203,26 @@ impl Store {
             }
         }
         self.steps.step()
+    }
+
+    /// Puts aside what the mirror has of claims that the role does not have here.
+    fn set_rest_aside(&self, kept: &Path) -> Result<(), TargetError> {
+        let tree = self.tree();
+        let set_aside = || -> io::Result<()> {
+            for rest in fs::read_dir(&tree)? {
+                let rest = rest?;
+                if is_empty(&rest.path())? {
+                    fs::remove_dir(rest.path())?;
+                } else {
+                    make_directories(kept).map_err(io::Error::other)?;
+                    fs::rename(rest.path(), kept.join(rest.file_name()))?;
+                    sync_directory(kept)?;
+                }
+                self.steps.step()?;
+            }
+            sync_directory(&tree)
+        };
+        set_aside().map_err(TargetError::io(&tree))
     }
 
     /// Counts what a promotion found in the directories.
@@ -263,204 +289,8 @@ impl Store {
             made.sync_all()?;
         }
         self.steps.step()?;
+        remove_others(&mirror)?;
         sync_parent(&swap.directory)?;
         sync_parent(&mirror)
     }
-}
-
-/// Copies what a patch would overwrite or take away from `tree` into `kept`, and measures it. Nothing is made where there
-/// is nothing of that kind.
-pub(super) fn keep(body: &Body, tree: &Path, kept: &Path, steps: &Steps) -> Result<Kept, TargetError> {
-    let partial = kept.with_extension("partial");
-    let failed = TargetError::io(&partial);
-    if inode(&partial).map_err(&failed)?.is_some() {
-        fs::remove_dir_all(&partial).map_err(&failed)?;
-    }
-    let done = inode(kept).map_err(&failed)?.is_some();
-    let mut keeping = Keeping {
-        tree,
-        into: (!done).then(|| partial.clone()),
-        claim: None,
-        file: None,
-        sum: Kept {
-            path: kept.to_owned(),
-            bytes: 0,
-            files: 0,
-        },
-    };
-    let mut records = body.records()?;
-    while let Some(record) = records.next()? {
-        steps.step().map_err(&failed)?;
-        keeping.one(record, &records.payload).map_err(|e| match e {
-            crate::volumes::wire::WireError::Io(e) => failed(e),
-            other => TargetError::Body(other),
-        })?;
-    }
-    keeping.end_file().map_err(&failed)?;
-    if !done && keeping.sum.files > 0 {
-        let finish = || {
-            Root::open(&partial)?.sync_all()?;
-            steps.step()?;
-            fs::rename(&partial, kept)?;
-            steps.step()?;
-            sync_parent(kept)
-        };
-        finish().map_err(&failed)?;
-    }
-    Ok(keeping.sum)
-}
-
-/// A file that a patch changes, and how much of it differs so far.
-struct Changing {
-    path: PathBuf,
-    file: File,
-    size: u64,
-    differs: u64,
-}
-
-struct Keeping<'a> {
-    tree: &'a Path,
-    into: Option<PathBuf>,
-    claim: Option<(String, Root)>,
-    file: Option<Changing>,
-    sum: Kept,
-}
-
-impl Keeping<'_> {
-    fn one(&mut self, record: Record, payload: &[u8]) -> Result<(), crate::volumes::wire::WireError> {
-        match record {
-            Record::Data { offset, .. } => self.differs(offset, payload)?,
-            Record::Zero { offset, length } => {
-                let zeros = [0; 64 << 10];
-                let mut done = 0;
-                while done < length {
-                    let part = (length - done).min(zeros.len() as u64);
-                    self.differs(offset + done, &zeros[..part as usize])?;
-                    done += part;
-                }
-            }
-            _ => self.end_file()?,
-        }
-        match record {
-            Record::Claim { name } => {
-                let directory = self.tree.join(&name);
-                self.claim = match inode(&directory)? {
-                    Some(_) => Some((name, Root::open(&directory)?)),
-                    None => None,
-                };
-            }
-            Record::Delete {
-                path: p,
-                directory: false,
-            }
-            | Record::Move { path: p, .. } => self.whole(&path(&p)?)?,
-            Record::Link { path: p, target, .. } => {
-                let at = path(&p)?;
-                let found = self
-                    .claim
-                    .as_ref()
-                    .and_then(|(_, root)| root.look(&at).transpose())
-                    .transpose()?;
-                if found.is_some_and(|f| f.kind != FoundKind::Link(target)) {
-                    self.whole(&at)?;
-                }
-            }
-            Record::File {
-                path: p,
-                base: Base::Present,
-                size,
-                ..
-            } => {
-                let at = path(&p)?;
-                let Some((_, root)) = &self.claim else { return Ok(()) };
-                if let Some((file, found)) = root.read(&at)?
-                    && let FoundKind::File { size: old } = found.kind
-                {
-                    let differs = old.saturating_sub(size);
-                    self.file = Some(Changing {
-                        path: at,
-                        file,
-                        size: old,
-                        differs,
-                    });
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn differs(&mut self, offset: u64, new: &[u8]) -> io::Result<()> {
-        let Some(changing) = &mut self.file else { return Ok(()) };
-        let length = changing.size.saturating_sub(offset).min(new.len() as u64) as usize;
-        let mut old = vec![0; length];
-        changing.file.read_exact_at(&mut old, offset)?;
-        changing.differs += old.iter().zip(new).filter(|(a, b)| a != b).count() as u64;
-        Ok(())
-    }
-
-    fn end_file(&mut self) -> io::Result<()> {
-        if let Some(changing) = self.file.take()
-            && changing.differs > 0
-        {
-            self.sum.bytes += changing.differs;
-            self.copy(&changing.path)?;
-        }
-        Ok(())
-    }
-
-    /// Keeps all of what is at a path.
-    fn whole(&mut self, at: &Path) -> io::Result<()> {
-        if let Some((_, root)) = &self.claim
-            && let Some(found) = root.look(at)?
-        {
-            if let FoundKind::File { size } = found.kind {
-                self.sum.bytes += size;
-            }
-            self.copy(at)?;
-        }
-        Ok(())
-    }
-
-    fn copy(&mut self, at: &Path) -> io::Result<()> {
-        self.sum.files += 1;
-        let (Some(into), Some((name, root))) = (&self.into, &self.claim) else {
-            return Ok(());
-        };
-        let to = into.join(name);
-        make_directories(&to).map_err(io::Error::other)?;
-        let to = Root::open(&to)?;
-        let mut above: Vec<_> = at.ancestors().skip(1).collect();
-        above.reverse();
-        above
-            .into_iter()
-            .try_for_each(|directory| to.make_directory(directory))?;
-        if let Some((file, found)) = root.read(at)? {
-            let copy = to.write(at)?;
-            copy_data(&file, &copy)?;
-            return crate::volumes::tree::dress(&copy, &found.meta);
-        }
-        match root.look(at)? {
-            Some(found) => match &found.kind {
-                FoundKind::Link(target) => to.make_link(at, target, &found.meta),
-                _ => Ok(()),
-            },
-            None => Ok(()),
-        }
-    }
-}
-
-/// Copies a file, its holes as holes.
-fn copy_data(from: &File, to: &File) -> io::Result<()> {
-    let size = from.metadata()?.len();
-    to.set_len(size)?;
-    let mut buffer = vec![0; 64 << 10];
-    let mut at = next_data(from, 0)?;
-    while at < size {
-        let part = (size - at).min(buffer.len() as u64) as usize;
-        from.read_exact_at(&mut buffer[..part], at)?;
-        to.write_all_at(&buffer[..part], at)?;
-        at = next_data(from, at + part as u64)?;
-    }
-    Ok(())
 }
