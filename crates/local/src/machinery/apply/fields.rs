@@ -282,40 +282,42 @@ pub(super) fn compare(before: Option<&Value>, after: Option<&Value>, shape: Opti
     }
 }
 
+/// One child's key, value before, value after, and shape.
+type Pair<'a> = (String, Option<&'a Value>, Option<&'a Value>, Option<&'a Shape>);
+
 fn compare_present(before: &Value, after: &Value, shape: Option<&Shape>) -> Comparison {
-    let pairs: Vec<(String, Option<&Value>, Option<&Value>, Option<&Shape>)> =
-        match (children(before, shape), children(after, shape)) {
-            (Children::Fields(old), Children::Fields(new)) => {
-                let gone = old.keys().filter(|name| !new.contains_key(*name));
-                new.keys()
-                    .chain(gone)
-                    .map(|name| {
-                        (
-                            field_key(name),
-                            old.get(name),
-                            new.get(name),
-                            shape.and_then(|s| s.field(name)),
-                        )
-                    })
-                    .collect()
-            }
-            (Children::Items(old), Children::Items(new)) => {
-                let old: BTreeMap<String, &Value> = old.into_iter().collect();
-                let new: BTreeMap<String, &Value> = new.into_iter().collect();
-                let gone = old.keys().filter(|key| !new.contains_key(*key));
-                let inner = shape.and_then(|s| s.items.as_deref());
-                new.keys()
-                    .chain(gone)
-                    .map(|key| (key.clone(), old.get(key).copied(), new.get(key).copied(), inner))
-                    .collect()
-            }
-            _ => {
-                let mut changed = every_path(after, shape);
-                changed.owned = true;
-                let removed = every_path(before, shape).difference(&changed);
-                return Comparison { changed, removed };
-            }
-        };
+    let pairs: Vec<Pair<'_>> = match (children(before, shape), children(after, shape)) {
+        (Children::Fields(old), Children::Fields(new)) => {
+            let gone = old.keys().filter(|name| !new.contains_key(*name));
+            new.keys()
+                .chain(gone)
+                .map(|name| {
+                    (
+                        field_key(name),
+                        old.get(name),
+                        new.get(name),
+                        shape.and_then(|s| s.field(name)),
+                    )
+                })
+                .collect()
+        }
+        (Children::Items(old), Children::Items(new)) => {
+            let old: BTreeMap<String, &Value> = old.into_iter().collect();
+            let new: BTreeMap<String, &Value> = new.into_iter().collect();
+            let gone = old.keys().filter(|key| !new.contains_key(*key));
+            let inner = shape.and_then(|s| s.items.as_deref());
+            new.keys()
+                .chain(gone)
+                .map(|key| (key.clone(), old.get(key).copied(), new.get(key).copied(), inner))
+                .collect()
+        }
+        _ => {
+            let mut changed = every_path(after, shape);
+            changed.owned = true;
+            let removed = every_path(before, shape).difference(&changed);
+            return Comparison { changed, removed };
+        }
+    };
     let mut result = Comparison::default();
     for (key, old, new, shape) in pairs {
         let child = compare(old, new, shape);

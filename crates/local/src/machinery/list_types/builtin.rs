@@ -78,7 +78,9 @@ const EVENT: &[Row] = &[
 const NONE: &[Row] = &[];
 
 /// Kind, place of the pod spec's parent (whose `metadata` and `spec` are a pod's), rows of its own, status subresource.
-const KINDS: &[(&str, Option<&str>, &[&[Row]], bool)] = &[
+type KindRow = (&'static str, Option<&'static str>, &'static [&'static [Row]], bool);
+
+const KINDS: &[KindRow] = &[
     ("CustomResourceDefinition", None, &[CONDITIONS], true),
     ("DaemonSet", Some("spec.template"), &[WORKLOAD, CONDITIONS], true),
     ("Deployment", Some("spec.template"), &[WORKLOAD, CONDITIONS], true),

@@ -192,7 +192,7 @@ const STORAGE_CLASS: &[Column] = &[
 ];
 
 const EVENT: &[Column] = &[
-    shown("Last Seen", |o, now| last_seen(o, now)),
+    shown("Last Seen", last_seen),
     shown("Type", |o, _| get(o, "/type")),
     shown("Reason", |o, _| get(o, "/reason")),
     shown("Object", |o, _| event_object(o)),
