@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::machinery::FieldError;
 
+mod definition;
 mod pod;
 pub(super) mod words;
 
@@ -22,6 +23,7 @@ pub(super) fn validate(kind: &str, object: &Value) -> Vec<FieldError> {
         "PersistentVolume" => volume(object, &mut errors),
         "ConfigMap" => config_map(object, &mut errors),
         "Secret" => secret(object, &mut errors),
+        "CustomResourceDefinition" => definition::validate(object, &mut errors),
         "StorageClass" => storage_class(object, &mut errors),
         "EndpointSlice" => endpoint_slice(object, &mut errors),
         "Lease" => {
