@@ -25,10 +25,15 @@ pub(crate) struct Region {
 impl Region {
     /// Starts region `west` with one node and the image `shell:1`.
     pub(crate) async fn start() -> Self {
+        Self::with_nodes(1).await
+    }
+
+    /// Starts region `west` with these many nodes and the image `shell:1`.
+    pub(crate) async fn with_nodes(nodes_per_region: u8) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let options = Options {
-            nodes_per_region: 1,
+            nodes_per_region,
             dies_with_owner: true,
             program: Some(env!("CARGO_BIN_EXE_leeward").into()),
             ..Options::default()

@@ -100,7 +100,7 @@ fn claim_and_volume_are_bound_to_each_other() {
     assert_eq!(spec["spec"]["volumeName"], "pvc-u1");
     assert_eq!(status["status"]["phase"], "Bound");
     let bound = claim(json!({"spec": {"volumeName": "pvc-u1"}, "status": {"phase": "Bound"}}));
-    let actions = planned(&[bound.clone()], &[volume(json!({"status": null}))], &[]);
+    let actions = planned(std::slice::from_ref(&bound), &[volume(json!({"status": null}))], &[]);
     let [Action::Patch { patch, target, .. }] = &actions[..] else {
         panic!("{actions:?}")
     };
@@ -140,7 +140,10 @@ fn a_claim_in_use_is_protected_until_the_last_pod_is_gone() {
     user.spec.as_mut().unwrap().volumes = Some(object_of(
         json!([{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]),
     ));
-    assert_eq!(planned(&[deleted.clone()], &[volume(json!({}))], &[user]), []);
+    assert_eq!(
+        planned(std::slice::from_ref(&deleted), &[volume(json!({}))], &[user]),
+        []
+    );
     let actions = planned(&[deleted], &[volume(json!({}))], &[]);
     let [Action::Patch { patch, .. }] = &actions[..] else {
         panic!("{actions:?}")

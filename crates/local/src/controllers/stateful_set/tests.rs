@@ -62,7 +62,7 @@ fn pods_start_one_after_another_with_claims_of_their_own() {
     assert_eq!(first.spec.as_ref().unwrap().hostname.as_deref(), Some("db-0"));
     assert_eq!(first.spec.as_ref().unwrap().subdomain.as_deref(), Some("db"));
     assert_eq!(
-        created(&planned(&set, &[first.clone()]), Kind::Pod),
+        created(&planned(&set, std::slice::from_ref(&first)), Kind::Pod),
         [""; 0],
         "the first is not ready yet"
     );
