@@ -20,6 +20,7 @@ mod plan;
 mod pod;
 mod probe;
 mod registration;
+mod service;
 mod spawn;
 mod state;
 mod volume;
@@ -237,6 +238,7 @@ pub async fn run(config: Config, shutdown: impl Future) -> Result<(), Error> {
     let tasks = [
         tokio::spawn(registration::keep(Arc::clone(&node))),
         tokio::spawn(watch_pods(Arc::clone(&node))),
+        tokio::spawn(service::forward(Arc::clone(&node))),
         tokio::spawn(async move {
             if let Err(error) = axum::serve(listener, router).await {
                 tracing::error!(%error, "the node's endpoint ended");
@@ -357,6 +359,7 @@ async fn sweep(node: &Node, listed: &BTreeSet<String>) {
 
 /// Ends every container: the API keeps what it knows, and the next process of this node starts them again.
 async fn farewell(node: &Node) {
+    node.spawner.close();
     let pods: Vec<Arc<Shared>> = {
         let pods = node.pods.lock().unwrap_or_else(PoisonError::into_inner);
         pods.values().map(|entry| Arc::clone(&entry.shared)).collect()

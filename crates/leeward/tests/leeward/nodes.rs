@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{ConfigMap, Event};
+use futures::{AsyncBufReadExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 
@@ -155,4 +157,171 @@ async fn pods_die_with_their_node_and_come_back_with_it() {
         })
         .await;
     assert_eq!(status(&pod)["lastState"]["terminated"]["reason"], "NodeRestarted");
+}
+
+#[tokio::test]
+async fn a_log_can_be_followed_and_the_previous_one_read() {
+    let region = Region::start().await;
+    let script = "echo one; sleep 0.2; echo two; sleep 0.2; exit 1";
+    region.run("talker", script, json!({}), json!({})).await;
+    region.until_logged("talker", "one\n").await;
+    let follow = kube::api::LogParams {
+        follow: true,
+        ..Default::default()
+    };
+    let mut lines = region.pods().log_stream("talker", &follow).await.unwrap().lines();
+    let mut seen = Vec::new();
+    while let Some(line) = lines.try_next().await.unwrap() {
+        seen.push(line);
+    }
+    assert_eq!(seen, ["one", "two"]);
+    region
+        .until("talker", "restarted", |pod| status(pod)["restartCount"] == 1)
+        .await;
+    let previous = kube::api::LogParams {
+        previous: true,
+        tail_lines: Some(1),
+        ..Default::default()
+    };
+    let mut text = String::new();
+    let begin = Instant::now();
+    while text != "two\n" {
+        text = region.pods().logs("talker", &previous).await.unwrap_or_default();
+        assert!(begin.elapsed() < crate::region::PATIENCE, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_frozen_pod_stands_still_until_it_is_thawed_or_time_is_up() {
+    let region = Region::start().await;
+    let script = "n=0; while true; do n=$((n+1)); echo $n > /scratch/n; done & wait";
+    let container = json!({"volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]});
+    let pod = region
+        .run(
+            "busy",
+            script,
+            container,
+            json!({"volumes": [{"name": "scratch", "emptyDir": {}}]}),
+        )
+        .await;
+    region.until_ready("busy").await;
+    let west = region.dir.path().join("instance/regions/west");
+    let uid = pod.metadata.uid.unwrap();
+    let counter = west.join(format!("nodes/west-node-0/pods/{uid}/volumes/scratch/n"));
+    let begin = Instant::now();
+    while std::fs::read_to_string(&counter).unwrap_or_default().is_empty() {
+        assert!(begin.elapsed() < crate::region::PATIENCE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let token = std::fs::read_to_string(west.join("pki/kubelet.token")).unwrap();
+    let address = region.instance.addresses("west").unwrap().kubelet(0);
+    let client = reqwest::Client::new();
+    let post = |path: &str, body: Value| {
+        let request = client
+            .post(format!("http://{address}/{path}"))
+            .bearer_auth(token.trim())
+            .json(&body);
+        async { request.send().await.unwrap().json::<Value>().await.unwrap() }
+    };
+    let begin = Instant::now();
+    let frozen = post("freeze", json!({"pods": [uid], "max_ms": 5000})).await;
+    println!("frozen after {:?}", begin.elapsed());
+    // A shell truncates before it writes, so the file may be empty; what matters is that it stays as it is.
+    let before = (
+        std::fs::read(&counter).unwrap(),
+        std::fs::metadata(&counter).unwrap().modified().unwrap(),
+    );
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let now = (
+            std::fs::read(&counter).unwrap(),
+            std::fs::metadata(&counter).unwrap().modified().unwrap(),
+        );
+        assert_eq!(now, before);
+    }
+    assert_eq!(post("thaw", json!({"token": frozen["token"]})).await["held"], true);
+    let short = post("freeze", json!({"pods": [uid], "max_ms": 20})).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(post("thaw", json!({"token": short["token"]})).await["held"], false);
+    let begin = Instant::now();
+    while std::fs::read(&counter).unwrap_or_default() == before.0 {
+        assert!(begin.elapsed() < crate::region::PATIENCE);
+    }
+    let refused = client
+        .post(format!("http://{address}/freeze"))
+        .json(&json!({"pods": [], "max_ms": 1}))
+        .send()
+        .await;
+    assert_eq!(refused.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn probes_decide_when_a_container_is_ready_and_when_it_is_started_again() {
+    let region = Region::start().await;
+    let script = "echo run; while true; do sleep 0.05; done";
+    let container = json!({
+        "volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}],
+        "readinessProbe": {"exec": {"command": ["cat", "/scratch/ready"]}, "periodSeconds": 1, "failureThreshold": 1},
+        "livenessProbe": {"exec": {"command": ["/bin/sh", "-c", "test ! -e /scratch/dead || exit 1; id"]},
+            "periodSeconds": 1, "failureThreshold": 1}});
+    let spec = json!({"terminationGracePeriodSeconds": 0, "volumes": [{"name": "scratch", "emptyDir": {}}]});
+    let pod = region.run("probed", script, container, spec).await;
+    let running = |pod: &Value| !status(pod)["state"]["running"].is_null();
+    let before = region.until("probed", "running", running).await;
+    assert_eq!(status(&before)["ready"], false);
+    let scratch = region.dir.path().join(format!(
+        "instance/regions/west/nodes/west-node-0/pods/{}/volumes/scratch",
+        pod.metadata.uid.unwrap()
+    ));
+    std::fs::write(scratch.join("ready"), "").unwrap();
+    region.until_ready("probed").await;
+    std::fs::write(scratch.join("dead"), "").unwrap();
+    let pod = region
+        .until("probed", "started again", |pod| {
+            status(pod)["restartCount"] == 1 && running(pod)
+        })
+        .await;
+    let end = &status(&pod)["lastState"]["terminated"];
+    assert_eq!((&end["exitCode"], &end["signal"]), (&json!(137), &json!(9)));
+    assert!(end["message"].as_str().unwrap().contains("liveness probe"), "{end}");
+}
+
+#[tokio::test]
+async fn a_service_leads_to_its_ready_endpoints() {
+    let region = Region::start().await;
+    let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = server.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        while let Ok((mut stream, _)) = server.accept().await {
+            let _ = stream.write_all(b"hello").await;
+        }
+    });
+    let services: Api<Service> = Api::namespaced(region.client.clone(), "default");
+    let slices: Api<EndpointSlice> = Api::namespaced(region.client.clone(), "default");
+    let service = json!({"metadata": {"name": "web"}, "spec": {"ports": [{"name": "http", "port": 8080}]}});
+    let service = services
+        .create(&PostParams::default(), &serde_json::from_value(service).unwrap())
+        .await
+        .unwrap();
+    let slice = json!({"metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4", "ports": [{"name": "http", "port": port}], "endpoints": [{"addresses": ["127.0.0.1"]}]});
+    slices
+        .create(&PostParams::default(), &serde_json::from_value(slice).unwrap())
+        .await
+        .unwrap();
+    let address = format!("{}:8080", service.spec.unwrap().cluster_ip.unwrap());
+    let begin = Instant::now();
+    let mut stream = loop {
+        match tokio::net::TcpStream::connect(&address).await {
+            Ok(stream) => break stream,
+            Err(error) => assert!(begin.elapsed() < crate::region::PATIENCE, "{address}: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let mut text = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut text)
+        .await
+        .unwrap();
+    assert_eq!(text, "hello");
 }

@@ -51,18 +51,9 @@ pub(crate) fn new_metadata(object: &mut Value, applied: bool, counts_generations
     }
 }
 
-/// Gives `new` the metadata of `old` that no request may change.
-pub(crate) fn kept_metadata(old: &Value, new: &mut Value, applied: bool) {
+/// Gives `new` the metadata of `old` that no request may change. The owners of fields are for `track_update` to tell.
+pub(crate) fn kept_metadata(old: &Value, new: &mut Value) {
     let before = old.get("metadata").cloned().unwrap_or_default();
-    let reset = new
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array)
-        .is_some_and(|entries| {
-            entries.is_empty()
-                || entries
-                    .iter()
-                    .all(|e| e.as_object().is_some_and(serde_json::Map::is_empty))
-        });
     object::metadata(new);
     let metadata = &mut new["metadata"];
     for key in [
@@ -78,11 +69,6 @@ pub(crate) fn kept_metadata(old: &Value, new: &mut Value, applied: bool) {
         "selfLink",
     ] {
         object::copy_key(&before, metadata, key);
-    }
-    if reset {
-        object::copy_key(&Value::Null, metadata, "managedFields");
-    } else if !applied {
-        object::copy_key(&before, metadata, "managedFields");
     }
 }
 

@@ -303,7 +303,7 @@ impl Call {
                 new
             }
         };
-        admit::kept_metadata(old, &mut new, applied);
+        admit::kept_metadata(old, &mut new);
         let seen = self.decoded_form(old);
         if self.subresource != Some(Subresource::Finalize) {
             self.default(&mut new);

@@ -172,6 +172,9 @@ pub fn track_update(
     let comparison = compare(Some(&old), Some(&new), Some(lists.root()));
     let mut changed = comparison.changed;
     strip_ignored(&mut changed);
+    if lists.has_status() && subresource != Some("status") {
+        changed.remove(&["f:status"]);
+    }
     managers.release(&changed);
     managers.release(&comparison.removed);
 

@@ -6,7 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::kinds;
+use super::{builtin, kinds};
 
 /// One served kind, as the documents name it.
 #[derive(Debug, Clone, Copy)]
@@ -67,8 +67,14 @@ pub fn index(kinds: &[Kind<'_>]) -> Value {
         if paths.contains_key(&group_version) {
             continue;
         }
-        let text = document(&group_version, kinds).to_string();
-        let hash = blake3::hash(text.as_bytes()).to_hex();
+        let mut hash = blake3::Hasher::new();
+        // Built-in schemas change with the program only.
+        hash.update(env!("CARGO_PKG_VERSION").as_bytes());
+        for kind in kinds.iter().filter(|kind| kind.group_version() == group_version) {
+            hash.update(format!("{} {} {}", kind.identity(), kind.plural, kind.namespaced).as_bytes());
+            hash.update(kind.schema.map(Value::to_string).unwrap_or_default().as_bytes());
+        }
+        let hash = hash.finalize().to_hex();
         let url = format!("/openapi/v3/{group_version}?hash={hash}");
         paths.insert(group_version, json!({"serverRelativeURL": url}));
     }
@@ -87,11 +93,16 @@ pub fn document(group_version: &str, kinds: &[Kind<'_>]) -> Value {
             collection,
             json!({"post": operation(kind, "post", &["dryRun", "fieldManager", "fieldValidation"])}),
         );
-        let mut schema = kind.schema.cloned().unwrap_or_else(|| json!({"type": "object"}));
-        if let Some(schema) = schema.as_object_mut() {
+        let own = match kind.schema {
+            Some(schema) => {
+                schemas.insert(kind.schema_name(), schema.clone());
+                kind.schema_name()
+            }
+            None => add_builtin(kind, &mut schemas),
+        };
+        if let Some(schema) = schemas.get_mut(&own).and_then(Value::as_object_mut) {
             schema.insert("x-kubernetes-group-version-kind".into(), json!([kind.identity()]));
         }
-        schemas.insert(kind.schema_name(), schema);
     }
     json!({
         "openapi": "3.0.0",
@@ -99,6 +110,27 @@ pub fn document(group_version: &str, kinds: &[Kind<'_>]) -> Value {
         "paths": paths,
         "components": {"schemas": schemas},
     })
+}
+
+/// Adds the schemas of a built-in kind and returns the name of its own.
+fn add_builtin(kind: &Kind<'_>, schemas: &mut Map<String, Value>) -> String {
+    let api_version = if kind.group.is_empty() {
+        kind.version.to_owned()
+    } else {
+        format!("{}/{}", kind.group, kind.version)
+    };
+    match builtin::components(kind.kind, &api_version) {
+        Some((own, all)) => {
+            for (name, schema) in all {
+                schemas.entry(name).or_insert(schema);
+            }
+            own.to_owned()
+        }
+        None => {
+            schemas.insert(kind.schema_name(), json!({"type": "object"}));
+            kind.schema_name()
+        }
+    }
 }
 
 fn named(kind: &Kind<'_>) -> Value {

@@ -253,6 +253,10 @@ async fn live(life: Arc<Life>) {
     if finished(&life, &pod) {
         return;
     }
+    if let Some(failure) = failed(&pod) {
+        life.shared.update(|state| state.failure = Some(failure));
+        return;
+    }
     let Some(volumes) = volumes(&life).await.map(Arc::new) else {
         return;
     };
@@ -295,6 +299,18 @@ async fn join(tasks: Vec<tokio::task::JoinHandle<bool>>) {
 fn finished(life: &Life, pod: &Pod) -> bool {
     let phase = life.shared.state().phase(RestartPolicy::of(pod));
     matches!(phase, "Succeeded" | "Failed")
+}
+
+/// Why others declared the pod failed, such as by an eviction; it is never run then.
+fn failed(pod: &Pod) -> Option<(String, String)> {
+    let status = pod
+        .status
+        .as_ref()
+        .filter(|status| status.phase.as_deref() == Some("Failed"))?;
+    Some((
+        status.reason.clone().unwrap_or_default(),
+        status.message.clone().unwrap_or_default(),
+    ))
 }
 
 /// Waits until every volume is there; nothing when the pod is to stop before.

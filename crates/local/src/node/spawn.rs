@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -46,6 +47,7 @@ pub(super) struct Exit {
 #[derive(Clone)]
 pub(super) struct Spawner {
     requests: mpsc::Sender<Request>,
+    closed: Arc<AtomicBool>,
 }
 
 struct Request {
@@ -92,7 +94,15 @@ impl Spawner {
                     let _ = answer.send(child);
                 }
             })?;
-        Ok(Self { requests })
+        Ok(Self {
+            requests,
+            closed: Arc::default(),
+        })
+    }
+
+    /// Nothing is started from now on.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
     }
 
     /// Starts what `action` says and waits until its program runs. `notes` hears what worked less well than it should.
@@ -105,6 +115,9 @@ impl Spawner {
         output: (OwnedFd, OwnedFd),
         mut notes: impl FnMut(String) + Send,
     ) -> Result<Arc<Running>, Error> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(std::io::Error::other("the node is shutting down").into());
+        }
         let node_pid = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
         write_private(
             spec_file,

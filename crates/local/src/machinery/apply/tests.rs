@@ -237,6 +237,15 @@ fn status_belongs_to_its_subresource() {
 }
 
 #[test]
+fn the_status_that_the_server_gives_a_new_object_is_nobodys() {
+    let mut created = deployment(json!({"replicas": 1}));
+    created["status"] = json!({"replicas": 0});
+    let created = update(None, created, "one");
+    assert_eq!(owned_by(&created, "one"), json!({"f:spec": {"f:replicas": {}}}));
+    assert_eq!(created["status"], json!({"replicas": 0}));
+}
+
+#[test]
 fn a_clients_own_managed_fields_are_taken_over_and_one_empty_entry_clears_them() {
     let first = ssa(None, &deployment(json!({"replicas": 1})), "one", false, T1).unwrap();
     let mut renamed = first.clone();

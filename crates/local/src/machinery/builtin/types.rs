@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use k8s_openapi::api::{apps, coordination, core, discovery, events, storage};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
 use schemars::{JsonSchema, SchemaGenerator};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 const PREFIX: &str = "#/$defs/";
 
@@ -70,18 +70,60 @@ fn types() -> Types {
     // Two groups have a kind of this name; an object may be written through either.
     add("Event", of::<core::v1::Event>(&mut generator));
     add("events.k8s.io/Event", of::<events::v1::Event>(&mut generator));
-    let mut definitions = generator.take_definitions(true);
-    definitions.values_mut().for_each(drop_descriptions);
-    Types { kinds, definitions }
+    Types {
+        kinds,
+        definitions: generator.take_definitions(true),
+    }
 }
 
-/// Descriptions are most of the text and none of the meaning here.
-fn drop_descriptions(schema: &mut Value) {
-    if let Value::Object(map) = schema {
-        if map.get("description").is_some_and(Value::is_string) {
-            map.remove("description");
+/// The name of the kind's own definition.
+fn definition_of(kind: &str, api_version: &str) -> Option<&'static str> {
+    let in_events = kind == "Event" && api_version == "events.k8s.io/v1";
+    TYPES
+        .kinds
+        .get(if in_events { "events.k8s.io/Event" } else { kind })
+        .map(String::as_str)
+}
+
+/// The name of the kind's schema, and it with every schema that it refers to by name, as OpenAPI's components.
+pub(super) fn components(kind: &str, api_version: &str) -> Option<(&'static str, BTreeMap<&'static str, Value>)> {
+    let root = definition_of(kind, api_version)?;
+    let mut found = BTreeMap::new();
+    let mut open = vec![root];
+    while let Some(name) = open.pop() {
+        if found.contains_key(name) {
+            continue;
         }
-        map.values_mut().for_each(drop_descriptions);
+        if let Some(definition) = TYPES.definitions.get(name) {
+            found.insert(name, component(definition, &mut open));
+        }
+    }
+    Some((root, found))
+}
+
+/// A definition with its references turned into those of components; what it refers to goes to `open`.
+fn component(schema: &'static Value, open: &mut Vec<&'static str>) -> Value {
+    match schema {
+        Value::Object(map) => {
+            let mut result: Map<String, Value> = map
+                .iter()
+                .filter(|(key, _)| *key != "$ref")
+                .map(|(key, child)| (key.clone(), component(child, open)))
+                .collect();
+            let reference = map
+                .get("$ref")
+                .and_then(Value::as_str)
+                .and_then(|name| name.strip_prefix(PREFIX));
+            if let Some(name) = reference {
+                open.push(name);
+                // A bare reference may have no other words beside it.
+                let link = json!({"$ref": format!("#/components/schemas/{name}")});
+                result.insert("allOf".into(), json!([link]));
+            }
+            Value::Object(result)
+        }
+        Value::Array(items) => Value::Array(items.iter().map(|item| component(item, open)).collect()),
+        other => other.clone(),
     }
 }
 
@@ -98,9 +140,8 @@ pub(super) struct Findings {
 /// every field.
 pub(super) fn examine(kind: &str, object: &mut Value) -> Findings {
     let mut findings = Findings::default();
-    let in_events = kind == "Event" && object.get("apiVersion").and_then(Value::as_str) == Some("events.k8s.io/v1");
-    let kind = if in_events { "events.k8s.io/Event" } else { kind };
-    let Some(schema) = TYPES.kinds.get(kind).and_then(|name| TYPES.definitions.get(name)) else {
+    let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    let Some(schema) = definition_of(kind, api_version).and_then(|name| TYPES.definitions.get(name)) else {
         return findings;
     };
     walk(
@@ -262,8 +303,6 @@ fn found(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

@@ -255,3 +255,19 @@ fn a_schema_that_is_not_structural_is_refused_with_the_place() {
     assert!(compile(json!({"type": "text"})).is_err());
     assert!(compile(json!({"type": "string", "pattern": "("})).is_err());
 }
+
+#[test]
+fn leewards_own_definitions_compile() {
+    for definition in leeward_api::crds() {
+        let definition = serde_json::to_value(definition).unwrap();
+        for version in definition["spec"]["versions"].as_array().unwrap() {
+            let compiled = Crd::compile(version);
+            assert!(
+                compiled.is_ok(),
+                "{}: {}",
+                definition["metadata"]["name"],
+                compiled.unwrap_err()
+            );
+        }
+    }
+}

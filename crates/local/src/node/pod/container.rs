@@ -68,12 +68,13 @@ pub(super) async fn run(life: Arc<Life>, slot: Slot, volumes: Arc<BTreeMap<Strin
     let once = slot.init && !slot.sidecar;
     let mut restarts = Restarts::default();
     let mut first = true;
-    // An init container runs again when its node's process is a new one, as after a reboot.
-    if let Current::Terminated(end) = &slot.of(&mut life.shared.state()).current
-        && !slot.init
-        && !policy.restarts(end.code, false)
-    {
-        return end.code == 0;
+    // What an earlier process of this node saw end: it is final, or this is the next start of it.
+    if let Current::Terminated(end) = slot.of(&mut life.shared.state()).current.clone() {
+        if !slot.init && !policy.restarts(end.code, false) {
+            return end.code == 0;
+        }
+        wait_state(&life, slot, "ContainerCreating", "");
+        life.shared.update(|state| slot.of(state).restarts += 1);
     }
     loop {
         if life.stopping() {
