@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::tools::{DENY, NEXTEST, Tool, Tools};
+use crate::tools::{DENY, KUBECTL, NEXTEST, Tool, Tools};
 use crate::workspace::{Workspace, cargo};
 use crate::{arrows, generate, pages};
 
@@ -86,6 +86,9 @@ const CHECKS: &[Check] = &[
     ),
 ];
 
+/// Tools that some tests use and others do not, with the name of what is left out without them.
+const USED_BY_TESTS: &[(&str, Tool)] = &[("tests with kubectl", KUBECTL)];
+
 /// What became of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
@@ -101,6 +104,12 @@ enum Outcome {
 pub(crate) fn run(workspace: &Workspace, require_all: bool) -> Result<()> {
     let tools = Tools::new(workspace);
     let mut done = Vec::new();
+    for (name, tool) in USED_BY_TESTS {
+        // The tests themselves look for it and leave out what needs it.
+        if let Err(missing) = tools.get(tool) {
+            done.push((*name, Outcome::Skipped(format!("{missing:#}")), Duration::ZERO));
+        }
+    }
     for check in CHECKS {
         println!("\n== {}", check.name);
         let began = Instant::now();

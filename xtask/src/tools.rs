@@ -28,8 +28,12 @@ pub(crate) enum Source {
     /// A crate of the same name, at this version.
     Crate(&'static str),
     /// A package of Debian and Ubuntu.
-    #[allow(dead_code)] // No check needs one yet; the mechanism is tested.
-    Debian(&'static str),
+    Debian {
+        /// The package's name.
+        package: &'static str,
+        /// The oldest version that serves.
+        at_least: &'static str,
+    },
 }
 
 /// Checks licences, bans and sources of the dependencies.
@@ -43,13 +47,23 @@ pub(crate) const NEXTEST: Tool = Tool {
     source: Source::Crate("0.9.151"),
 };
 
+/// Speaks to the Kubernetes API of a local region as a person does.
+pub(crate) const KUBECTL: Tool = Tool {
+    program: "kubectl",
+    // Older ones ask for the second version of OpenAPI documents, which a local region does not serve.
+    source: Source::Debian {
+        package: "kubernetes-client",
+        at_least: "1.27",
+    },
+};
+
 impl Tool {
     /// What a person does to get it.
     pub(crate) fn advice(&self) -> String {
         match self.source {
             Source::Crate(version) => format!("cargo install --locked {} --version {version}", self.program),
-            Source::Debian(package) => format!(
-                "install the package `{package}` (Debian, Ubuntu), or put `{}` into a directory of LEEWARD_TOOLS",
+            Source::Debian { package, at_least } => format!(
+                "install version {at_least} or later (Debian, Ubuntu: `{package}`), or put `{}` into a directory of LEEWARD_TOOLS",
                 self.program
             ),
         }
@@ -105,7 +119,7 @@ impl Tools {
         }
         match tool.source {
             Source::Crate(version) => self.install_crate(tool.program, version),
-            Source::Debian(package) => debian::unpack(package, &self.install),
+            Source::Debian { package, at_least } => debian::unpack(package, at_least, &self.install),
         }
         .with_context(|| format!("{} is missing: {}", tool.program, tool.advice()))?;
         self.find(tool.program)

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 /// Downloads `package` and unpacks it into `into`.
 ///
 /// # Errors
-/// When this is no Debian or Ubuntu, or the package cannot be had.
-pub(super) fn unpack(package: &str, into: &Path) -> Result<()> {
+/// When this is no Debian or Ubuntu, or the package cannot be had, or only in a version older than `at_least`.
+pub(super) fn unpack(package: &str, at_least: &str, into: &Path) -> Result<()> {
     for program in ["apt-get", "dpkg"] {
         if Command::new(program).arg("--version").output().is_err() {
             bail!("this is no Debian or Ubuntu: there is no {program}");
@@ -19,7 +19,7 @@ pub(super) fn unpack(package: &str, into: &Path) -> Result<()> {
     let downloads = into.join("packages");
     std::fs::create_dir_all(&downloads).with_context(|| format!("cannot make {}", downloads.display()))?;
     println!("unpacking the package {package} into {}", into.display());
-    let result = download(package, &downloads).and_then(|()| unpack_all(&downloads, into));
+    let result = download(package, &downloads).and_then(|()| unpack_all(&downloads, at_least, into));
     let _ = std::fs::remove_dir_all(&downloads);
     result
 }
@@ -58,11 +58,12 @@ fn download(package: &str, downloads: &Path) -> Result<()> {
     Ok(())
 }
 
-fn unpack_all(downloads: &Path, into: &Path) -> Result<()> {
+fn unpack_all(downloads: &Path, at_least: &str, into: &Path) -> Result<()> {
     let mut unpacked = 0;
     for entry in std::fs::read_dir(downloads).context("the downloads are gone")? {
         let file = entry.context("the downloads are gone")?.path();
         if file.extension().is_some_and(|extension| extension == "deb") {
+            check_version(&file, at_least)?;
             let status = Command::new("dpkg")
                 .arg("-x")
                 .arg(&file)
@@ -77,6 +78,24 @@ fn unpack_all(downloads: &Path, into: &Path) -> Result<()> {
     Ok(())
 }
 
+fn check_version(file: &Path, at_least: &str) -> Result<()> {
+    let output = Command::new("dpkg")
+        .arg("-f")
+        .arg(file)
+        .arg("Version")
+        .output()
+        .context("dpkg cannot be started")?;
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    let compared = Command::new("dpkg")
+        .args(["--compare-versions", &version, "ge", at_least])
+        .status();
+    ensure!(
+        compared.is_ok_and(|status| status.success()),
+        "the archive has version {version}, {at_least} or later is needed"
+    );
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,14 +104,23 @@ mod tests {
     #[ignore = "needs Debian or Ubuntu and its archive"]
     fn a_package_is_unpacked_without_root() {
         let into = tempfile::tempdir().unwrap();
-        unpack("etcd-server", into.path()).unwrap();
+        unpack("etcd-server", "3.4", into.path()).unwrap();
         assert!(into.path().join("usr/bin/etcd").is_file());
         assert!(!into.path().join("packages").exists());
     }
 
     #[test]
+    #[ignore = "needs Debian or Ubuntu and its archive"]
+    fn a_package_that_is_too_old_is_not_unpacked() {
+        let into = tempfile::tempdir().unwrap();
+        let error = unpack("etcd-server", "1000", into.path()).unwrap_err().to_string();
+        assert!(error.contains("1000 or later is needed"), "{error}");
+        assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_download_of_nothing_is_an_error() {
         let into = tempfile::tempdir().unwrap();
-        assert!(unpack_all(into.path(), into.path()).is_err());
+        assert!(unpack_all(into.path(), "0", into.path()).is_err());
     }
 }
