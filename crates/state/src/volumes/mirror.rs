@@ -81,6 +81,9 @@ struct Known {
     manifest: Arc<Manifest>,
 }
 
+/// How long a round may go on after the mirror was told to stop.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Mirrors one role to one target.
 pub struct Mirror {
     source: Source,
@@ -118,7 +121,8 @@ impl Mirror {
     }
 
     /// Takes and sends a point at each interval until it is told to stop, and hands itself back: a switchover then stops the
-    /// pods and takes the last point with [`Self::round`]. A round that was begun is finished first.
+    /// pods and takes the last point with [`Self::round`]. A round that was begun may end within a second; then it is given
+    /// up, so that a region that does not answer holds nothing up. The next round finds out what the target has.
     pub async fn run(mut self, interval: Duration, stop: CancellationToken) -> Self {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -128,7 +132,16 @@ impl Mirror {
                 () = stop.cancelled() => return self,
                 _ = ticks.tick() => {}
             }
-            if let Err(e) = self.round().await {
+            let late = async {
+                stop.cancelled().await;
+                tokio::time::sleep(GRACE).await;
+            };
+            let done = tokio::select! {
+                biased;
+                done = self.round() => done,
+                () = late => return self,
+            };
+            if let Err(e) = done {
                 tracing::debug!(role = %self.source.role(), "no point was confirmed: {e}");
             }
         }

@@ -376,3 +376,22 @@ async fn an_unchanged_role_costs_a_few_hundred_bytes_a_point() {
     let second = take(&west, 1, Some(&first)).await;
     assert!(second.length < 200, "{}", second.length);
 }
+
+#[tokio::test]
+async fn a_silent_peer_does_not_hold_up_a_stop() {
+    let west = Disk::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let peer = format!("http://{}", listener.local_addr().unwrap());
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let link = Link::new(reqwest::Client::new(), &peer, &role());
+    let (mirror, _) = Mirror::new(west.source(1, NoFreeze), link);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(mirror.run(Duration::from_millis(5), stop.clone()));
+    // It has asked, and will never be answered.
+    let _connection = listener.accept().await.unwrap();
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(3), running)
+        .await
+        .unwrap()
+        .unwrap();
+}
