@@ -65,9 +65,6 @@ impl Rule {
     }
 
     fn check(&self, schema: &Schema, new: &Value, old: Option<&Value>, at: &str) -> Option<FieldError> {
-        if self.reads_old && old.is_none() && !self.optional_old {
-            return None;
-        }
         let mut context = Context::with_env(environment());
         context.add_variable_from_value("self", convert(Some(schema), new));
         if self.reads_old {
@@ -75,6 +72,7 @@ impl Rule {
             let old = match (old, self.optional_old) {
                 (old, true) => cel::Value::Opaque(Arc::new(old.map_or_else(OptionalValue::none, OptionalValue::of))),
                 (Some(old), false) => old,
+                // A transition rule, and nothing was there before.
                 (None, false) => return None,
             };
             context.add_variable_from_value("oldSelf", old);
