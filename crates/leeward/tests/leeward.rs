@@ -6,6 +6,8 @@
     reason = "a test that cannot set its stage may panic"
 )]
 
+#[path = "leeward/container.rs"]
+mod container;
 #[path = "leeward/instance.rs"]
 mod instance;
 #[path = "leeward/nodes.rs"]

@@ -325,3 +325,37 @@ async fn a_service_leads_to_its_ready_endpoints() {
         .unwrap();
     assert_eq!(text, "hello");
 }
+
+#[tokio::test]
+#[ignore = "measures; run it by hand on a quiet machine"]
+async fn measure_an_idle_node() {
+    let region = Region::start().await;
+    let script = "trap 'exit 0' TERM; while true; do sleep 600; done";
+    for name in ["a", "b", "c"] {
+        let begin = Instant::now();
+        region.run(name, script, json!({}), json!({})).await;
+        region.until_ready(name).await;
+        println!("{name} ready after {:?}", begin.elapsed());
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let ticks = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let processes = region.instance.processes().unwrap();
+    let before: Vec<u64> = processes.iter().map(|process| ticks(process.pid)).collect();
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    for (process, before) in processes.iter().zip(before) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap();
+        let memory: Vec<&str> = status
+            .lines()
+            .filter(|line| line.starts_with("Rss") || line.starts_with("VmRSS"))
+            .collect();
+        println!(
+            "{}: {} ticks in 20 s, {memory:?}",
+            process.name,
+            ticks(process.pid) - before
+        );
+    }
+}

@@ -76,7 +76,10 @@ fn overlay(run: &Run, root: &Path) -> Result<(), Error> {
         MsFlags::empty(),
         Some(options.as_str()),
     )
-    .context(|| "the kernel refuses it".to_owned())
+    .context(|| "the kernel refuses it".to_owned())?;
+    // The kernel makes a directory there that its own user may not look into; a node that was killed could not remove it.
+    let _ = fs::set_permissions(work.join("work"), fs::Permissions::from_mode(0o700));
+    Ok(())
 }
 
 /// Escapes what separates overlay options.

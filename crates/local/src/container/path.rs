@@ -257,7 +257,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let top = root.path().join("top");
         std::fs::create_dir_all(top.join("work/work")).unwrap();
-        std::fs::set_permissions(top.join("work/work"), std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(top.join("work/work"), std::fs::Permissions::from_mode(0o000)).unwrap();
         remove_tree(&top).unwrap();
         assert!(!top.exists());
         remove_tree(&top).unwrap();

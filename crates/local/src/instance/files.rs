@@ -87,10 +87,8 @@ pub fn read(path: &Path) -> Result<String, Error> {
 
 /// Removes a directory with all that is in it; one that is not there is no error.
 pub fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(fault("remove", path)(source)),
-        _ => Ok(()),
-    }
+    // Containers leave directories that refuse their owner.
+    crate::container::path::remove_tree(path).map_err(fault("remove", path))
 }
 
 #[cfg(test)]

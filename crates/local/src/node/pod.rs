@@ -175,6 +175,7 @@ impl Life {
 /// Runs the pod until its object is gone.
 pub(super) async fn run(node: Arc<Node>, shared: Arc<Shared>, mut updates: watch::Receiver<Update>) {
     let (stop, stopped) = watch::channel(updates.borrow().grace());
+    let stop = Arc::new(stop);
     let place = Place {
         pod_ip: shared.ip,
         host_ip: *node.config.kubelet_address.ip(),
@@ -188,7 +189,7 @@ pub(super) async fn run(node: Arc<Node>, shared: Arc<Shared>, mut updates: watch
         place,
     });
     let reporter = tokio::spawn(report::report(Arc::clone(&life)));
-    let mut work = tokio::spawn(live(Arc::clone(&life)));
+    let mut work = tokio::spawn(live(Arc::clone(&life), Arc::clone(&stop)));
     let mut working = true;
     let deadline = deadline(&life);
     tokio::pin!(deadline);
@@ -248,7 +249,7 @@ fn termination_grace(pod: &Pod) -> Duration {
 }
 
 /// Volumes, init containers, containers; returns when nothing of the pod runs and nothing will.
-async fn live(life: Arc<Life>) {
+async fn live(life: Arc<Life>, stop: Arc<watch::Sender<Option<Duration>>>) {
     let pod = life.pod();
     if finished(&life, &pod) {
         return;
@@ -273,7 +274,7 @@ async fn live(life: Arc<Life>) {
             sidecars.push(task);
             container::until_started(&life, slot).await;
         } else if !container::run(Arc::clone(&life), slot, Arc::clone(&volumes)).await {
-            join(sidecars).await;
+            end_sidecars(&life, &stop, sidecars).await;
             return;
         }
     }
@@ -286,6 +287,22 @@ async fn live(life: Arc<Life>) {
         .map(|slot| tokio::spawn(container::run(Arc::clone(&life), slot, Arc::clone(&volumes))))
         .collect();
     join(tasks).await;
+    end_sidecars(&life, &stop, sidecars).await;
+}
+
+/// Sidecars end when what they stand beside has ended.
+async fn end_sidecars(
+    life: &Life,
+    stop: &watch::Sender<Option<Duration>>,
+    sidecars: Vec<tokio::task::JoinHandle<bool>>,
+) {
+    if !sidecars.is_empty() {
+        stop.send_if_modified(|current| {
+            let first = current.is_none();
+            current.get_or_insert(termination_grace(&life.pod()));
+            first
+        });
+    }
     join(sidecars).await;
 }
 

@@ -42,8 +42,8 @@ impl Drop for Listener {
 }
 
 enum Change {
-    Service(watcher::Event<Service>),
-    Slice(watcher::Event<EndpointSlice>),
+    Service(Box<watcher::Event<Service>>),
+    Slice(Box<watcher::Event<EndpointSlice>>),
 }
 
 /// Follows Services and their endpoints for as long as the node lives.
@@ -52,10 +52,10 @@ pub(super) async fn forward(node: Arc<Node>) {
     let services = watcher(Api::<Service>::all(node.client.clone()), config()).backoff(Patience::default());
     let slices = watcher(Api::<EndpointSlice>::all(node.client.clone()), config()).backoff(Patience::default());
     let services = services
-        .filter_map(|event| async { event.ok().map(Change::Service) })
+        .filter_map(|event| async { event.ok().map(|event| Change::Service(Box::new(event))) })
         .boxed();
     let slices = slices
-        .filter_map(|event| async { event.ok().map(Change::Slice) })
+        .filter_map(|event| async { event.ok().map(|event| Change::Slice(Box::new(event))) })
         .boxed();
     let mut changes = select(services, slices);
     let (mut services, mut slices) = (Seen::default(), Seen::default());
@@ -63,8 +63,8 @@ pub(super) async fn forward(node: Arc<Node>) {
     let mut unbound: BTreeMap<SocketAddr, String> = BTreeMap::new();
     while let Some(change) = changes.next().await {
         let settled = match change {
-            Change::Service(event) => services.take(event),
-            Change::Slice(event) => slices.take(event),
+            Change::Service(event) => services.take(*event),
+            Change::Slice(event) => slices.take(*event),
         };
         if settled {
             apply(table(&services.objects, &slices.objects), &mut listeners, &mut unbound);

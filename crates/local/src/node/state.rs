@@ -42,6 +42,8 @@ pub(super) struct ContainerState {
     pub(super) started: bool,
     /// The readiness probe says so; meaningful only while running.
     pub(super) ready: bool,
+    /// An init container that goes on running beside the others.
+    pub(super) sidecar: bool,
 }
 
 /// One pod.
@@ -123,11 +125,9 @@ impl PodState {
             Current::Terminated(end) if !policy.restarts(end.code, init) => Some(end.code),
             _ => None,
         };
-        if self
-            .init
-            .iter()
-            .any(|container| ended(container, true).is_some_and(|code| code != 0))
-        {
+        let failed =
+            |container: &ContainerState| !container.sidecar && ended(container, true).is_some_and(|code| code != 0);
+        if self.init.iter().any(failed) {
             return "Failed";
         }
         if !self.initialized() {
@@ -152,9 +152,11 @@ impl PodState {
     }
 
     fn initialized(&self) -> bool {
-        self.init
-            .iter()
-            .all(|container| matches!(&container.current, Current::Terminated(end) if end.code == 0))
+        self.init.iter().all(|container| match &container.current {
+            Current::Terminated(end) => end.code == 0 || container.sidecar,
+            Current::Running { .. } => container.sidecar && container.started,
+            Current::Waiting { .. } => container.sidecar && container.last.is_some(),
+        })
     }
 
     /// The whole status. `previous` gives the transition times of conditions that did not change.
@@ -235,6 +237,7 @@ impl ContainerState {
             restarts: 0,
             started: false,
             ready: false,
+            sidecar: container.restart_policy.as_deref() == Some("Always"),
         };
         let Some(seen) = seen else { return state };
         state.restarts = seen.restart_count;
@@ -303,7 +306,11 @@ impl ContainerState {
                 terminated: self.last.as_ref().map(|end| end.to_api("")),
                 ..ApiState::default()
             }),
-            ready: if init { succeeded } else { self.is_ready() },
+            ready: if init && !self.sidecar {
+                succeeded
+            } else {
+                self.is_ready()
+            },
             started: Some(matches!(self.current, Current::Running { .. }) && self.started),
             restart_count: self.restarts,
             ..ContainerStatus::default()

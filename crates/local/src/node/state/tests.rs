@@ -131,3 +131,21 @@ fn readiness_gates_of_others_count() {
     assert_eq!(condition(&open, "Ready").status, "True");
     assert_eq!(condition(&open, "x/y").status, "True");
 }
+
+#[test]
+fn a_sidecar_counts_as_initialized_when_it_has_started() {
+    let pod = pod(
+        json!({"initContainers": [{"name": "s", "restartPolicy": "Always"}], "containers": [{"name": "a"}]}),
+        json!({}),
+    );
+    let mut state = PodState::adopt(&pod, IP, at(0));
+    state.main[0].current = Current::Running { since: at(0) };
+    assert_eq!(state.phase(RestartPolicy::Always), "Pending");
+    state.init[0].current = Current::Running { since: at(0) };
+    assert_eq!(state.phase(RestartPolicy::Always), "Pending");
+    state.init[0].started = true;
+    assert_eq!(state.phase(RestartPolicy::Always), "Running");
+    state.init[0].current = end(1);
+    state.main[0].current = end(0);
+    assert_eq!(state.phase(RestartPolicy::Never), "Succeeded");
+}
