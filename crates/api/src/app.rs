@@ -364,4 +364,29 @@ pub struct PlacementStatus {
     /// The source time of the newest complete point here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_point: Option<Time>,
+
+    /// What this cluster has mirrored since it became active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<MirrorStatus>,
+
+    /// What only this cluster had when it returned, and where that is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<String>,
+}
+
+/// What a cluster has mirrored since it became active.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Default, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MirrorStatus {
+    /// Points that every standby confirmed.
+    #[serde(default)]
+    pub points: u64,
+
+    /// Bytes sent for them.
+    #[serde(default)]
+    pub bytes_sent: u64,
+
+    /// The longest time that the pods stood still for a point, in milliseconds.
+    #[serde(default)]
+    pub longest_pause_ms: u64,
 }

@@ -91,6 +91,10 @@ pub struct OperationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpo: Option<Duration>,
 
+    /// The source time of the point that was promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted_point: Option<MicroTime>,
+
     /// From the last sign of the old writer to the end of the last step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rto: Option<Duration>,

@@ -15,7 +15,7 @@ use leeward_api::{
 };
 use leeward_core::{
     name::{AppKey, ClusterName},
-    plan::{self, Journal, Kind, Request},
+    plan::{self, Journal, Kind, Request, StepName},
 };
 use leeward_quorum::{Txn, key};
 use serde_json::json;
@@ -182,11 +182,16 @@ fn describe(operation: &plan::Operation, journal: &Journal) -> OperationStatus {
             outcome: record.and_then(|r| r.trouble.clone().or_else(|| r.ended_ms.map(|_| "Done".to_owned()))),
         }
     });
+    let point = journal.get(&StepName::Promote).and_then(|record| record.point_ms);
     OperationStatus {
         from: Some(operation.from.to_string()),
         epoch: Some(operation.epoch.0),
         started: time(operation.began_ms),
         steps: std::iter::once(decided).chain(steps).collect(),
+        promoted_point: point.and_then(time),
+        rpo: point
+            .filter(|_| operation.kind == Kind::Failover)
+            .map(|point| Duration::from_millis(operation.began_ms.saturating_sub(point)).into()),
         ..OperationStatus::default()
     }
 }

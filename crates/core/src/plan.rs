@@ -134,6 +134,9 @@ pub struct StepRecord {
     pub ended_ms: Option<u64>,
     /// The newest trouble, while it is not done.
     pub trouble: Option<String>,
+    /// The source time of the point that was promoted, the oldest of the roles; wall clock, Unix ms.
+    #[serde(default)]
+    pub point_ms: Option<u64>,
 }
 
 /// The journal of one operation.

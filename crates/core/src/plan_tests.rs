@@ -200,6 +200,7 @@ impl World {
                 started_ms: 1,
                 ended_ms: Some(2),
                 trouble: None,
+                point_ms: None,
             },
         );
     }

@@ -109,6 +109,10 @@ pub struct PlacementReport {
     pub missing: Vec<String>,
     /// Its newest point, the oldest of its roles.
     pub point: Option<PointReport>,
+    /// What it mirrored, all roles together.
+    pub mirror: Option<MirrorReport>,
+    /// What only it had when it returned.
+    pub kept: Option<String>,
 }
 
 /// What a placement is doing.
@@ -192,11 +196,22 @@ fn placement(snapshot: &Snapshot<'_>, cluster: &ClusterName, timing: &Timing, no
             .collect();
         points.and_then(|points| points.into_iter().min_by_key(|point| point.source_ms))
     });
+    let mut mirror: Option<MirrorReport> = None;
+    let roles = || heard.into_iter().flat_map(|seen| seen.value.roles.values());
+    for one in roles().filter_map(|role| role.mirror.as_ref()) {
+        let sum = mirror.get_or_insert_default();
+        sum.points += one.points;
+        sum.bytes_sent += one.bytes_sent;
+        sum.pause_us_max = sum.pause_us_max.max(one.pause_us_max);
+    }
+    let kept = roles().find_map(|role| role.kept.clone());
     PlacementReport {
         cluster: cluster.clone(),
         state,
         missing,
         point,
+        mirror,
+        kept,
     }
 }
 

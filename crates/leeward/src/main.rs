@@ -2,21 +2,15 @@
 
 mod apply;
 mod bring_up;
-#[allow(dead_code)]
 mod demo;
-mod fleet;
-#[allow(dead_code)]
 mod manifests;
-mod operate;
 mod process;
 mod sample;
-mod status;
 mod up;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use leeward_api::operation::OperationType;
 
 /// Keeps applications on Kubernetes serving when a whole region is lost.
 #[derive(Parser)]
@@ -47,12 +41,6 @@ enum Command {
     },
     /// Applies manifests to a region.
     Apply(apply::Arguments),
-    /// Shows the clusters and the protected applications, also while a region is lost.
-    Status(status::Arguments),
-    /// Moves an application away from a lost cluster; what was not mirrored yet is lost.
-    Failover(operate::Arguments),
-    /// Moves an application to another cluster as planned; nothing is lost.
-    Switchover(operate::Arguments),
     /// Runs the agent of a region.
     Serve {
         /// Its configuration file.
@@ -116,9 +104,6 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Down(place) => up::down(&place)?,
         Command::Kubeconfig { region, place } => println!("{}", place.open()?.kubeconfig(&region)?.display()),
         Command::Apply(arguments) => apply::run(arguments)?,
-        Command::Status(arguments) => status::run(&arguments)?,
-        Command::Failover(arguments) => return operate::run(OperationType::Failover, &arguments),
-        Command::Switchover(arguments) => return operate::run(OperationType::Switchover, &arguments),
         Command::Serve { config } => {
             process::long_lived(2, |stop| async move {
                 Ok(leeward_controller::serve::run(leeward_controller::config::read(&config)?, stop).await?)

@@ -6,7 +6,6 @@
 //! follows the store's changes and deletes what lost its owner, its namespace or its definition.
 
 mod admit;
-mod apply;
 mod auth;
 mod body;
 mod call;
@@ -214,6 +213,7 @@ impl Server {
     }
 
     /// The API as a service, for requests that carry a token.
+    #[must_use]
     pub fn router(&self) -> Router {
         Router::new().fallback(route::handle).with_state(self.app.clone())
     }

@@ -6,11 +6,15 @@ use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
-use leeward_api::{FIELD_MANAGER, ProtectedApp, ProtectedAppStatus, app::PlacementStatus, condition};
+use leeward_api::{
+    FIELD_MANAGER, ProtectedApp, ProtectedAppStatus,
+    app::{MirrorStatus, PlacementStatus},
+    condition,
+};
 use leeward_core::{
     app::{App, Model},
     name::Epoch,
-    plan::{Kind, Plan},
+    plan::{Kind, Plan, StepName},
     report::{PlacementState, Report},
 };
 use serde_json::json;
@@ -45,6 +49,12 @@ pub fn build(
     if let Some(finished) = plan.and_then(|plan| plan.finished.as_ref()) {
         let operation = &finished.operation;
         if operation.kind == Kind::Failover {
+            let point = situation
+                .journal
+                .get(&StepName::Promote)
+                .and_then(|record| record.point_ms);
+            let rpo = point.map(|point| Duration::from_millis(operation.began_ms.saturating_sub(point)).into());
+            status.last_rpo = rpo.or(status.last_rpo);
             status.last_rto = Some(Duration::from_millis(finished.ended_ms.saturating_sub(operation.began_ms)).into());
         }
     }
@@ -105,6 +115,12 @@ fn placement(report: &leeward_core::report::PlacementReport, plan: Option<&Plan>
         // Rounded, so that a status is not written again for each millisecond.
         lag: point.map(|p| Duration::from_secs(now_ms.saturating_sub(p.source_ms).div_ceil(1000)).into()),
         last_point: None,
+        mirror: report.mirror.as_ref().filter(|_| !follows).map(|mirror| MirrorStatus {
+            points: mirror.points,
+            bytes_sent: mirror.bytes_sent,
+            longest_pause_ms: mirror.pause_us_max.div_ceil(1000),
+        }),
+        kept: report.kept.clone(),
     }
 }
 

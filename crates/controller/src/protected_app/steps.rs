@@ -62,34 +62,26 @@ pub async fn execute(
 ) -> Result<(), StepError> {
     let app = &situation.app.value;
     let began = situation.journal.get(&step.name);
+    let mut record = StepRecord {
+        started_ms: began.map_or_else(clock::wall_ms, |record| record.started_ms),
+        ended_ms: None,
+        trouble: None,
+        point_ms: None,
+    };
     if began.is_none() {
-        let record = StepRecord {
-            started_ms: clock::wall_ms(),
-            ended_ms: None,
-            trouble: None,
-        };
         write(tools.agent, app, operation, step.name, &record).await?;
     }
-    let started_ms = began.map_or_else(clock::wall_ms, |record| record.started_ms);
     match run(tools, situation, operation, step.name).await {
-        Ok(()) => {
-            let record = StepRecord {
-                started_ms,
-                ended_ms: Some(clock::wall_ms()),
-                trouble: None,
-            };
+        Ok(point_ms) => {
+            record.ended_ms = Some(clock::wall_ms());
+            record.point_ms = point_ms;
             write(tools.agent, app, operation, step.name, &record).await?;
             tracing::info!(app = %app.key, operation = operation.id, step = ?step.name, "done");
             Ok(())
         }
         Err(error) => {
-            let trouble = Some(error.to_string());
-            if began.is_none_or(|record| record.trouble != trouble) {
-                let record = StepRecord {
-                    started_ms,
-                    ended_ms: None,
-                    trouble,
-                };
+            record.trouble = Some(error.to_string());
+            if began.is_none_or(|began| began.trouble != record.trouble) {
                 write(tools.agent, app, operation, step.name, &record).await?;
             }
             Err(error)
@@ -110,26 +102,34 @@ async fn write(
     Ok(())
 }
 
-async fn run(tools: &Tools<'_>, situation: &Situation, operation: &Operation, step: StepName) -> Result<(), StepError> {
+/// Runs a step; the source time of the point that it promoted, if it did.
+async fn run(
+    tools: &Tools<'_>,
+    situation: &Situation,
+    operation: &Operation,
+    step: StepName,
+) -> Result<Option<u64>, StepError> {
     let app = &situation.app.value;
+    let mut oldest: Option<u64> = None;
     match step {
-        StepName::Quiesce => quiesce(tools, app).await,
+        StepName::Quiesce => quiesce(tools, app).await?,
         StepName::LastPoint => {
             for role in &app.roles {
                 tools.data.last_point(app, role, &operation.to).await?;
             }
-            Ok(())
         }
-        StepName::Release => release(tools.agent, situation, operation).await,
-        StepName::Take => take(tools.agent, situation, operation).await,
+        StepName::Release => release(tools.agent, situation, operation).await?,
+        StepName::Take => take(tools.agent, situation, operation).await?,
         StepName::Promote => {
             for role in &app.roles {
-                tools.data.promote(app, role, operation.epoch).await?;
+                let point = tools.data.promote(app, role, operation.epoch).await?;
+                let time = point.map(|point| point.source_time_ms);
+                oldest = oldest.map_or(time, |oldest| Some(oldest.min(time.unwrap_or(oldest))));
             }
-            Ok(())
         }
-        StepName::Start => start(tools, app),
+        StepName::Start => start(tools, app)?,
     }
+    Ok(oldest)
 }
 
 /// The workloads are scaled down by their mode already; here is waited until their pods are gone.

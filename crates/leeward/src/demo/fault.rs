@@ -1,0 +1,105 @@
+//! Makes the fault: real processes, killed at once.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::ListParams};
+use leeward_local::instance::processes::{Stat, descendants, signal_process};
+
+use super::{FaultKind, client::Client, oracle::Fault, stage::Stage};
+use crate::manifests;
+
+/// A fault that was made.
+#[derive(Debug)]
+pub(crate) struct Made {
+    /// What was done, for a person.
+    pub(crate) what: &'static str,
+    /// To what.
+    pub(crate) victim: String,
+    /// When, on the client's clock.
+    pub(crate) at: Fault,
+    /// When, by the wall clock, in Unix milliseconds.
+    pub(crate) wall_ms: u64,
+    /// The epoch before.
+    pub(crate) epoch: u64,
+}
+
+/// Makes it in the region that serves; in the first one where all do.
+pub(crate) async fn make(kind: FaultKind, stage: &Stage, client: &Client) -> anyhow::Result<Made> {
+    let region = stage.active().await.unwrap_or_else(|| "west".into());
+    let epoch = stage
+        .apps()
+        .await
+        .values()
+        .filter_map(|app| app.status.as_ref()?.epoch)
+        .max()
+        .unwrap_or(0);
+    let instance = stage.instance()?;
+    let target = match kind {
+        FaultKind::KillRegion => None,
+        FaultKind::KillNode => Some(node(stage, &region).await?),
+        FaultKind::KillApp => Some(region.clone()),
+    };
+    let app = match kind {
+        FaultKind::KillApp => Some(application(stage, &region)?),
+        _ => None,
+    };
+    let wall_ms = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_millis() as u64);
+    let began = client.at(Instant::now());
+    let (what, victim) = match (kind, target, app) {
+        (FaultKind::KillNode, Some(node), _) => {
+            instance.kill_process(&node)?;
+            ("killed a node", node)
+        }
+        (FaultKind::KillApp, _, Some(app)) => {
+            signal_process(app.pid, app.start_time, libc::SIGKILL);
+            ("killed the application's process in", region)
+        }
+        _ => {
+            instance.kill_region(&region)?;
+            ("killed every process of", region)
+        }
+    };
+    let ended = client.at(Instant::now());
+    Ok(Made {
+        what,
+        victim,
+        at: Fault { began, ended },
+        wall_ms,
+        epoch,
+    })
+}
+
+/// The node that the application's pod runs on.
+async fn node(stage: &Stage, region: &str) -> anyhow::Result<String> {
+    let pods: Api<Pod> = Api::namespaced(stage.client(region)?, manifests::NAMESPACE);
+    let found = pods
+        .list(&ListParams::default().labels(&format!("app={}", manifests::APP)))
+        .await?;
+    let node = found.items.into_iter().find_map(|pod| pod.spec?.node_name);
+    node.context("no pod of the application is on a node")
+}
+
+/// The application's process: a child of a node that runs the sample.
+fn application(stage: &Stage, region: &str) -> anyhow::Result<Stat> {
+    let nodes: Vec<i32> = stage
+        .instance()?
+        .processes()?
+        .iter()
+        .filter(|process| process.region.as_deref() == Some(region))
+        .map(|process| process.pid)
+        .collect();
+    let all = Stat::read_all();
+    let sample = |stat: &Stat| {
+        let line = std::fs::read(format!("/proc/{}/cmdline", stat.pid)).unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).collect();
+        words.get(1) == Some(&&b"sample"[..])
+    };
+    descendants(&all, &nodes)
+        .into_iter()
+        .find(sample)
+        .context("the application's process was not found")
+}

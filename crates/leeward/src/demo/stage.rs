@@ -1,0 +1,319 @@
+//! The regions and the application of a demo: started, asked, and in the end gone.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use kube::{Api, Client as Kube};
+use leeward_api::{ProtectedApp, app::MirrorStatus, condition};
+use leeward_images::{
+    pack::{self, Entry},
+    reference::Reference,
+};
+use leeward_local::instance::{Instance, Options, processes::cpu_percent};
+
+use super::{Arguments, Model, picture::Picture, report::Region, volumes};
+use crate::{
+    apply,
+    bring_up::{self, bring_up},
+    manifests,
+    sample::record::Record,
+};
+
+/// How long the regions are watched while nothing happens, to see what they cost.
+const IDLE: Duration = Duration::from_secs(3);
+
+/// The regions and the application.
+pub(crate) struct Stage {
+    instance: Option<Instance>,
+    directory: PathBuf,
+    temporary: Option<tempfile::TempDir>,
+    model: Model,
+    clients: BTreeMap<String, Kube>,
+    regions: Vec<Region>,
+    remembered: Vec<Record>,
+}
+
+impl Stage {
+    /// Makes the directory; starts nothing.
+    pub(crate) fn set(arguments: &Arguments) -> anyhow::Result<Self> {
+        let options = Options {
+            lease_ttl: Duration::from_secs(arguments.ttl),
+            dies_with_owner: !arguments.keep,
+            ..Options::default()
+        };
+        let (directory, temporary) = if arguments.keep {
+            let directory = arguments.place.dir()?;
+            if let Some(parent) = directory.parent() {
+                std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+            }
+            (directory, None)
+        } else {
+            let temporary = tempfile::Builder::new().prefix("leeward-demo-").tempdir()?;
+            (temporary.path().join("regions"), Some(temporary))
+        };
+        let instance = Instance::create(&directory, &["west", "east"], &options)?;
+        Ok(Self {
+            instance: Some(instance),
+            directory,
+            temporary,
+            model: arguments.model,
+            clients: BTreeMap::new(),
+            regions: vec![],
+            remembered: vec![],
+        })
+    }
+
+    /// The instance; it is there until the stage is struck.
+    pub(crate) fn instance(&self) -> anyhow::Result<&Instance> {
+        self.instance.as_ref().context("the regions are gone already")
+    }
+
+    /// Starts regions and application, and waits until it is protected.
+    pub(crate) async fn start(&mut self, picture: &Picture) -> anyhow::Result<()> {
+        let image = tokio::task::spawn_blocking(sample_image);
+        let ready = bring_up(self.instance()?, |what| picture.say(what)).await?;
+        for region in ready {
+            picture.say(&format!(
+                "region {} is ready after {} ms",
+                region.region, region.ready_ms
+            ));
+            let client = bring_up::client(self.instance()?, &region.region).await?;
+            self.clients.insert(region.region.clone(), client);
+            self.regions.push(Region {
+                name: region.region,
+                ready_ms: region.ready_ms,
+                ..Region::default()
+            });
+        }
+        for process in self.instance()?.processes()? {
+            picture.say(&format!("  {:<14} pid {}", process.name, process.pid));
+        }
+        let image = image.await??;
+        let registry = format!("http://{}", self.instance()?.addresses("west")?.registry());
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let digest = image.digest();
+        pack::push(&http, &registry, &Reference::parse(manifests::IMAGE)?, &image).await?;
+        picture.say(&format!(
+            "image {} pushed to west ({} MiB, {digest})",
+            manifests::IMAGE,
+            image.layers_len() >> 20
+        ));
+        let west = self.client("west")?;
+        let active_active = self.model == Model::ActiveActive;
+        let clusters: Vec<String> = self.instance()?.regions().to_vec();
+        for object in manifests::objects(active_active) {
+            apply::apply(&west, &object, manifests::NAMESPACE).await?;
+        }
+        apply::apply(
+            &west,
+            &manifests::protected_app(active_active, &clusters),
+            manifests::NAMESPACE,
+        )
+        .await?;
+        picture.say("the application is applied to west");
+        let began = Instant::now();
+        self.protected(picture, super::PATIENCE).await?;
+        picture.say(&format!(
+            "the application is Protected after {} ms",
+            began.elapsed().as_millis()
+        ));
+        Ok(())
+    }
+
+    /// A client of a region's API.
+    pub(crate) fn client(&self, region: &str) -> anyhow::Result<Kube> {
+        self.clients
+            .get(region)
+            .cloned()
+            .with_context(|| format!("there is no region {region}"))
+    }
+
+    /// The edges of all regions.
+    pub(crate) fn edges(&self) -> anyhow::Result<Vec<SocketAddr>> {
+        let instance = self.instance()?;
+        instance
+            .regions()
+            .iter()
+            .map(|region| Ok(instance.addresses(region)?.ingress()))
+            .collect()
+    }
+
+    /// The region that is not this one.
+    pub(crate) fn other(&self, region: &str) -> anyhow::Result<String> {
+        let other = self.instance()?.regions().iter().find(|name| *name != region).cloned();
+        other.context("there is only one region")
+    }
+
+    /// What the regions' resources say of the application; none where a region does not answer.
+    pub(crate) async fn apps(&self) -> BTreeMap<String, ProtectedApp> {
+        let mut apps = BTreeMap::new();
+        for (region, client) in &self.clients {
+            let api: Api<ProtectedApp> = Api::namespaced(client.clone(), manifests::NAMESPACE);
+            let asked = tokio::time::timeout(Duration::from_millis(500), api.get(manifests::APP)).await;
+            if let Ok(Ok(app)) = asked {
+                apps.insert(region.clone(), app);
+            }
+        }
+        apps
+    }
+
+    /// The region that serves, by the newest plan that any region knows.
+    pub(crate) async fn active(&self) -> Option<String> {
+        let apps = self.apps().await;
+        let newest = apps
+            .values()
+            .filter_map(|app| app.status.as_ref())
+            .max_by_key(|status| status.generation);
+        newest?.active.clone()
+    }
+
+    /// Waits until every region says that the application is protected.
+    pub(crate) async fn protected(&self, picture: &Picture, patience: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + patience;
+        let mut last = String::new();
+        loop {
+            let apps = self.apps().await;
+            let protected = |app: &ProtectedApp| {
+                let conditions = app.status.iter().flat_map(|status| &status.conditions);
+                conditions
+                    .into_iter()
+                    .any(|c| c.type_ == condition::PROTECTED && c.status == "True")
+            };
+            if apps.len() == self.clients.len() && apps.values().all(protected) {
+                return Ok(());
+            }
+            let statuses = apps.values().filter_map(|app| app.status.as_ref());
+            let waits: Vec<_> = statuses
+                .flat_map(|status| status.waiting_for.first().cloned())
+                .collect();
+            let waits = waits.join("; ");
+            if waits != last && !waits.is_empty() {
+                picture.hint(&format!("waiting for {waits}"));
+                last = waits;
+            }
+            if Instant::now() > end {
+                bail!(
+                    "the application was not Protected within {} s: waiting for {last}",
+                    patience.as_secs()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// What the active region has mirrored since it became active.
+    pub(crate) async fn mirrored(&self) -> Option<MirrorStatus> {
+        let apps = self.apps().await;
+        let newest = apps
+            .values()
+            .filter_map(|app| app.status.as_ref())
+            .max_by_key(|status| status.generation)?;
+        let active = newest.active.as_ref()?;
+        newest.placements.iter().find(|p| p.cluster == *active)?.mirror.clone()
+    }
+
+    /// Measures what each region costs while nothing happens.
+    pub(crate) async fn measure_idle(&mut self, picture: &Picture) -> anyhow::Result<()> {
+        let began = Instant::now();
+        let before: Vec<_> = self
+            .regions
+            .iter()
+            .map(|region| self.instance()?.usage(&region.name).map_err(anyhow::Error::from))
+            .collect::<Result<_, _>>()?;
+        tokio::time::sleep(IDLE).await;
+        for (index, before) in before.into_iter().enumerate() {
+            let after = self.instance()?.usage(&self.regions[index].name)?;
+            let region = &mut self.regions[index];
+            region.rss_mib = after.rss_mib.round();
+            region.idle_cpu_percent = (cpu_percent(before, after, began.elapsed()) * 10.0).round() / 10.0;
+            picture.say(&format!(
+                "{}: {} MiB, {} % of a core when idle",
+                region.name, region.rss_mib, region.idle_cpu_percent
+            ));
+        }
+        Ok(())
+    }
+
+    /// The regions and what was measured of them.
+    pub(crate) fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// Brings a lost region back and waits until its agent is.
+    pub(crate) async fn bring_back(&mut self, region: &str) -> anyhow::Result<()> {
+        let ready = bring_up::bring_back(self.instance()?, region).await?;
+        self.clients.insert(
+            region.to_owned(),
+            bring_up::client(self.instance()?, &ready.region).await?,
+        );
+        Ok(())
+    }
+
+    /// Reads all volumes as they are now, before anything is rewound.
+    pub(crate) fn remember_volumes(&mut self) -> anyhow::Result<()> {
+        for region in self.instance()?.regions().to_vec() {
+            self.remembered.extend(volumes::read(self.instance()?, &region)?);
+        }
+        Ok(())
+    }
+
+    /// Everything that was remembered.
+    pub(crate) fn remembered(&self) -> &[Record] {
+        &self.remembered
+    }
+
+    /// Leaves everything running, and says what to try.
+    pub(crate) fn leave(mut self) {
+        self.instance = None;
+        println!("\nEverything is still running in {}. Try:", self.directory.display());
+        println!(
+            "  export KUBECONFIG={}",
+            self.directory.join("regions/west/kubeconfig").display()
+        );
+        println!("  kubectl get protectedapps,operations -A");
+        println!("  kubectl -n {} get pods,pvc", manifests::NAMESPACE);
+        println!("  leeward status {}", manifests::APP);
+        println!("  leeward switchover {} --to east", manifests::APP);
+        println!("  leeward down");
+    }
+
+    /// Ends every process and removes every file.
+    pub(crate) fn strike(mut self) -> anyhow::Result<()> {
+        if let Some(instance) = self.instance.take() {
+            instance.remove()?;
+        }
+        if let Some(temporary) = self.temporary.take() {
+            temporary.close()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(instance) = self.instance.take()
+            && let Err(error) = instance.remove()
+        {
+            eprintln!("not everything could be removed: {error}");
+        }
+    }
+}
+
+/// This program as an image: itself and the libraries that it needs.
+fn sample_image() -> anyhow::Result<pack::OciImage> {
+    let program = std::env::current_exe()?;
+    let mut entries = pack::executable(&program, "/leeward")?;
+    entries.push(Entry::directory("/data", 0o777));
+    entries.push(Entry::directory("/tmp", 0o1777));
+    let config = pack::Config {
+        entrypoint: vec!["/leeward".into(), "sample".into()],
+        labels: [("dev.leeward.plain-process".to_owned(), "true".to_owned())].into(),
+        ..pack::Config::default()
+    };
+    Ok(pack::image(vec![entries], &config)?)
+}
