@@ -5,6 +5,7 @@
 //! which others that belong to it arrive; between changes the task sleeps.
 
 pub mod action;
+mod backoff;
 pub mod claims;
 pub mod deployment;
 pub mod endpoints;
@@ -36,6 +37,7 @@ use kube::Client;
 
 use self::{
     action::Action,
+    backoff::Backoff,
     life::Life,
     plan::Facts,
     region::Region,
@@ -46,9 +48,9 @@ use self::{
 const GATHER: Duration = Duration::from_millis(10);
 /// How often everything is looked at though nothing changed.
 const RESYNC: Duration = Duration::from_secs(30);
-/// After a failure.
+/// First wait after a failure.
 const RETRY: Duration = Duration::from_millis(500);
-/// After an action that an outdated view led to; the watch is about to show what it missed.
+/// First wait after an action that an outdated view led to; the watch is about to show what it missed.
 const REFRESH: Duration = Duration::from_millis(50);
 /// Actions in flight at once.
 const PARALLEL: usize = 8;
@@ -79,6 +81,7 @@ pub async fn run(client: Client, config: Config, shutdown: impl Future<Output = 
         life: Life::new(Instant::now()),
         client,
         config,
+        backoff: Backoff::default(),
         seed: rand::random(),
         next: None,
         look_again: None,
@@ -101,6 +104,7 @@ struct Controllers {
     changes: SelectAll<watch::Changes>,
     region: Region,
     life: Life,
+    backoff: Backoff,
     seed: u64,
     // When to plan next because of a change; and though nothing changed.
     next: Option<Instant>,
@@ -163,44 +167,43 @@ impl Controllers {
             let (later, actions): (Vec<Action>, Vec<Action>) = plan::plan(&self.region, &facts)
                 .into_iter()
                 .partition(|action| matches!(action, Action::LookAgain(_)));
-            self.look_again = Some(Instant::now() + wait(&later, now));
+            let instant = Instant::now();
+            let mut actions = actions;
+            actions.retain(|action| self.backoff.allows(action, instant));
+            let retry = self.backoff.next(instant).unwrap_or(instant + RESYNC);
+            self.look_again = Some(retry.min(instant + wait(&later, now)));
             if actions.is_empty() {
                 return;
             }
-            if !self.carry_out(actions, now).await {
-                return;
-            }
+            self.carry_out(actions, now).await;
             self.drain();
         }
         self.next = Some(Instant::now() + GATHER);
     }
 
-    // Whether all went well; otherwise it has been arranged to try again.
-    async fn carry_out(&mut self, actions: Vec<Action>, now: Timestamp) -> bool {
+    async fn carry_out(&mut self, actions: Vec<Action>, now: Timestamp) {
         let client = &self.client;
         let outcomes: Vec<_> = futures::stream::iter(actions)
-            .map(|action| execute::execute(client, action, now))
+            .map(|action| async move { (execute::execute(client, action.clone(), now).await, action) })
             .buffered(PARALLEL)
             .collect()
             .await;
-        let mut retry: Option<Duration> = None;
-        for outcome in outcomes {
+        for (outcome, action) in outcomes {
             match outcome {
-                Ok(outcome) => outcome.enter(&mut self.region, Instant::now()),
+                Ok(outcome) => {
+                    outcome.enter(&mut self.region, Instant::now());
+                    self.backoff.succeeded(&action);
+                }
                 Err(error) if error.is_outdated() => {
                     tracing::debug!(%error, "an outdated view");
-                    retry = retry.max(Some(REFRESH));
+                    self.backoff.failed(&action, REFRESH, Instant::now());
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a controller's action failed and is tried again");
-                    retry = retry.max(Some(RETRY));
+                    self.backoff.failed(&action, RETRY, Instant::now());
                 }
             }
         }
-        if let Some(retry) = retry {
-            self.next = Some(Instant::now() + retry);
-        }
-        retry.is_none()
     }
 }
 

@@ -186,7 +186,12 @@ impl Instance {
         }
         files::directory(dir)?;
         let layout = Layout::new(absolute(dir)?);
+        files::write(&layout.marker(), b"local regions of leeward\n")?;
         let _lock = lock(&layout)?;
+        if layout.state().exists() {
+            // Another command has made it in the meantime.
+            return Err(Error::Exists(dir.to_owned(), Self::open(dir)?.state.regions));
+        }
         let state = making::make(&layout, regions, options)?;
         Ok(Self::with(layout, state, options))
     }
@@ -434,6 +439,24 @@ impl Instance {
         let killed = stopping::kill(&records);
         self.children().reap();
         killed
+    }
+
+    /// Stops every process of a region where it stands, its applications' included, as a machine that hangs would.
+    pub fn freeze_region(&self, region: &str) -> Result<(), Error> {
+        self.signal_region(region, libc::SIGSTOP)
+    }
+
+    /// Lets a frozen region go on.
+    pub fn thaw_region(&self, region: &str) -> Result<(), Error> {
+        self.signal_region(region, libc::SIGCONT)
+    }
+
+    fn signal_region(&self, region: &str, signal: i32) -> Result<(), Error> {
+        self.addresses(region)?;
+        let mut records = self.processes()?;
+        records.retain(|record| record.region.as_deref() == Some(region));
+        stopping::signal(&records, signal);
+        Ok(())
     }
 
     /// Kills one process and what it started; `name` is that of [`Instance::processes`].

@@ -22,7 +22,7 @@ use super::{
     deployment::{self, Set},
     endpoints, namespaces,
     node_life::{self, Sign},
-    object::controller,
+    object::{controller, is_terminating},
     region::Region,
     replica_set, scheduler, stateful_set,
 };
@@ -51,6 +51,26 @@ pub fn plan(region: &Region, facts: &Facts<'_>) -> Vec<Action> {
     let gone = touched(&actions);
     let bindings = scheduler::plan(region, facts.now).into_iter();
     actions.extend(bindings.filter(|action| action.target().is_none_or(|target| !gone.contains(&target.uid))));
+    // Nothing can be created in a namespace that is being deleted, and what its owners would replace is meant to go.
+    let ending: HashSet<&str> = region
+        .namespaces
+        .iter()
+        .filter(|namespace| is_terminating(&namespace.metadata))
+        .filter_map(|namespace| namespace.metadata.name.as_deref())
+        .collect();
+    actions.retain(|action| match action {
+        Action::Create { object, .. } => {
+            let namespace = object
+                .pointer("/metadata/namespace")
+                .and_then(serde_json::Value::as_str);
+            !namespace.is_some_and(|namespace| ending.contains(namespace))
+        }
+        Action::Tell { about, .. } => !about
+            .namespace
+            .as_deref()
+            .is_some_and(|namespace| ending.contains(namespace)),
+        _ => true,
+    });
     actions
 }
 

@@ -87,7 +87,8 @@ pub fn plan(region: &Region, now: Timestamp) -> Vec<Action> {
             }
         }
     }
-    let mut actions = Vec::new();
+    // What is told comes after what is done.
+    let (mut actions, mut told) = (Vec::new(), Vec::new());
     for pod in pending {
         let target = Target::new(Kind::Pod, &pod.metadata);
         let owner = object::controller(&pod.metadata).map_or("", |owner| owner.uid.as_str());
@@ -96,6 +97,16 @@ pub fn plan(region: &Region, now: Timestamp) -> Vec<Action> {
                 let load = loads.entry(node).or_default();
                 *load = load.plus(Load::of(pod));
                 *kin.entry((node, owner)).or_default() += 1;
+                told.push(Action::Tell {
+                    message: format!(
+                        "Successfully assigned {}/{} to {node}",
+                        target.namespace.as_deref().unwrap_or_default(),
+                        target.name
+                    ),
+                    about: target.clone(),
+                    warning: false,
+                    reason: "Scheduled",
+                });
                 actions.push(Action::Bind {
                     pod: target,
                     node: node.to_owned(),
@@ -105,6 +116,7 @@ pub fn plan(region: &Region, now: Timestamp) -> Vec<Action> {
             Err(Some(message)) => actions.extend(unschedulable(pod, target, message, now)),
         }
     }
+    actions.append(&mut told);
     actions
 }
 

@@ -109,6 +109,19 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_that_lets_nobody_in_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("home");
+        directory(&home.join("image/etc")).unwrap();
+        write(&home.join("image/etc/passwd"), b"x").unwrap();
+        fs::set_permissions(home.join("image/etc"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(home.join("image"), fs::Permissions::from_mode(0o500)).unwrap();
+        remove(&home).unwrap();
+        remove(&home).unwrap();
+        assert!(!home.exists());
+    }
+
+    #[test]
     fn an_error_names_the_path_and_what_was_tried() {
         let error = read(Path::new("/nonexistent/x")).unwrap_err();
         assert!(error.is_missing());

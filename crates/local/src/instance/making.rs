@@ -45,7 +45,6 @@ pub(super) fn check_names(regions: &[&str]) -> Result<(), Error> {
 
 /// Fills the directory.
 pub(super) fn make(layout: &Layout, regions: &[&str], options: &Options) -> Result<State, Error> {
-    files::write(&layout.marker(), b"local regions of leeward\n")?;
     let octet = addresses::free_octet(
         rand::random_range(1..=254),
         regions.len() as u8,

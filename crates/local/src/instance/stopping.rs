@@ -21,6 +21,16 @@ pub(super) fn kill(records: &[Record]) -> Result<(), Error> {
     kill_rest(&family, || records.iter().any(Record::is_alive), || ())
 }
 
+/// Signals these processes and what they started, the first ones first.
+pub(super) fn signal(records: &[Record], signal: i32) {
+    for record in records {
+        record.signal(signal);
+    }
+    for stat in family(records) {
+        processes::signal_process(stat.pid, stat.start_time, signal);
+    }
+}
+
 /// Asks these processes to end, kills them after [`GRACE`], and ends everything else that belongs to the instance.
 pub(super) fn stop(dir: &Path, records: &[Record], reap: impl Fn()) -> Result<(), Error> {
     let mut rest: BTreeMap<i32, Stat> = family(records).into_iter().map(|stat| (stat.pid, stat)).collect();

@@ -209,3 +209,62 @@ async fn an_api_that_ends_at_once_is_reported_with_its_last_words() {
         "{error}"
     );
 }
+
+#[test]
+fn a_frozen_region_stands_still_until_it_is_thawed() {
+    let dir = tempfile::tempdir().unwrap();
+    let instance = create(dir.path(), FAKE);
+    instance.start_kubernetes("west").unwrap();
+    let state = |pid: i32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(')').next().unwrap().trim_start().chars().next().unwrap()
+    };
+    let stopped = |wanted: bool| {
+        let pids: Vec<i32> = instance.processes().unwrap().iter().map(|record| record.pid).collect();
+        assert_eq!(pids.len(), 3);
+        processes::wait_until(Duration::from_secs(5), || {
+            pids.iter().all(|pid| (state(*pid) == 'T') == wanted)
+        })
+    };
+    instance.freeze_region("west").unwrap();
+    assert!(stopped(true));
+    instance.thaw_region("west").unwrap();
+    assert!(stopped(false));
+    instance.freeze_region("west").unwrap();
+    instance.stop_all().unwrap();
+    assert_eq!(marked(&instance), 0, "also what is frozen is ended");
+}
+
+// Run by the test below in a process of its own, which is then killed.
+#[test]
+#[ignore = "part of another test"]
+fn owner() {
+    let dir = PathBuf::from(std::env::var_os("LEEWARD_TEST_OWNER").expect("started by the test that needs it"));
+    let instance = create(&dir, "#!/bin/sh\nexec sleep 600\n");
+    instance.start_region("west").unwrap();
+    std::fs::write(dir.join("started"), "").unwrap();
+    std::thread::sleep(Duration::from_secs(600));
+}
+
+#[test]
+fn everything_dies_with_an_owner_that_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut owner = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "instance::tests::owner", "--ignored"])
+        .env("LEEWARD_TEST_OWNER", dir.path())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    assert!(processes::wait_until(Duration::from_secs(20), || dir
+        .path()
+        .join("started")
+        .exists()));
+    let instance = Instance::open(&dir.path().join("instance")).unwrap();
+    assert_eq!(instance.processes().unwrap().len(), 4);
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    assert!(processes::wait_until(Duration::from_secs(5), || instance
+        .processes()
+        .unwrap()
+        .is_empty()));
+}
