@@ -1,5 +1,11 @@
 //! Tests of a local region's parts against each other.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on says so by panicking, its helpers too"
+)]
+
 #[path = "local/api.rs"]
 mod api;
 #[path = "local/controllers.rs"]

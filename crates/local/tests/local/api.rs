@@ -36,11 +36,7 @@ async fn kube_creates_reads_changes_lists_and_deletes() {
     let made = maps.create(&PostParams::default(), &map).await.unwrap();
     assert!(made.metadata.uid.is_some() && made.metadata.creation_timestamp.is_some());
     let taken = maps.create(&PostParams::default(), &map).await.unwrap_err();
-    assert_eq!(
-        taken.to_string().contains("configmaps \"a\" already exists"),
-        true,
-        "{taken}"
-    );
+    assert!(taken.to_string().contains("configmaps \"a\" already exists"), "{taken}");
 
     let mut stale = made.clone();
     maps.patch("a", &PatchParams::default(), &Patch::Merge(json!({"data": {"x": "y"}})))
