@@ -1,6 +1,6 @@
 //! What every task of an agent shares, and how the tasks wake each other.
 //!
-//! Flow: [`follow`] merges the quorum's changes into [`Known`] and bumps [`Agent::changed`]; [`renew`] replaces the
+//! Flow: [`follow`] merges the quorum's changes into [`Known`] and bumps `Agent::changed`; [`renew`] replaces the
 //! [`Grants`]; [`exchange`] hears the peers and the witness; [`lead`] decides; the reconcilers read all of it and put what
 //! they find into [`Agent::say`]. Each task owns what it writes; locks are held for copies only, never across an await.
 

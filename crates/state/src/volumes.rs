@@ -1,7 +1,7 @@
 //! Volumes of a writer role, mirrored to a standby as complete points.
 //!
 //! The flow: [`source`] freezes the role's pods, finds what changed in all of the role's claims, lets the pods go on and
-//! encodes what changed as one body ([`wire`]); [`link`] sends it; [`target`] makes it durable, answers, and applies it to
+//! encodes what changed as one body (`wire`); [`link`] sends it; [`target`] makes it durable, answers, and applies it to
 //! its mirror. [`mirror`] repeats that at an interval and knows the last point that the standby confirmed.
 //!
 //! Invariants:

@@ -2,7 +2,7 @@
 //!
 //! `CLIENT N EPOCH CLUSTER MICROS CRC\n`: the client's name and its number for the write, the epoch and the cluster that wrote it,
 //! the writer's wall clock in microseconds, and the CRC-32 of everything before it in hexadecimal. A line that is cut short or
-//! damaged fails its CRC; [`repair`] tells a torn tail, which a crash leaves, from damage in the middle, which it never does.
+//! damaged fails its CRC; [`read`] tells a torn tail, which a crash leaves, from damage in the middle, which it never does.
 
 use std::fmt;
 
