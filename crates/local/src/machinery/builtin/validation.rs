@@ -145,7 +145,8 @@ fn workload(kind: &str, object: &Value, errors: &mut Vec<FieldError>) {
         None => errors.push(FieldError::required("spec.template", "")),
         Some(template) => {
             errors.extend(metadata(template, "spec.template.metadata"));
-            pod::spec(template.get("spec"), "spec.template.spec", pod::Place::Template, errors);
+            let pod = with_claims(template.get("spec"), spec);
+            pod::spec(pod.as_ref(), "spec.template.spec", pod::Place::Template, errors);
         }
     }
     if kind == "Deployment" {
@@ -186,6 +187,27 @@ fn workload(kind: &str, object: &Value, errors: &mut Vec<FieldError>) {
             claim(template.get("spec"), &format!("{at}.spec"), errors);
         }
     }
+}
+
+/// The pods' specification as its containers may refer to it: a StatefulSet's claim templates are volumes too.
+fn with_claims(pod: Option<&Value>, workload: &Value) -> Option<Value> {
+    let mut pod = pod?.clone();
+    let claims = items(Some(workload), "volumeClaimTemplates").map(|(_, claim)| claim);
+    let names: Vec<Value> = claims
+        .filter_map(|claim| claim.pointer("/metadata/name").cloned())
+        .filter(|name| !items(Some(&pod), "volumes").any(|(_, volume)| volume.get("name") == Some(name)))
+        .collect();
+    if let Some(spec) = pod.as_object_mut().filter(|_| !names.is_empty()) {
+        let volumes = spec.entry("volumes").or_insert_with(|| Value::Array(Vec::new()));
+        if let Some(volumes) = volumes.as_array_mut() {
+            volumes.extend(
+                names
+                    .into_iter()
+                    .map(|name| serde_json::json!({"name": name, "emptyDir": {}})),
+            );
+        }
+    }
+    Some(pod)
 }
 
 fn selector_errors(selector: &Value, at: &str, errors: &mut Vec<FieldError>) {

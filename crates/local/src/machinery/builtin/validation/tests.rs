@@ -40,6 +40,15 @@ fn claim(spec: Value) -> Value {
 }
 
 #[test]
+fn containers_may_mount_the_claims_of_their_stateful_set() {
+    let mut set = deployment(json!({"serviceName": "web", "volumeClaimTemplates": [claim(json!({}))]}));
+    set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "c", "mountPath": "/c"}]);
+    assert_eq!(said("StatefulSet", set.clone()), Vec::<String>::new());
+    set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "gone", "mountPath": "/c"}]);
+    assert_eq!(said("StatefulSet", set).len(), 1);
+}
+
+#[test]
 fn what_people_apply_every_day_is_accepted() {
     let full = json!({"name": "app", "image": "sample:1", "ports": [{"name": "http", "containerPort": 8080}],
         "env": [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"configMapKeyRef": {"name": "c", "key": "k"}}},
