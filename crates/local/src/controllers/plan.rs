@@ -152,3 +152,93 @@ fn plan_endpoints(region: &Region, actions: &mut Vec<Action>) {
         actions.extend(endpoints::plan(service, pods, slices));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::controllers::samples::{now, object_of};
+
+    fn region(namespace: serde_json::Value) -> Region {
+        let mut region = Region::default();
+        let mut meta = json!({"name": "shop", "uid": "ns", "resourceVersion": "1"});
+        json_patch::merge(&mut meta, &namespace);
+        region
+            .namespaces
+            .wrote(object_of(json!({ "metadata": meta })), Instant::now());
+        let set = json!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "set", "resourceVersion": "2"},
+            "spec": {
+                "replicas": 1, "selector": {"matchLabels": {"app": "web"}},
+                "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}},
+            },
+        });
+        region.replica_sets.wrote(object_of(set), Instant::now());
+        region
+    }
+
+    fn planned(region: &Region) -> Vec<Action> {
+        let facts = Facts {
+            signs: &HashMap::new(),
+            volumes: Path::new("/volumes"),
+            now: now(),
+            seed: 1,
+        };
+        plan(region, &facts)
+    }
+
+    fn creates_pod(actions: &[Action]) -> bool {
+        let is_pod = |action: &Action| {
+            matches!(
+                action,
+                Action::Create {
+                    kind: super::super::action::Kind::Pod,
+                    ..
+                }
+            )
+        };
+        actions.iter().any(is_pod)
+    }
+
+    #[test]
+    fn nothing_is_created_in_a_namespace_that_is_being_deleted() {
+        assert!(creates_pod(&planned(&region(json!({})))));
+        let ending = json!({"deletionTimestamp": now().to_string()});
+        assert!(!creates_pod(&planned(&region(ending))));
+    }
+
+    #[test]
+    fn a_replica_set_that_its_deployment_changes_waits_for_the_next_look() {
+        let mut region = region(json!({}));
+        let deployment = json!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "dep", "resourceVersion": "3"},
+            "spec": {
+                "replicas": 3, "selector": {"matchLabels": {"app": "web"}},
+                "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}},
+            },
+        });
+        region.deployments.wrote(object_of(deployment), Instant::now());
+        let set = json!({
+            "metadata": {
+                "name": "web", "namespace": "shop", "uid": "set", "resourceVersion": "4", "labels": {"app": "web"},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "dep", "controller": true}],
+            },
+            "spec": {
+                "replicas": 1, "selector": {"matchLabels": {"app": "web"}},
+                "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}},
+            },
+        });
+        region.replica_sets.wrote(object_of(set), Instant::now());
+        let actions = planned(&region);
+        assert!(
+            actions
+                .iter()
+                .any(|action| action.target().is_some_and(|target| target.uid == "set")),
+            "{actions:?}"
+        );
+        assert!(!creates_pod(&actions), "{actions:?}");
+    }
+}

@@ -114,7 +114,7 @@ mod tests {
         let home = dir.path().join("home");
         directory(&home.join("image/etc")).unwrap();
         write(&home.join("image/etc/passwd"), b"x").unwrap();
-        fs::set_permissions(home.join("image/etc"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(home.join("image/etc"), fs::Permissions::from_mode(0o000)).unwrap();
         fs::set_permissions(home.join("image"), fs::Permissions::from_mode(0o500)).unwrap();
         remove(&home).unwrap();
         remove(&home).unwrap();
