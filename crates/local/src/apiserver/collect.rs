@@ -120,7 +120,7 @@ async fn follow(app: &Arc<App>, notice: &Notice) {
             check_owners(app, &dependent).await;
         }
         owners_wait(app, object).await;
-        content_gone(app, id).await;
+        going_with(app, id).await;
         return;
     }
     if notice.event.event_type == EventType::Added {
@@ -130,6 +130,8 @@ async fn follow(app: &Arc<App>, notice: &Notice) {
         if object.pointer("/metadata/ownerReferences").is_some() {
             check_owners(app, id).await;
         }
+        // It may have been admitted just before its namespace or definition began to go.
+        going_with(app, id).await;
     }
     if object::is_deleting(object) {
         deleting(app, id, object).await;
@@ -295,8 +297,8 @@ async fn drop_finalizer(app: &Arc<App>, id: &Id, finalizer: &str) {
     report(call.update(&object, new, false).await.map(|_| ()));
 }
 
-/// Something of a terminating namespace or definition went; perhaps it was the last.
-async fn content_gone(app: &Arc<App>, id: &Id) {
+/// Something of a terminating namespace or definition came or went; perhaps what went was the last.
+async fn going_with(app: &Arc<App>, id: &Id) {
     if !id.namespace.is_empty()
         && let Some(namespace) = app.namespace(&id.namespace)
         && object::is_deleting(&namespace)
