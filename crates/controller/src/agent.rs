@@ -218,7 +218,11 @@ impl Agent {
                 grants.answer(role, now)
             };
             #[cfg(feature = "unfenced")]
-            let epoch = if self.unfenced { Some(Epoch::default()) } else { epoch };
+            let epoch = if self.unfenced {
+                grants.roles.get(role).copied()
+            } else {
+                epoch
+            };
             highest = highest.max(Some(epoch?));
         }
         highest

@@ -28,7 +28,8 @@ use leeward_core::{
     name::{AppKey, ClusterName, Epoch, RoleKey},
     report::AppReport,
 };
-use leeward_images::inventory::{Inventory, State};
+use leeward_images::inventory::Inventory;
+use leeward_state::api_text;
 use leeward_state::config::{self, Bundle, Override, Receiver, Running, cluster};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -234,19 +235,19 @@ impl Round {
         match mode {
             Mode::Unmanaged => Ok(()),
             Mode::Serve { epoch } => {
-                if self.told != Some(epoch) {
-                    workloads::tell(&context.client, app, me, epoch)
-                        .await
-                        .map_err(|e| e.to_string())?;
-                    self.told = Some(epoch);
-                }
                 let source = situation.plan().is_some_and(|plan| plan.active == *me);
                 if !source {
                     self.carry(app, Running::Serve).await?;
                 }
+                if self.told != Some(epoch) {
+                    workloads::tell(&context.client, app, me, epoch)
+                        .await
+                        .map_err(|e| api_text(&e))?;
+                    self.told = Some(epoch);
+                }
                 workloads::run(&context.client, app, &workloads, Running::Serve)
                     .await
-                    .map_err(|e| e.to_string())?;
+                    .map_err(|e| api_text(&e))?;
                 match epoch {
                     Some(epoch) => context.data.write(app, epoch).await.map_err(|e| e.to_string()),
                     None => Ok(()),
@@ -257,7 +258,7 @@ impl Round {
                 let standby = Running::Standby(app.placement(me).map_or(0, |p| p.standby_replicas));
                 workloads::run(&context.client, app, &workloads, standby)
                     .await
-                    .map_err(|e| e.to_string())?;
+                    .map_err(|e| api_text(&e))?;
                 let quiet = situation.plan().is_some_and(|plan| plan.operation.is_none());
                 if quiet {
                     self.carry(app, standby).await?;
@@ -393,10 +394,7 @@ fn images(inventory: &Inventory, bundle: &Bundle) -> Vec<String> {
         .check(&wanted)
         .into_iter()
         .filter(|image| !image.state.is_present())
-        .map(|image| match image.state {
-            State::Present => String::new(),
-            state => format!("image {}: {state:?}", image.reference),
-        })
+        .filter_map(|image| image.lack())
         .collect()
 }
 

@@ -278,8 +278,9 @@ async fn route(context: Arc<Context>, shared: Arc<Shared>, grants: Arc<admission
         let situations = context.agent.known().situations();
         grants.set_roles(table::roles(&situations));
         let table = table::build(&situations, |cluster| cluster::ingress(&context.cache, cluster));
-        // Without quorum or API nothing is known; the last table goes on.
-        if table.profiles.is_empty() && situations.is_empty() {
+        // Without quorum or API nothing is known; the last table goes on. An agent without fences takes no notice of a plan.
+        let unfenced = context.agent.is_unfenced() && !shared.index().profiles().is_empty();
+        if table.profiles.is_empty() && situations.is_empty() || unfenced {
             continue;
         }
         // One application's bad profile must not hold up another one's failover.

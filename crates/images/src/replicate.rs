@@ -32,7 +32,9 @@ const MAX_DEPTH: usize = 4;
 /// How far ahead of this region's clock a peer's push may be. A record from farther ahead could not be replaced by any
 /// push until then.
 const MAX_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long a peer may take to hear of a push. It will see it when it compares.
+/// How long until a region that was not told is told again: at a start it may just not have been up yet.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
+/// How long a peer may take to hear of a push.
 const TELLING: Duration = Duration::from_secs(2);
 /// The first pause after a failure; it doubles with each one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
@@ -190,18 +192,22 @@ impl Replicator {
         let mut pushes = self.store.pushes();
         loop {
             let peers = self.peers.list();
-            join_all(peers.iter().map(|peer| async {
+            let told = join_all(peers.iter().map(|peer| async {
                 let url = format!("{}/v2/_leeward/changed", peer.base_url);
                 let told = timeout(TELLING, self.peers.ask(peer, peer.send(peer.client.post(url)))).await;
-                if !matches!(told, Ok(Ok(_))) {
+                let told = matches!(told, Ok(Ok(_)));
+                if !told {
                     tracing::debug!(
                         region = peer.region,
-                        "a region was not told of a push; it will see it later"
+                        "a region was not told of a push; it is told again"
                     );
                 }
+                told
             }))
             .await;
+            let all = told.into_iter().all(|told| told);
             tokio::select! {
+                () = tokio::time::sleep(TELL_AGAIN), if !all => {}
                 pushed = pushes.recv() => if matches!(pushed, Err(RecvError::Closed)) { return },
                 // Who is new may have compared before what was pushed here in between.
                 () = self.peers.introduced() => {}

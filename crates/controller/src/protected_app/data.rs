@@ -35,7 +35,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// A claim or its volume cannot be read.
-    #[error("claim {claim}: {source}")]
+    #[error("claim {claim}: {}", leeward_state::api_text(.source))]
     Kube {
         /// The claim.
         claim: String,
@@ -198,6 +198,7 @@ impl Data {
         let mut mirror = running.task.await.map_err(|e| DataError::Broken(e.to_string()))?;
         mirror.source_mut().set_freezer(Arc::new(NoFreeze));
         let point = mirror.round().await;
+        mirror.source_mut().set_freezer(self.freezer(app, role));
         // It goes on being a mirror, so that a switchover that is given up has one, and its figures can be read.
         let (status, stop) = (running.status, CancellationToken::new());
         let task = tokio::spawn(mirror.run(role.interval, stop.clone()));

@@ -28,7 +28,7 @@ pub enum StepError {
     #[error(transparent)]
     Data(#[from] DataError),
     /// The API refused or did not answer.
-    #[error(transparent)]
+    #[error("{}", leeward_state::api_text(.0))]
     Kube(#[from] kube::Error),
     /// The quorum did not answer.
     #[error(transparent)]

@@ -174,11 +174,6 @@ impl Client {
         self.shared.live.subscribe()
     }
 
-    /// Everything that ended so far.
-    pub(crate) fn records(&self) -> Records {
-        self.shared.records().clone()
-    }
-
     /// Waits for the acknowledgement of a write that was sent at `instant` (client's clock) or later, in an epoch of at least
     /// `epoch`. Never returns when there is none: give it a time limit.
     pub(crate) async fn acknowledged_since(&self, instant: u64, epoch: u64) -> Write {

@@ -21,7 +21,7 @@ use super::plan::Change;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A list or a get failed.
-    #[error("cannot read {what} in namespace {namespace}: {source}")]
+    #[error("cannot read {what} in namespace {namespace}: {}", crate::api_text(.source))]
     Read {
         /// What was read.
         what: &'static str,
@@ -31,7 +31,7 @@ pub enum Error {
         source: Box<kube::Error>,
     },
     /// An object was not taken.
-    #[error("cannot {verb} {id} in namespace {namespace}: {source}")]
+    #[error("cannot {verb} {id} in namespace {namespace}: {}", crate::api_text(.source))]
     Write {
         /// `apply` or `delete`.
         verb: &'static str,
