@@ -3,14 +3,20 @@
 mod apply;
 mod bring_up;
 mod demo;
+mod doctor;
+mod explain;
+mod fleet;
 mod manifests;
+mod operate;
 mod process;
 mod sample;
+mod status;
 mod up;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
+use leeward_api::operation::OperationType;
 
 /// Keeps applications on Kubernetes serving when a whole region is lost.
 #[derive(Parser)]
@@ -41,6 +47,16 @@ enum Command {
     },
     /// Applies manifests to a region.
     Apply(apply::Arguments),
+    /// Shows the clusters and the protected applications, also while a region is lost.
+    Status(status::Arguments),
+    /// Moves an application away from a lost cluster; what was not mirrored yet is lost.
+    Failover(operate::Arguments),
+    /// Moves an application to another cluster as planned; nothing is lost.
+    Switchover(operate::Arguments),
+    /// Says what an application waits for, and what would be lost if its active cluster were lost now.
+    Explain(explain::Arguments),
+    /// Looks at this machine and its local regions, and says what to do about what is wrong.
+    Doctor(doctor::Arguments),
     /// Runs the agent of a region.
     Serve {
         /// Its configuration file.
@@ -104,6 +120,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Down(place) => up::down(&place)?,
         Command::Kubeconfig { region, place } => println!("{}", place.open()?.kubeconfig(&region)?.display()),
         Command::Apply(arguments) => apply::run(arguments)?,
+        Command::Status(arguments) => status::run(&arguments)?,
+        Command::Failover(arguments) => return operate::run(OperationType::Failover, &arguments),
+        Command::Switchover(arguments) => return operate::run(OperationType::Switchover, &arguments),
+        Command::Explain(arguments) => explain::run(&arguments)?,
+        Command::Doctor(arguments) => return doctor::run(&arguments),
         Command::Serve { config } => {
             process::long_lived(2, |stop| async move {
                 Ok(leeward_controller::serve::run(leeward_controller::config::read(&config)?, stop).await?)

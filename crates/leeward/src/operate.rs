@@ -1,0 +1,173 @@
+//! `leeward failover` and `leeward switchover`: makes an `Operation` in the cluster that is to be active, and follows it.
+
+mod follow;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use futures::TryStreamExt as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ObjectMeta, PostParams},
+    runtime::{WatchStreamExt as _, watcher},
+};
+use leeward_api::{Operation, OperationSpec, operation::OperationType};
+
+use crate::{
+    fleet::{self, Source, full_name},
+    process,
+};
+use follow::{Progress, Verdict};
+
+/// `leeward failover` and `leeward switchover`
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// The application, as NAME or NAMESPACE/NAME.
+    app: String,
+    /// The cluster that is to be active.
+    #[arg(long, value_name = "CLUSTER")]
+    to: String,
+    /// The application's namespace; not needed while the name is unique.
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Returns as soon as the operation is asked for.
+    #[arg(long)]
+    no_wait: bool,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// The exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+/// Asks for the operation, and follows it to its end.
+pub(crate) fn run(type_: OperationType, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    process::runtime(1)?.block_on(async {
+        let (client, operation) = ask(type_, arguments).await?;
+        let (name, namespace) = (operation.name_any(), operation.namespace().unwrap_or_default());
+        println!("operation {namespace}/{name} is asked for in {}", arguments.to);
+        if arguments.no_wait {
+            return Ok(ExitCode::SUCCESS);
+        }
+        let api: Api<Operation> = Api::namespaced(client, &namespace);
+        tokio::select! {
+            verdict = watch(api, &name) => Ok(match verdict? {
+                Verdict::Succeeded => ExitCode::SUCCESS,
+                Verdict::Failed => ExitCode::FAILURE,
+            }),
+            signal = tokio::signal::ctrl_c() => {
+                signal.context("Ctrl-C cannot be waited for")?;
+                eprintln!(
+                    "\nthe operation goes on; watch it with: leeward status {namespace}/{}",
+                    operation.spec.app
+                );
+                Ok(ExitCode::from(INTERRUPTED))
+            }
+        }
+    })
+}
+
+/// Makes the resource.
+async fn ask(type_: OperationType, arguments: &Arguments) -> anyhow::Result<(Client, Operation)> {
+    let fleet = arguments.source.open().await?;
+    let picture = fleet.ask_any().await?;
+    let app = &picture.app(&arguments.app, arguments.namespace.as_deref())?.resource;
+    picture.expect_cluster(&arguments.to)?;
+    let placements: Vec<_> = app
+        .spec
+        .placements
+        .iter()
+        .map(|placement| placement.cluster.as_str())
+        .collect();
+    if !placements.contains(&arguments.to.as_str()) {
+        bail!(
+            "{} has no placement in {}; its placements are {}",
+            full_name(app),
+            arguments.to,
+            placements.join(", ")
+        );
+    }
+    let silence = picture.silence_of(&arguments.to);
+    let client = fleet.client(&arguments.to).filter(|_| silence.is_none());
+    let Some(client) = client else {
+        bail!(
+            "{} does not answer ({}); an application can only move to a cluster that is there",
+            arguments.to,
+            silence.unwrap_or("it is not among the local regions; give its --kubeconfig")
+        );
+    };
+    let namespace = app.namespace().unwrap_or_default();
+    let operation = Operation {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{}-{}-", app.name_any(), verb(type_))),
+            namespace: Some(namespace.clone()),
+            ..ObjectMeta::default()
+        },
+        spec: OperationSpec {
+            type_,
+            app: app.name_any(),
+            to: arguments.to.clone(),
+        },
+        status: None,
+    };
+    let api: Api<Operation> = Api::namespaced(client.clone(), &namespace);
+    let params = PostParams {
+        field_manager: Some("leeward-cli".into()),
+        ..PostParams::default()
+    };
+    match api.create(&params, &operation).await {
+        Ok(operation) => Ok((client.clone(), operation)),
+        Err(error) => bail!("{} refused the operation: {}", arguments.to, fleet::reason(&error)),
+    }
+}
+
+fn verb(type_: OperationType) -> &'static str {
+    match type_ {
+        OperationType::Failover => "failover",
+        OperationType::Switchover => "switchover",
+    }
+}
+
+/// Follows an operation to its end and prints each step.
+async fn watch(api: Api<Operation>, name: &str) -> anyhow::Result<Verdict> {
+    let bar = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(100));
+    let mut progress = Progress::default();
+    let stream = watcher::watch_object(api, name).default_backoff();
+    let mut stream = std::pin::pin!(stream);
+    loop {
+        let operation = match stream.try_next().await {
+            Ok(Some(Some(operation))) => operation,
+            Ok(Some(None)) if progress.began() => bail!("the operation was deleted while it ran"),
+            Ok(Some(None)) => continue,
+            Ok(None) => bail!("the operation cannot be followed any more"),
+            Err(error) => {
+                bar.set_message(format!("the cluster does not answer: {error}"));
+                continue;
+            }
+        };
+        let news = progress.look(&operation);
+        for line in news.lines {
+            say(&bar, &line);
+        }
+        bar.set_message(news.now);
+        if let Some(verdict) = news.verdict {
+            bar.finish_and_clear();
+            return Ok(verdict);
+        }
+    }
+}
+
+/// One line, above the spinner where there is one.
+fn say(bar: &ProgressBar, line: &str) {
+    if bar.is_hidden() {
+        println!("{line}");
+    } else {
+        bar.suspend(|| println!("{line}"));
+    }
+}

@@ -1,0 +1,84 @@
+//! `leeward status`: what is true of all clusters and applications, or of one, also while a region is lost.
+
+mod render;
+
+use std::io::Write as _;
+
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use crate::fleet::{self, Picture, Source};
+
+pub(crate) use render::{active, seconds};
+
+/// `leeward status`
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// The application, as NAME or NAMESPACE/NAME; all of them without it.
+    app: Option<String>,
+    /// The application's namespace; not needed while the name is unique.
+    #[arg(short, long, requires = "app")]
+    namespace: Option<String>,
+    /// How it is written: tables for people, or the resources themselves.
+    #[arg(short, long, value_enum)]
+    output: Option<Output>,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// How a status is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// The resources as JSON.
+    Json,
+    /// The resources as YAML.
+    Yaml,
+    /// Tables with more columns.
+    Wide,
+}
+
+/// Prints the status.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let picture = fleet::picture(&arguments.source)?;
+    let app = match &arguments.app {
+        Some(name) => Some(picture.app(name, arguments.namespace.as_deref())?),
+        None => None,
+    };
+    let wide = arguments.output == Some(Output::Wide);
+    let text = match (arguments.output, app) {
+        (Some(Output::Json), _) => serde_json::to_string_pretty(&resources(&picture, arguments)?)? + "\n",
+        (Some(Output::Yaml), _) => serde_saphyr::to_string(&resources(&picture, arguments)?)?,
+        (_, Some(app)) => render::app(&picture, app, wide, jiff::Timestamp::now()),
+        (_, None) => render::all(&picture, wide),
+    };
+    write(&text)?;
+    for line in render::silent(&picture) {
+        eprintln!("{line}");
+    }
+    Ok(())
+}
+
+/// Writes to standard output; a reader that has gone (`| head`) is no error.
+pub(crate) fn write(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// The application, or a list of everything, without what only the API server needs.
+fn resources(picture: &Picture, arguments: &Arguments) -> anyhow::Result<Value> {
+    if let Some(name) = &arguments.app {
+        return clean(&picture.app(name, arguments.namespace.as_deref())?.resource);
+    }
+    let clusters = picture.clusters.iter().map(|told| clean(&told.resource));
+    let apps = picture.apps.iter().map(|told| clean(&told.resource));
+    let items: Vec<Value> = clusters.chain(apps).collect::<Result<_, _>>()?;
+    Ok(json!({ "apiVersion": "v1", "kind": "List", "items": items }))
+}
+
+fn clean<T: kube::Resource + serde::Serialize + Clone>(resource: &T) -> anyhow::Result<Value> {
+    let mut resource = resource.clone();
+    resource.meta_mut().managed_fields = None;
+    Ok(serde_json::to_value(&resource)?)
+}

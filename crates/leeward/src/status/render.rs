@@ -1,0 +1,317 @@
+//! Status as text: pure functions of the picture and the time.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt as _;
+use leeward_api::{Cluster, Duration, Operation, ProtectedApp, app::PlacementStatus, condition};
+
+use crate::fleet::{Picture, Told, began, full_name};
+
+/// How many operations are shown.
+const OPERATIONS: usize = 5;
+
+/// What stands where nothing is known.
+const NONE: &str = "-";
+
+/// A table in columns without lines, as kubectl writes them; each line of it, with a line's end.
+pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header.iter().copied());
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 3));
+    }
+    table.trim_fmt() + "\n"
+}
+
+/// A duration for a person: `850 ms`, `3 s`, `12.3 s`, `4 min 5 s`.
+pub(crate) fn seconds(duration: std::time::Duration) -> String {
+    match duration.as_millis() {
+        ms @ 0..1000 => format!("{ms} ms"),
+        ms @ 1000..60_000 if ms % 1000 < 100 => format!("{} s", ms / 1000),
+        ms @ 1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        ms => format!("{} min {} s", ms / 60_000, ms % 60_000 / 1000),
+    }
+}
+
+/// How long ago something was, in the largest unit: `5s`, `4m`, `3h`, `2d`.
+pub(crate) fn ago(then: Timestamp, now: Timestamp) -> String {
+    match now.duration_since(then).as_secs().max(0) {
+        s @ 0..120 => format!("{s}s"),
+        s @ 120..7200 => format!("{}m", s / 60),
+        s @ 7200..172_800 => format!("{}h", s / 3600),
+        s => format!("{}d", s / 86_400),
+    }
+}
+
+/// One line for each cluster that did not answer.
+pub(crate) fn silent(picture: &Picture) -> Vec<String> {
+    let line = |silent: &crate::fleet::Silent| format!("{} does not answer: {}", silent.cluster, silent.reason);
+    picture.silent.iter().map(line).collect()
+}
+
+/// All clusters and all applications.
+pub(crate) fn all(picture: &Picture, wide: bool) -> String {
+    let mut text = clusters(picture, wide);
+    text.push('\n');
+    if picture.apps.is_empty() {
+        text.push_str("No application is protected yet: apply a ProtectedApp.\n");
+    } else {
+        text.push_str(&apps(picture, wide));
+    }
+    text
+}
+
+fn clusters(picture: &Picture, wide: bool) -> String {
+    let mut header = vec!["CLUSTER", "REGION", "READY", "LEASE", "API"];
+    if wide {
+        header.extend(["INGRESS", "REGISTRY", "PEER", "SAID BY"]);
+    }
+    header.push("MESSAGE");
+    let row = |told: &Told<Cluster>| {
+        let Told { resource, by } = told;
+        let name = resource.name_any();
+        let conditions = resource.status.iter().flat_map(|status| &status.conditions);
+        let ready = conditions
+            .into_iter()
+            .find(|condition| condition.type_ == condition::READY);
+        let lease = resource.status.as_ref().and_then(|status| status.lease.clone());
+        let api = match (picture.silence_of(&name), picture.answered.contains(&name)) {
+            (Some(_), _) => "silent",
+            (None, true) => "answers",
+            (None, false) => NONE,
+        };
+        let mut row = vec![
+            name,
+            resource.spec.region.clone(),
+            ready.map_or(NONE.into(), |ready| ready.status.clone()),
+            lease.unwrap_or(NONE.into()),
+            api.to_owned(),
+        ];
+        if wide {
+            let spec = &resource.spec;
+            row.extend([
+                spec.ingress.clone(),
+                spec.registry.clone(),
+                spec.peer.clone(),
+                by.clone(),
+            ]);
+        }
+        row.push(ready.map_or("its agent has not been heard of yet".into(), |ready| {
+            ready.message.clone()
+        }));
+        row
+    };
+    table(&header, picture.clusters.iter().map(row).collect())
+}
+
+fn apps(picture: &Picture, wide: bool) -> String {
+    let mut header = vec!["APPLICATION", "MODEL", "ACTIVE", "PROTECTED", "EPOCH"];
+    if wide {
+        header.extend(["PLAN", "LAST RPO", "LAST RTO", "SAID BY"]);
+    }
+    header.push("WAITING FOR");
+    let row = |told: &Told<ProtectedApp>| {
+        let app = &told.resource;
+        let status = app.status.clone().unwrap_or_default();
+        let mut row = vec![
+            full_name(app),
+            format!("{:?}", app.spec.model),
+            active(app),
+            condition_of(app, condition::PROTECTED).map_or(NONE.into(), |c| c.status.clone()),
+            number(status.epoch),
+        ];
+        if wide {
+            row.extend([
+                number(status.generation),
+                duration(status.last_rpo),
+                duration(status.last_rto),
+                told.by.clone(),
+            ]);
+        }
+        let more = match status.waiting_for.len() {
+            0 | 1 => String::new(),
+            more => format!(" (and {} more)", more - 1),
+        };
+        row.push(
+            status
+                .waiting_for
+                .first()
+                .map_or(NONE.into(), |first| format!("{first}{more}")),
+        );
+        row
+    };
+    table(&header, picture.apps.iter().map(row).collect())
+}
+
+/// The clusters that serve: the active one, or with ActiveActive all that do.
+pub(crate) fn active(app: &ProtectedApp) -> String {
+    let Some(status) = &app.status else { return NONE.into() };
+    if let Some(active) = &status.active {
+        return active.clone();
+    }
+    let serving: Vec<_> = status
+        .placements
+        .iter()
+        .filter(|placement| placement.state == "Active")
+        .map(|placement| placement.cluster.as_str())
+        .collect();
+    if serving.is_empty() {
+        NONE.into()
+    } else {
+        serving.join(",")
+    }
+}
+
+/// A condition of an application.
+pub(crate) fn condition_of<'a>(app: &'a ProtectedApp, type_: &str) -> Option<&'a Condition> {
+    let conditions = &app.status.as_ref()?.conditions;
+    conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+fn number(number: Option<u64>) -> String {
+    number.map_or(NONE.into(), |number| number.to_string())
+}
+
+fn duration(duration: Option<Duration>) -> String {
+    duration.map_or(NONE.into(), |duration| seconds(duration.into()))
+}
+
+/// One application.
+pub(crate) fn app(picture: &Picture, told: &Told<ProtectedApp>, wide: bool, now: Timestamp) -> String {
+    let app = &told.resource;
+    let status = app.status.clone().unwrap_or_default();
+    let objectives = &app.spec.objectives;
+    let rows = [
+        ("Application", full_name(app)),
+        ("Model", format!("{:?}", app.spec.model)),
+        ("Active", active(app)),
+        ("Epoch", number(status.epoch)),
+        ("Plan", number(status.generation)),
+        (
+            "RPO",
+            format!(
+                "{} allowed, {} in the last failover",
+                seconds(objectives.rpo.into()),
+                duration(status.last_rpo)
+            ),
+        ),
+        (
+            "RTO",
+            format!(
+                "{} allowed, {} in the last failover",
+                seconds(objectives.rto.into()),
+                duration(status.last_rto)
+            ),
+        ),
+        ("Said by", told.by.clone()),
+    ];
+    let mut text: String = rows
+        .iter()
+        .map(|(name, value)| format!("{:<12}  {value}\n", format!("{name}:")))
+        .collect();
+    if app.status.is_none() {
+        text.push_str("\nNo agent has looked at it yet.\n");
+        return text;
+    }
+    if !status.waiting_for.is_empty() {
+        text.push_str("\nWaiting for:\n");
+        text.extend(status.waiting_for.iter().map(|what| format!("  - {what}\n")));
+    }
+    text.push('\n');
+    text.push_str(&placements(app, &status.placements, wide, now));
+    text.push('\n');
+    text.push_str(&conditions(&status.conditions, now));
+    let operations = picture.operations_of(app);
+    if !operations.is_empty() {
+        text.push('\n');
+        text.push_str(&operations_table(&operations, wide, now));
+    }
+    text
+}
+
+fn placements(app: &ProtectedApp, placements: &[PlacementStatus], wide: bool, now: Timestamp) -> String {
+    let mut header = vec!["CLUSTER", "STATE", "READY", "LAG", "LAST POINT"];
+    if wide {
+        header.extend(["PRIORITY", "WEIGHT", "STANDBY REPLICAS"]);
+    }
+    header.push("MISSING");
+    let row = |placement: &PlacementStatus| {
+        let point = placement
+            .last_point
+            .as_ref()
+            .map(|point| format!("{} ago", ago(point.0, now)));
+        let mut row = vec![
+            placement.cluster.clone(),
+            placement.state.clone(),
+            if placement.ready { "True" } else { "False" }.to_owned(),
+            duration(placement.lag),
+            point.unwrap_or(NONE.into()),
+        ];
+        if wide {
+            let spec = app
+                .spec
+                .placements
+                .iter()
+                .find(|spec| spec.cluster == placement.cluster);
+            row.extend(spec.map_or([NONE; 3].map(str::to_owned), |spec| {
+                [
+                    spec.priority.to_string(),
+                    spec.weight.to_string(),
+                    spec.standby_replicas.to_string(),
+                ]
+            }));
+        }
+        row.push(if placement.missing.is_empty() {
+            NONE.into()
+        } else {
+            placement.missing.join("; ")
+        });
+        row
+    };
+    table(&header, placements.iter().map(row).collect())
+}
+
+fn conditions(conditions: &[Condition], now: Timestamp) -> String {
+    let row = |condition: &Condition| {
+        vec![
+            condition.type_.clone(),
+            condition.status.clone(),
+            condition.reason.clone(),
+            ago(condition.last_transition_time.0, now),
+            condition.message.clone(),
+        ]
+    };
+    let rows = conditions.iter().map(row).collect();
+    table(&["CONDITION", "STATUS", "REASON", "SINCE", "MESSAGE"], rows)
+}
+
+fn operations_table(operations: &[&Operation], wide: bool, now: Timestamp) -> String {
+    let row = |operation: &&Operation| {
+        let status = operation.status.clone().unwrap_or_default();
+        let took = match (&status.started, &status.ended) {
+            (Some(started), Some(ended)) => {
+                let took = ended.0.duration_since(started.0);
+                std::time::Duration::try_from(took).map_or(NONE.into(), seconds)
+            }
+            _ => NONE.into(),
+        };
+        vec![
+            operation.name_any(),
+            format!("{:?}", operation.spec.type_),
+            operation.spec.to.clone(),
+            status.phase.unwrap_or("New".into()),
+            number(status.epoch),
+            began(operation).map_or(NONE.into(), |began| format!("{} ago", ago(began, now))),
+            took,
+            status.message.unwrap_or(NONE.into()),
+        ]
+    };
+    let shown = if wide { operations.len() } else { OPERATIONS };
+    let rows = operations.iter().take(shown).map(row).collect();
+    let header = ["OPERATION", "TYPE", "TO", "PHASE", "EPOCH", "BEGAN", "TOOK", "MESSAGE"];
+    table(&header, rows)
+}
