@@ -16,7 +16,9 @@ pub(crate) struct Workspace {
 impl Workspace {
     /// Asks cargo, so that `CARGO_TARGET_DIR` and cargo's configuration are honoured.
     pub(crate) fn find() -> Result<Self> {
-        let metadata = metadata(Path::new(env!("CARGO_MANIFEST_DIR")), &["--no-deps"])?;
+        // Asked in the workspace's root, because a relative CARGO_TARGET_DIR is meant from where cargo runs.
+        let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let metadata = metadata(&PathBuf::from(own).join(".."), &["--no-deps"])?;
         let path = |key: &str| {
             metadata[key]
                 .as_str()
