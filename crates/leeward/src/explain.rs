@@ -111,6 +111,8 @@ fn loss(picture: &Picture, app: &ProtectedApp, status: &ProtectedAppStatus) -> V
             false => format!("  {} could not take over: {}", placement.cluster, trouble.join("; ")),
         });
         lines.extend(data(app, found).map(|data| format!("    {data}")));
+        let kept = found.and_then(|found| found.kept.as_ref());
+        lines.extend(kept.map(|kept| format!("    what only it had when it returned is kept: {kept}")));
         if trouble.is_empty() {
             able.push(placement.cluster.as_str());
         }

@@ -4,6 +4,11 @@
 //! Flow: [`Source::open`] finds the clusters; [`Fleet::ask`] asks all of them at once; [`merge`] (pure) makes one [`Picture`]
 //! of the answers.
 
+#[cfg(test)]
+pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};

@@ -23,7 +23,7 @@ use leeward_api::operation::OperationType;
 #[command(
     name = "leeward",
     version,
-    after_help = "Exit codes: 0 done; 1 failed, or an objective was missed; 2 the command line is wrong."
+    after_help = "Exit codes: 0 done; 1 failed or refused, or an objective was missed; 2 the command line is wrong; 130 left with Ctrl-C."
 )]
 struct Cli {
     #[command(subcommand)]

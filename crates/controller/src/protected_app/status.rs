@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -114,7 +115,10 @@ fn placement(report: &leeward_core::report::PlacementReport, plan: Option<&Plan>
         missing: report.missing.clone(),
         // Rounded, so that a status is not written again for each millisecond.
         lag: point.map(|p| Duration::from_secs(now_ms.saturating_sub(p.source_ms).div_ceil(1000)).into()),
-        last_point: None,
+        // Whole seconds, as the API keeps it: with more, what is read back would always differ.
+        last_point: point
+            .and_then(|p| jiff::Timestamp::from_second(i64::try_from(p.source_ms / 1000).ok()?).ok())
+            .map(Time),
         mirror: report.mirror.as_ref().filter(|_| !follows).map(|mirror| MirrorStatus {
             points: mirror.points,
             bytes_sent: mirror.bytes_sent,

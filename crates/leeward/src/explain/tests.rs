@@ -1,1 +1,134 @@
+use super::*;
+use crate::fleet::{
+    Answer, View, merge,
+    samples::{cluster, operation, shop},
+};
 
+fn picture(app: ProtectedApp, silent: &[&str]) -> Picture {
+    let view = View {
+        clusters: vec![cluster("east", "Held", true), cluster("west", "Lost", false)],
+        apps: vec![app],
+        operations: vec![operation("failover-4-2", "Succeeded", 2)],
+    };
+    let answers = ["west", "east"].map(|name| Answer {
+        cluster: name.into(),
+        view: match silent.contains(&name) {
+            true => Err("Connection refused".into()),
+            false => Ok(view.clone()),
+        },
+    });
+    merge(answers.into())
+}
+
+fn explained(app: ProtectedApp, silent: &[&str]) -> String {
+    let picture = picture(app, silent);
+    explain(&picture, &picture.apps[0])
+}
+
+#[test]
+fn a_lost_standby_is_explained_with_what_its_absence_means() {
+    let expected = "\
+shop/shop (ActivePassive): east is active, epoch 2, plan 5. Said by east.
+
+It is not protected. It waits for:
+  1. west is not heard of
+     why: its API does not answer (Connection refused); the cluster is lost or cut off, and protection is back when it returns
+
+If east were lost now:
+  west could not take over: its API does not answer (Connection refused); missing: its configuration; missing: an image
+    role data: at most the last 2 s of writes would be lost (rpo 3 s)
+    what only it had when it returned is kept: 3 files in /kept
+  nobody could take over: the application would be away until a cluster is ready or the lost one is back
+
+What stands behind it:
+  lease of west: Lost (whatever it serves with a writer role is fenced)
+  lease of east: Held (it may serve what the plan gives it)
+  epoch 2: east alone may write at it, raised by failover failover-4-2; what an older epoch writes is refused
+";
+    assert_eq!(
+        explained(shop(5, "east", &["west is not heard of"]), &["west"]),
+        expected
+    );
+}
+
+#[test]
+fn a_protected_application_says_who_would_take_over() {
+    let text = explained(shop(5, "west", &[]), &[]);
+    for part in [
+        "It is protected: it waits for nothing.",
+        "If west were lost now:\n  east could take over\n    role data: at most the last 1 s of writes would be lost (rpo 3 s)",
+        "Leeward would move it to east by itself, as soon as the lease of west is over",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    let mut manual = shop(5, "west", &[]);
+    manual.spec.failover.mode = FailoverMode::Manual;
+    let text = explained(manual, &[]);
+    assert!(
+        text.contains("a person would have to move it: leeward failover shop/shop --to east"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_loss_follows_from_the_lag_and_the_roles() {
+    let lost = |change: fn(&mut ProtectedApp)| {
+        let mut app = shop(5, "west", &[]);
+        change(&mut app);
+        explained(app, &[])
+    };
+    let cases: [(fn(&mut ProtectedApp), &str); 4] = [
+        (
+            |app| app.status.as_mut().unwrap().placements[1].lag = Some(std::time::Duration::from_secs(9).into()),
+            "the last 9 s of writes would be lost, more than the rpo of 3 s",
+        ),
+        (
+            |app| app.status.as_mut().unwrap().placements[1].lag = None,
+            "there is no complete point there, so all of its data would be missing",
+        ),
+        (
+            |app| app.spec.roles.clear(),
+            "nothing would be lost: the application has no writer roles",
+        ),
+        (
+            |app| {
+                app.spec.model = Model::ActiveActive;
+                app.status.as_mut().unwrap().active = None;
+                app.status.as_mut().unwrap().placements[1].state = "Active".into();
+            },
+            "If one of west, east were lost now, the others would go on",
+        ),
+    ];
+    for (change, part) in cases {
+        let text = lost(change);
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}
+
+#[test]
+fn what_is_waited_for_has_a_reason() {
+    let cases = [
+        ("the first plan", "no agent has been elected leader"),
+        (
+            "east: no complete point of role data",
+            "the first copy of the data is still on its way",
+        ),
+        (
+            "east: image shop:1: not in this region's registry",
+            "push the image to any region",
+        ),
+        ("a ready endpoint in west", "kubectl -n shop get pods,events"),
+        (
+            "mirror of role data: east: 4000 ms behind",
+            "not confirmed by the standby in time",
+        ),
+        (
+            "failover-4-2: Promote in east",
+            "an operation is under way; `leeward status shop/shop`",
+        ),
+    ];
+    for (wait, part) in cases {
+        let text = explained(shop(5, "west", &[wait]), &[]);
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+}

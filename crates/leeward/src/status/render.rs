@@ -223,6 +223,12 @@ pub(crate) fn app(picture: &Picture, told: &Told<ProtectedApp>, wide: bool, now:
     }
     text.push('\n');
     text.push_str(&placements(app, &status.placements, wide, now));
+    for placement in &status.placements {
+        if let Some(kept) = &placement.kept {
+            let cluster = &placement.cluster;
+            text.push_str(&format!("\nWhat only {cluster} had when it returned is kept: {kept}\n"));
+        }
+    }
     text.push('\n');
     text.push_str(&conditions(&status.conditions, now));
     let operations = picture.operations_of(app);
@@ -314,4 +320,119 @@ fn operations_table(operations: &[&Operation], wide: bool, now: Timestamp) -> St
     let rows = operations.iter().take(shown).map(row).collect();
     let header = ["OPERATION", "TYPE", "TO", "PHASE", "EPOCH", "BEGAN", "TOOK", "MESSAGE"];
     table(&header, rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fleet::{
+        Answer, View, merge,
+        samples::{cluster, operation, shop, time},
+    };
+
+    fn lost_west() -> Picture {
+        let east = View {
+            clusters: vec![cluster("east", "Held", true), cluster("west", "Lost", false)],
+            apps: vec![shop(5, "east", &["west is not heard of", "a second thing"])],
+            operations: vec![operation("failover-4-2", "Succeeded", 2)],
+        };
+        merge(vec![
+            Answer {
+                cluster: "west".into(),
+                view: Err("Connection refused".into()),
+            },
+            Answer {
+                cluster: "east".into(),
+                view: Ok(east),
+            },
+        ])
+    }
+
+    #[test]
+    fn all_clusters_and_applications_fit_two_tables() {
+        let expected = "\
+CLUSTER   REGION   READY   LEASE   API       MESSAGE
+east      east     True    Held    answers   it is so
+west      west     False   Lost    silent    it is so
+
+APPLICATION   MODEL           ACTIVE   PROTECTED   EPOCH   WAITING FOR
+shop/shop     ActivePassive   east     False       2       west is not heard of (and 1 more)
+";
+        assert_eq!(all(&lost_west(), false), expected);
+        assert_eq!(silent(&lost_west()), ["west does not answer: Connection refused"]);
+    }
+
+    #[test]
+    fn wide_tables_say_where_a_cluster_is_and_who_says_so() {
+        let expected = "\
+CLUSTER   REGION   READY   LEASE   API       INGRESS          REGISTRY         PEER             SAID BY   MESSAGE
+east      east     True    Held    answers   127.1.0.3:8080   127.1.0.2:5000   127.1.0.4:7443   east      it is so
+west      west     False   Lost    silent    127.1.0.3:8080   127.1.0.2:5000   127.1.0.4:7443   east      it is so
+
+APPLICATION   MODEL           ACTIVE   PROTECTED   EPOCH   PLAN   LAST RPO   LAST RTO   SAID BY   WAITING FOR
+shop/shop     ActivePassive   east     False       2       5      900 ms     3.4 s      east      west is not heard of (and 1 more)
+";
+        assert_eq!(all(&lost_west(), true), expected);
+    }
+
+    #[test]
+    fn one_application_is_shown_with_everything_about_it() {
+        let picture = lost_west();
+        let told = picture.app("shop", None).unwrap();
+        let expected = "\
+Application:  shop/shop
+Model:        ActivePassive
+Active:       east
+Epoch:        2
+Plan:         5
+RPO:          3 s allowed, 900 ms in the last failover
+RTO:          30 s allowed, 3.4 s in the last failover
+Said by:      east
+
+Waiting for:
+  - west is not heard of
+  - a second thing
+
+CLUSTER   STATE     READY   LAG   LAST POINT   MISSING
+west      Standby   False   2 s   7s ago       its configuration; an image
+east      Active    True    -     -            -
+
+What only west had when it returned is kept: 3 files in /kept
+
+CONDITION   STATUS   REASON    SINCE   MESSAGE
+Protected   False    Waiting   9s      it is so
+
+OPERATION      TYPE       TO     PHASE       EPOCH   BEGAN    TOOK    MESSAGE
+failover-4-2   Failover   east   Succeeded   2       6s ago   2.5 s   east is active
+";
+        assert_eq!(app(&picture, told, false, time(10)), expected);
+    }
+
+    #[test]
+    fn durations_are_written_for_people() {
+        let cases = [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (1000, "1 s"),
+            (12_349, "12.3 s"),
+            (60_000, "1 min 0 s"),
+            (245_900, "4 min 5 s"),
+        ];
+        for (ms, text) in cases {
+            assert_eq!(seconds(Duration::from_millis(ms)), text);
+        }
+        let cases = [
+            (5, "5s"),
+            (119, "119s"),
+            (120, "2m"),
+            (7200, "2h"),
+            (172_800, "2d"),
+            (-3, "0s"),
+        ];
+        for (s, text) in cases {
+            assert_eq!(ago(time(0), time(s)), text);
+        }
+    }
 }
