@@ -82,7 +82,15 @@ const CHECKS: &[Check] = &[
     Check::new(
         "tests",
         Work::Tool(NEXTEST),
-        &["nextest", "run", "--locked", "--workspace", "--no-fail-fast"],
+        &[
+            "nextest",
+            "run",
+            "--locked",
+            "--workspace",
+            "--no-fail-fast",
+            "--features",
+            "leeward/unfenced",
+        ],
     ),
 ];
 

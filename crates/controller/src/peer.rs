@@ -167,6 +167,8 @@ pub async fn serve_on(
         tokio::spawn(async move {
             let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
                 Ok(Ok(stream)) => stream,
+                // The other end went away before it had said who it is.
+                Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "a peer was refused: its certificate is not of this installation");
                     return;

@@ -52,6 +52,10 @@ pub(crate) struct Arguments {
     /// Writes the report to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// The active region ignores its leases: shows that the report can count two writers. Test builds only.
+    #[cfg(feature = "unfenced")]
+    #[arg(long)]
+    unfenced: bool,
     #[command(flatten)]
     place: Place,
 }
@@ -76,6 +80,21 @@ pub(crate) enum FaultKind {
     KillNode,
     /// The application's process is killed.
     KillApp,
+    /// Every process of the active region stands still until after the failover. Test builds only.
+    #[cfg(feature = "unfenced")]
+    FreezeRegion,
+}
+
+impl FaultKind {
+    /// Whether the active region is gone, for a while or for good.
+    pub(crate) fn loses_region(self) -> bool {
+        match self {
+            Self::KillRegion => true,
+            Self::KillNode | Self::KillApp => false,
+            #[cfg(feature = "unfenced")]
+            Self::FreezeRegion => true,
+        }
+    }
 }
 
 /// How long the demo waits for anything before it gives up.
@@ -155,9 +174,9 @@ async fn play(arguments: &Arguments, stage: &mut Stage, picture: &Picture) -> an
     picture.say(&format!("{}: {}", made.what, made.victim));
     let mut report = Report::new(arguments, regions);
     report.mirrored(mirrored);
-    match (arguments.fault, active_active) {
-        (FaultKind::KillRegion, false) => lost_region(stage, picture, &client, &made, &mut report).await?,
-        (FaultKind::KillRegion, true) => {
+    match (arguments.fault.loses_region(), active_active) {
+        (true, false) => lost_region(stage, picture, &client, &made, &mut report).await?,
+        (true, true) => {
             tokio::time::sleep(AFTER * 2).await;
             picture.say(&format!("{} comes back", made.victim));
             stage.bring_back(&made.victim).await?;
@@ -207,6 +226,10 @@ async fn lost_region(
         ));
     }
     tokio::time::sleep(AFTER).await;
+    #[cfg(feature = "unfenced")]
+    if made.frozen {
+        pending(client).await?;
+    }
     stage.remember_volumes()?;
     picture.say(&format!("{} comes back, fenced", made.victim));
     let returned = Instant::now();
@@ -235,6 +258,20 @@ async fn lost_region(
         ));
     }
     Ok(())
+}
+
+/// Waits until requests that were sent after the failover hang in the frozen region: those are what a thaw could let out.
+#[cfg(feature = "unfenced")]
+async fn pending(client: &Client) -> anyhow::Result<()> {
+    let mut live = client.live();
+    let waited = async {
+        live.wait_for(|live| live.in_flight < 5).await?;
+        live.wait_for(|live| live.in_flight > 20).await?;
+        anyhow::Ok(())
+    };
+    tokio::time::timeout(PATIENCE, waited)
+        .await
+        .context("no request hangs in the frozen region")?
 }
 
 fn switchover_start(operation: &leeward_api::Operation) -> i64 {

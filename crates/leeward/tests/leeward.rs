@@ -8,6 +8,8 @@
 
 #[path = "leeward/container.rs"]
 mod container;
+#[path = "leeward/demo.rs"]
+mod demo;
 #[path = "leeward/instance.rs"]
 mod instance;
 #[path = "leeward/nodes.rs"]

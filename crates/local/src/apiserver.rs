@@ -213,7 +213,6 @@ impl Server {
     }
 
     /// The API as a service, for requests that carry a token.
-    #[must_use]
     pub fn router(&self) -> Router {
         Router::new().fallback(route::handle).with_state(self.app.clone())
     }

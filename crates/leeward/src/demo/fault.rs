@@ -23,6 +23,9 @@ pub(crate) struct Made {
     pub(crate) wall_ms: u64,
     /// The epoch before.
     pub(crate) epoch: u64,
+    /// Whether the victim only stands still.
+    #[cfg(feature = "unfenced")]
+    pub(crate) frozen: bool,
 }
 
 /// Makes it in the region that serves; in the first one where all do.
@@ -40,6 +43,8 @@ pub(crate) async fn make(kind: FaultKind, stage: &Stage, client: &Client) -> any
         FaultKind::KillRegion => None,
         FaultKind::KillNode => Some(node(stage, &region).await?),
         FaultKind::KillApp => Some(region.clone()),
+        #[cfg(feature = "unfenced")]
+        FaultKind::FreezeRegion => None,
     };
     let app = match kind {
         FaultKind::KillApp => Some(application(stage, &region)?),
@@ -58,6 +63,11 @@ pub(crate) async fn make(kind: FaultKind, stage: &Stage, client: &Client) -> any
             signal_process(app.pid, app.start_time, libc::SIGKILL);
             ("killed the application's process in", region)
         }
+        #[cfg(feature = "unfenced")]
+        (FaultKind::FreezeRegion, ..) => {
+            instance.freeze_region(&region)?;
+            ("stopped every process where it stood of", region)
+        }
         _ => {
             instance.kill_region(&region)?;
             ("killed every process of", region)
@@ -70,6 +80,8 @@ pub(crate) async fn make(kind: FaultKind, stage: &Stage, client: &Client) -> any
         at: Fault { began, ended },
         wall_ms,
         epoch,
+        #[cfg(feature = "unfenced")]
+        frozen: kind == FaultKind::FreezeRegion,
     })
 }
 

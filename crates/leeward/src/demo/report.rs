@@ -171,22 +171,18 @@ impl Report {
         if let Some(writes) = &self.writes {
             at_most("writes.two_writer_conflicts", writes.two_writer_conflicts, 0);
             at_most("writes.holes", writes.holes, 0);
-            let window = if self.fault == FaultKind::KillRegion { RPO_MS } else { 0 };
+            let window = if self.fault.loses_region() { RPO_MS } else { 0 };
             at_most("writes.lost_window_ms", writes.lost_window_ms, window);
-            if self.fault != FaultKind::KillRegion {
+            if !self.fault.loses_region() {
                 at_most("writes.lost", writes.lost, 0);
                 at_most("epochs that wrote", self.epochs.len() as u64, 1);
             }
         }
         if let Some(failover) = &self.failover {
-            let limit = if self.fault == FaultKind::KillRegion {
-                RTO_MS
-            } else {
-                HEAL_MS
-            };
+            let limit = if self.fault.loses_region() { RTO_MS } else { HEAL_MS };
             at_most("failover.rto_ms", failover.rto_ms.unwrap_or(u64::MAX), limit);
         }
-        if self.fault == FaultKind::KillRegion && self.model == Model::ActivePassive {
+        if self.fault.loses_region() && self.model == Model::ActivePassive {
             at_most(
                 "switchover.writes_lost",
                 self.switchover.as_ref().map_or(u64::MAX, |s| s.writes_lost),

@@ -57,6 +57,10 @@ impl Stage {
             (temporary.path().join("regions"), Some(temporary))
         };
         let instance = Instance::create(&directory, &["west", "east"], &options)?;
+        #[cfg(feature = "unfenced")]
+        if arguments.unfenced {
+            unfence(&instance, "west")?;
+        }
         Ok(Self {
             instance: Some(instance),
             directory,
@@ -244,8 +248,9 @@ impl Stage {
         &self.regions
     }
 
-    /// Brings a lost region back and waits until its agent is.
+    /// Brings a lost region back and waits until its agent is. A frozen one goes on where it stood.
     pub(crate) async fn bring_back(&mut self, region: &str) -> anyhow::Result<()> {
+        self.instance()?.thaw_region(region)?;
         let ready = bring_up::bring_back(self.instance()?, region).await?;
         self.clients.insert(
             region.to_owned(),
@@ -302,6 +307,15 @@ impl Drop for Stage {
             eprintln!("not everything could be removed: {error}");
         }
     }
+}
+
+/// Lets a region's agent ignore its leases.
+#[cfg(feature = "unfenced")]
+fn unfence(instance: &Instance, region: &str) -> anyhow::Result<()> {
+    let path = instance.layout().config(Some(region), "serve");
+    let mut config: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+    config["unfenced"] = true.into();
+    Ok(std::fs::write(&path, config.to_string())?)
 }
 
 /// This program as an image: itself and the libraries that it needs.

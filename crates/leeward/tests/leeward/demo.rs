@@ -1,0 +1,127 @@
+//! The main job, whole: regions, application, client, fault, recovery, report.
+
+use std::{path::Path, process::Command};
+
+use serde_json::Value;
+
+/// Runs the demo; its report, and whether it said that every objective was met.
+fn demo(arguments: &[&str]) -> (Value, bool) {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("report.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_leeward"))
+        .arg("demo")
+        .args(arguments)
+        .arg("--json")
+        .arg(&json)
+        .env("TMPDIR", directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let left: Vec<_> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["report.json"], "files were left behind");
+    assert_eq!(
+        processes_below(directory.path()),
+        Vec::<String>::new(),
+        "processes were left behind"
+    );
+    let text = std::fs::read_to_string(&json).unwrap_or_default();
+    let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("no report ({error}):\n{said}"));
+    println!("{said}\n{text}");
+    (report, output.status.success())
+}
+
+/// Processes whose command line or environment names this directory.
+fn processes_below(directory: &Path) -> Vec<String> {
+    let name = directory.display().to_string();
+    let mine = std::process::id().to_string();
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name());
+    pids.filter_map(|pid| pid.into_string().ok())
+        .filter(|pid| *pid != mine && pid.bytes().all(|byte| byte.is_ascii_digit()))
+        .filter(|pid| {
+            ["cmdline", "environ"].iter().any(|file| {
+                let text = std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+                String::from_utf8_lossy(&text).contains(&name)
+            })
+        })
+        .collect()
+}
+
+fn number(report: &Value, pointer: &str) -> u64 {
+    let value = report.pointer(pointer).unwrap_or_else(|| panic!("no {pointer}"));
+    value.as_u64().unwrap_or_else(|| panic!("{pointer} is {value}"))
+}
+
+#[test]
+fn a_lost_region_is_left_returns_and_takes_over_again() {
+    let (report, met) = demo(&[]);
+    assert!(met);
+    assert_eq!(number(&report, "/writes/two_writer_conflicts"), 0);
+    assert_eq!(number(&report, "/writes/holes"), 0);
+    assert!(number(&report, "/writes/lost_window_ms") <= 3_000);
+    assert_eq!(number(&report, "/switchover/writes_lost"), 0);
+    assert!(
+        number(&report, "/failover/rto_ms") >= 3_000,
+        "nobody may take over before the lease is over"
+    );
+    let epochs: Vec<_> = report["epochs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|epoch| epoch.as_u64().unwrap())
+        .collect();
+    assert_eq!(epochs, [1, 2, 3]);
+    let written = number(&report, "/mirror/bytes_written_by_app");
+    assert!(number(&report, "/mirror/bytes_sent") <= 2 * written);
+    let steps: Vec<_> = report["failover"]["steps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|step| &step["name"])
+        .collect();
+    assert_eq!(steps, ["Decide", "Promote", "Start"]);
+}
+
+#[test]
+fn no_read_fails_when_every_region_serves_and_one_is_lost() {
+    let (report, met) = demo(&["--model", "active-active", "--rate", "200"]);
+    assert!(met);
+    assert_eq!(number(&report, "/requests/failed"), 0);
+    assert!(number(&report, "/requests/longest_outage_ms") <= 1_000);
+    for absent in ["writes", "failover", "switchover", "mirror"] {
+        assert!(report[absent].is_null(), "{absent}");
+    }
+}
+
+#[test]
+fn a_killed_node_and_a_killed_application_are_healed_inside_the_region() {
+    for fault in ["kill-node", "kill-app"] {
+        let (report, met) = demo(&["--fault", fault]);
+        assert!(met, "{fault}");
+        assert_eq!(report["epochs"], serde_json::json!([1]), "{fault}");
+        assert_eq!(number(&report, "/writes/lost"), 0, "{fault}");
+        assert!(report["switchover"].is_null(), "{fault}");
+    }
+}
+
+#[cfg(feature = "unfenced")]
+#[test]
+fn a_frozen_region_lets_nothing_out_when_it_thaws() {
+    let (report, met) = demo(&["--fault", "freeze-region"]);
+    assert!(met);
+    assert_eq!(number(&report, "/writes/two_writer_conflicts"), 0);
+}
+
+/// The test of the tests: without self-fencing the same fault makes two writers, and the report counts them.
+#[cfg(feature = "unfenced")]
+#[test]
+fn without_fencing_a_frozen_region_makes_two_writers_and_they_are_counted() {
+    let (report, met) = demo(&["--fault", "freeze-region", "--unfenced"]);
+    assert!(!met);
+    assert!(number(&report, "/writes/two_writer_conflicts") > 0);
+}
