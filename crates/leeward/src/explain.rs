@@ -96,7 +96,14 @@ fn loss(picture: &Picture, app: &ProtectedApp, status: &ProtectedAppStatus) -> V
         (Model::ActivePassive, None) => return vec!["No cluster is active: there is nothing to lose yet.".to_owned()],
         (Model::ActivePassive, Some(active)) => active,
     };
-    let mut lines = vec![format!("If {active} were lost now:")];
+    let gone = status
+        .placements
+        .iter()
+        .any(|found| found.cluster == *active && found.state == "Lost");
+    let mut lines = vec![match gone {
+        true => format!("{active} is not heard of. If it stays away:"),
+        false => format!("If {active} were lost now:"),
+    }];
     let mut standbys: Vec<&Placement> = app.spec.placements.iter().filter(|p| p.cluster != *active).collect();
     standbys.sort_by_key(|placement| placement.priority);
     let mut able = vec![];

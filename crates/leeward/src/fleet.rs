@@ -11,7 +11,7 @@ mod tests;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use futures::future::join_all;
 use jiff::Timestamp;
@@ -339,7 +339,7 @@ pub(crate) fn full_name(app: &ProtectedApp) -> String {
 /// Asks, on a small runtime of its own.
 pub(crate) fn picture(source: &Source) -> anyhow::Result<Picture> {
     crate::process::runtime(1)?.block_on(async {
-        let fleet = source.open().await.context("the clusters cannot be found")?;
+        let fleet = source.open().await?;
         fleet.ask_any().await
     })
 }

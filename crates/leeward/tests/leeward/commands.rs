@@ -1,0 +1,216 @@
+//! What a person types: `up`, `status`, `explain`, `switchover`, `failover`, `doctor`, `down`, each run as a program.
+
+use std::{
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use leeward_images::pack::{self, Config, Entry, push};
+use leeward_local::instance::Instance;
+use serde_json::Value;
+
+/// The longest that anything takes here, however loaded the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A directory for local regions; what runs in it ends with the test, however that ends.
+struct Home(tempfile::TempDir);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let down = self.run(&["down"]);
+        if !down.status.success() && !std::thread::panicking() {
+            panic!("down: {}", text(&down.stderr));
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl Home {
+    fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn dir(&self) -> std::path::PathBuf {
+        self.0.path().join("home")
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_leeward"))
+            .args(arguments)
+            .env("LEEWARD_HOME", self.dir())
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a command, checks its exit code, and gives what it wrote to standard output and to standard error.
+    fn expect(&self, code: i32, arguments: &[&str]) -> (String, String) {
+        let output = self.run(arguments);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{out}\n{err}");
+        assert!(!out.contains('\u{1b}'), "colours without a terminal: {out:?}");
+        (out, err)
+    }
+
+    /// Waits until the command writes what is wanted.
+    fn until(&self, arguments: &[&str], wanted: impl Fn(&str) -> bool) -> String {
+        let begin = Instant::now();
+        loop {
+            let output = self.run(arguments);
+            let out = text(&output.stdout);
+            if wanted(&out) {
+                return out;
+            }
+            let err = text(&output.stderr);
+            assert!(
+                begin.elapsed() < PATIENCE,
+                "{arguments:?} never wrote it:\n{out}\n{err}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn instance(&self) -> Instance {
+        Instance::open(&self.dir()).unwrap()
+    }
+}
+
+const SHOP: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: data, namespace: shop, labels: {app: shop}}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: shop, namespace: shop, labels: {app: shop}}
+spec:
+  replicas: 1
+  strategy: {type: Recreate}
+  selector: {matchLabels: {app: shop}}
+  template:
+    metadata: {labels: {app: shop}}
+    spec:
+      terminationGracePeriodSeconds: 2
+      containers:
+      - name: shop
+        image: leeward/shell:1
+        command: [/bin/sh, -c, "trap 'exit 0' TERM; while true; do echo x >> /data/log; sleep 0.2; done"]
+        volumeMounts: [{name: data, mountPath: /data}]
+      volumes: [{name: data, persistentVolumeClaim: {claimName: data}}]
+---
+apiVersion: leeward.dev/v1alpha1
+kind: ProtectedApp
+metadata: {name: shop, namespace: shop}
+spec:
+  selector: {matchLabels: {app: shop}}
+  model: ActivePassive
+  placements: [{cluster: west}, {cluster: east}]
+  objectives: {rpo: 10s, rto: 60s}
+  roles: [{name: data, claims: [data], interval: 1s}]
+"#;
+
+/// Packs a shell and pushes it to a region's registry.
+fn push_shell(registry: std::net::SocketAddr) {
+    let mut entries = vec![Entry::directory("/data", 0o777), Entry::directory("/tmp", 0o1777)];
+    for program in ["/bin/sh", "/bin/sleep"] {
+        entries.extend(pack::executable(std::path::Path::new(program), program).unwrap());
+    }
+    let image = pack::image(vec![entries], &Config::default()).unwrap();
+    let reference = leeward_images::reference::Reference::parse("leeward/shell:1").unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let url = format!("http://{registry}");
+        push(&reqwest::Client::new(), &url, &reference, &image).await.unwrap();
+    });
+}
+
+#[test]
+fn an_application_is_moved_and_explained_while_a_region_is_lost() {
+    let home = Home::new();
+    home.expect(0, &["up", "--ttl", "5", "--nodes", "1"]);
+    let (out, _) = home.expect(0, &["status"]);
+    assert!(out.contains("No application is protected yet"), "{out}");
+    let (_, err) = home.expect(1, &["status", "shop"]);
+    assert!(
+        err.contains("there is no ProtectedApp shop; no application is protected yet"),
+        "{err}"
+    );
+
+    push_shell(home.instance().addresses("west").unwrap().registry());
+    let manifest = home.0.path().join("shop.yaml");
+    std::fs::write(&manifest, SHOP).unwrap();
+    home.expect(0, &["apply", "-f", manifest.to_str().unwrap()]);
+    home.until(&["explain", "shop"], |out| out.contains("It is protected"));
+
+    let (out, err) = home.expect(0, &["switchover", "shop", "--to", "east"]);
+    for part in [
+        "Quiesce in west: done in ",
+        "Start in east: done in ",
+        "east is active, epoch 2",
+    ] {
+        assert!(out.contains(part), "{part:?} is not in {out}{err}");
+    }
+    let (out, _) = home.expect(1, &["switchover", "shop", "--to", "east"]);
+    assert!(out.contains("refused: east is already the active cluster"), "{out}");
+    let (out, _) = home.expect(1, &["failover", "shop", "--to", "west"]);
+    assert!(out.contains("refused: east is alive"), "{out}");
+    let (_, err) = home.expect(1, &["failover", "shop", "--to", "north"]);
+    assert!(err.contains("there is no Cluster north; known are east, west"), "{err}");
+
+    home.instance().kill_region("west").unwrap();
+    let (out, err) = home.expect(0, &["status", "shop", "-o", "json"]);
+    let app: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(app["status"]["active"], "east");
+    assert!(err.contains("west does not answer: "), "{err}");
+    home.until(&["explain", "shop"], |out| out.contains("west is not heard of"));
+    let (_, err) = home.expect(1, &["switchover", "shop", "--to", "west"]);
+    assert!(err.contains("west does not answer"), "{err}");
+    let (out, _) = home.expect(1, &["doctor"]);
+    assert!(out.contains("west-api") && out.contains("-> `leeward up`"), "{out}");
+    home.expect(0, &["up", "--ttl", "5", "--nodes", "1"]);
+    home.expect(0, &["doctor"]);
+}
+
+#[test]
+fn without_local_regions_each_command_says_so() {
+    let home = Home::new();
+    for arguments in [
+        &["status"][..],
+        &["explain", "shop"],
+        &["failover", "shop", "--to", "east"],
+        &["kubeconfig", "west"],
+    ] {
+        let (out, err) = home.expect(1, arguments);
+        assert!(err.contains("`leeward up` makes some"), "{arguments:?}: {err}");
+        assert_eq!(out, "");
+    }
+    let (out, _) = home.expect(0, &["doctor"]);
+    assert!(out.contains("none in "), "{out}");
+    home.expect(2, &["switchover", "shop"]);
+}
+
+#[test]
+fn a_damaged_directory_is_told_with_what_to_do() {
+    let home = Home::new();
+    home.expect(0, &["up", "--regions", "west", "--nodes", "1"]);
+    let state = home.dir().join("instance.json");
+    let good = std::fs::read(&state).unwrap();
+    std::fs::write(&state, &good[..good.len() / 2]).unwrap();
+    let (_, err) = home.expect(1, &["status"]);
+    assert!(err.contains("is damaged") && err.contains("`leeward down`"), "{err}");
+    let (out, _) = home.expect(1, &["doctor"]);
+    assert!(
+        out.contains("is damaged") && out.contains("-> leeward down --home "),
+        "{out}"
+    );
+    home.expect(0, &["down"]);
+    assert!(!home.dir().exists());
+}
