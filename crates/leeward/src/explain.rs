@@ -189,8 +189,13 @@ fn data(app: &ProtectedApp, found: Option<&PlacementStatus>) -> Option<String> {
         _ => format!("the oldest of roles {}", roles.join(", ")),
     };
     let rpo = std::time::Duration::from(app.spec.objectives.rpo);
-    let lag = found?.lag.map(std::time::Duration::from);
-    Some(match lag {
+    let found = found?;
+    if found.state == "Lost" {
+        return Some(format!(
+            "{roles}: how old its copy is cannot be known while it is not heard of"
+        ));
+    }
+    Some(match found.lag.map(std::time::Duration::from) {
         None => format!("{roles}: there is no complete point there, so all of its data would be missing"),
         Some(lag) if lag > rpo => format!(
             "{roles}: the last {} of writes would be lost, more than the rpo of {}",

@@ -155,11 +155,11 @@ async fn watch(api: Api<Operation>, name: &str) -> anyhow::Result<Verdict> {
         for line in news.lines {
             say(&bar, &line);
         }
-        bar.set_message(news.now);
         if let Some(verdict) = news.verdict {
             bar.finish_and_clear();
             return Ok(verdict);
         }
+        bar.set_message(news.now);
     }
 }
 

@@ -77,7 +77,12 @@ fn the_loss_follows_from_the_lag_and_the_roles() {
         change(&mut app);
         explained(app, &[])
     };
-    let cases: [(fn(&mut ProtectedApp), &str); 4] = [
+    type Change = fn(&mut ProtectedApp);
+    let cases: [(Change, &str); 5] = [
+        (
+            |app| app.status.as_mut().unwrap().placements[1].state = "Lost".into(),
+            "how old its copy is cannot be known while it is not heard of",
+        ),
         (
             |app| app.status.as_mut().unwrap().placements[1].lag = Some(std::time::Duration::from_secs(9).into()),
             "the last 9 s of writes would be lost, more than the rpo of 3 s",

@@ -60,7 +60,10 @@ impl Progress {
         let message = status.message.clone().unwrap_or_default();
         match status.phase.as_deref() {
             Some("Running") => {
-                news.now = format!("waiting for {message}");
+                news.now = match message.is_empty() {
+                    true => "waiting for the leader to end it".to_owned(),
+                    false => format!("waiting for {message}"),
+                };
                 // Its message names the step; what follows the colon is why it is not done.
                 let trouble = message.split_once(": ").map(|(_, trouble)| trouble.to_owned());
                 if trouble.is_some() && trouble != self.trouble {
