@@ -8,6 +8,7 @@ pub mod accept;
 pub mod admission;
 pub mod carry;
 pub mod data;
+pub mod show;
 pub mod status;
 pub mod steps;
 pub mod table;

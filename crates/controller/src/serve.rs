@@ -32,7 +32,7 @@ use crate::{
     config::Serve as Config,
     operation,
     peer::{self, Credentials, PeerError},
-    protected_app::{self, Context, accept, admission, carry, data::Data, status, table},
+    protected_app::{self, Context, admission, carry, data::Data, show, table},
 };
 
 /// Why an agent cannot start.
@@ -170,7 +170,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         cache.clone(),
         stop.clone(),
     ));
-    tasks.spawn(accept_all(Arc::clone(&context), stop.clone()));
+    tasks.spawn(show::run(Arc::clone(&context), stop.clone()));
     tasks.spawn(protected_app::run(Arc::clone(&context), stop.clone()));
     tasks.spawn(route(Arc::clone(&context), Arc::clone(&shared), grants, stop.clone()));
     tasks.spawn(edge.serve(stop.clone()));
@@ -210,55 +210,6 @@ async fn kube_client(config: &Config) -> Result<Client, ServeError> {
         .await
         .map_err(|e| error(e.to_string()))?;
     Client::try_from(config).map_err(|e| error(e.to_string()))
-}
-
-/// Accepts this cluster's `ProtectedApp`s and writes the status of all.
-async fn accept_all(context: Arc<Context>, stop: CancellationToken) {
-    let agent = &context.agent;
-    let mut changes = agent.changes();
-    let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = changes.changed() => {
-                changes.borrow_and_update();
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            _ = ticks.tick() => {}
-        }
-        for resource in context.cache.apps.state() {
-            let accepted = accept::accept(agent, &context.client, &context.cache, &resource).await;
-            let accepted = match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::debug!(%error, "a resource could not be accepted now");
-                    continue;
-                }
-            };
-            let name = resource.metadata.name.clone().unwrap_or_default();
-            let namespace = resource.metadata.namespace.clone().unwrap_or_default();
-            let known = agent.known();
-            let app = leeward_core::name::AppKey::new(&namespace, &name);
-            let wanted = match (
-                status::refused(&resource, &accepted, clock::wall_ms()),
-                known.situation(&app),
-            ) {
-                (Some(refused), _) => refused,
-                (None, Some(situation)) => {
-                    let unseen_by = agent.unseen_by();
-                    let snapshot = situation.snapshot(agent, &known, &unseen_by);
-                    let report = leeward_core::report::report(&snapshot, &agent.timing, clock::now());
-                    status::build(&situation, &report, resource.status.as_ref(), clock::wall_ms())
-                }
-                (None, None) => continue,
-            };
-            if resource.status.as_ref() != Some(&wanted)
-                && let Err(error) = status::apply(&context.client, &namespace, &name, &wanted).await
-            {
-                tracing::debug!(%error, "a status was not written");
-            }
-        }
-    }
 }
 
 /// Keeps the edge's table, roles and backends up to date.
