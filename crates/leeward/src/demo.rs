@@ -152,7 +152,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
 
 async fn play(arguments: &Arguments, stage: &mut Stage, picture: &Picture) -> anyhow::Result<Report> {
     let active_active = arguments.model == Model::ActiveActive;
-    let regions = stage.start(picture).await?;
+    stage.start(picture).await?;
     stage.measure_idle(picture).await?;
     let client = Client::start(client::Settings {
         edges: stage.edges()?,
@@ -172,7 +172,7 @@ async fn play(arguments: &Arguments, stage: &mut Stage, picture: &Picture) -> an
     let mirrored = stage.mirrored().await;
     let made = fault::make(arguments.fault, stage, &client).await?;
     picture.say(&format!("{}: {}", made.what, made.victim));
-    let mut report = Report::new(arguments, regions);
+    let mut report = Report::new(arguments);
     report.mirrored(mirrored);
     match (arguments.fault.loses_region(), active_active) {
         (true, false) => lost_region(stage, picture, &client, &made, &mut report).await?,

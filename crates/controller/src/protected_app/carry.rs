@@ -30,14 +30,16 @@ use crate::agent::Agent;
 /// A peer's question waits this long for news.
 const WAIT: Duration = Duration::from_secs(10);
 
+type Offer = watch::Sender<Option<Arc<Bundle>>>;
+
 /// What this cluster offers of each application.
 #[derive(Clone, Default)]
 pub struct Bundles {
-    by_app: Arc<Mutex<HashMap<AppKey, watch::Sender<Option<Arc<Bundle>>>>>>,
+    by_app: Arc<Mutex<HashMap<AppKey, Offer>>>,
 }
 
 impl Bundles {
-    fn sender(&self, app: &AppKey) -> watch::Sender<Option<Arc<Bundle>>> {
+    fn sender(&self, app: &AppKey) -> Offer {
         let mut by_app = self.by_app.lock().unwrap_or_else(PoisonError::into_inner);
         by_app
             .entry(app.clone())

@@ -26,7 +26,7 @@ use crate::{
 pub enum StepError {
     /// The data is not where it should be.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(Box<DataError>),
     /// The API refused or did not answer.
     #[error("{}", leeward_state::api_text(.0))]
     Kube(#[from] kube::Error),
@@ -36,6 +36,12 @@ pub enum StepError {
     /// Something has to come first.
     #[error("waiting for {0}")]
     Waiting(String),
+}
+
+impl From<DataError> for StepError {
+    fn from(error: DataError) -> Self {
+        Self::Data(Box::new(error))
+    }
 }
 
 /// What steps are executed with.

@@ -220,7 +220,7 @@ mod tests {
         let first = validate_here(&resource(|_| {}), &[]).unwrap();
         let second = resource(|v| v["metadata"]["name"] = "other".into());
         assert!(matches!(
-            validate_here(&second, &[first.clone()]),
+            validate_here(&second, std::slice::from_ref(&first)),
             Err(Invalid::HostTaken { .. })
         ));
         assert!(validate_here(&resource(|_| {}), &[first]).is_ok());

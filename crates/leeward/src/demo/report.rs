@@ -76,7 +76,7 @@ pub(crate) struct Report {
 
 impl Report {
     /// An empty report.
-    pub(crate) fn new(arguments: &Arguments, (): ()) -> Self {
+    pub(crate) fn new(arguments: &Arguments) -> Self {
         Self {
             model: arguments.model,
             fault: arguments.fault,
