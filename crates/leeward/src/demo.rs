@@ -73,6 +73,10 @@ pub(crate) enum Model {
 /// What goes wrong.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[allow(
+    clippy::enum_variant_names,
+    reason = "the words of the command line: others than killing are to come"
+)]
 pub(crate) enum FaultKind {
     /// Every process of the active region is killed.
     KillRegion,

@@ -6,6 +6,7 @@
 //! follows the store's changes and deletes what lost its owner, its namespace or its definition.
 
 mod admit;
+mod apply;
 mod auth;
 mod body;
 mod call;

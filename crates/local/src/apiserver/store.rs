@@ -89,8 +89,7 @@ impl Store {
         notices: tokio_mpsc::UnboundedSender<Notice>,
     ) -> Result<Self, OpenError> {
         let mut disk = disk::Disk::open(file, opener)?;
-        let (revision, objects) = disk.load()?;
-        let state = Arc::new(RwLock::new(State::load(revision, objects)));
+        let state = Arc::new(RwLock::new(State::load(disk.load()?)));
         let (requests, queue) = mpsc::channel();
         let shared = state.clone();
         let writer = std::thread::Builder::new()
@@ -265,10 +264,10 @@ impl Writer {
     /// point of no return), and then readers must see it, too.
     fn reopen(&mut self) {
         match self.disk.reopen().and_then(|()| self.disk.load()) {
-            Ok((revision, objects)) => {
+            Ok(loaded) => {
                 let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-                if revision != state.revision() {
-                    state.replace(revision, objects);
+                if loaded.revision != state.revision() {
+                    state.replace(loaded);
                 }
             }
             Err(error) => {
@@ -302,6 +301,7 @@ fn judge(before: Option<Object>, request: &Request, revision: u64) -> Result<Eve
         event_type,
         object: Arc::new(object),
         before,
+        replayed: false,
     })
 }
 

@@ -128,6 +128,11 @@ impl Watch {
             return;
         }
         let now = event.event_type != EventType::Deleted && self.selector.matches(&shown);
+        if event.replayed {
+            // What it was before is not known: the watcher may have it, and is told that it does not match any more.
+            self.push(if now { "ADDED" } else { "DELETED" }, &shown);
+            return;
+        }
         let before = event.before.as_ref().map(|o| view::at_version(&self.call.resource, o));
         let before = before.is_some_and(|o| self.selector.matches(&o));
         match (before, now) {

@@ -3,18 +3,18 @@
 //! A body is decoded, completed (`admit`), defaulted, validated, its owners of fields recorded, and written on condition
 //! that what it was computed from is still there. A patch that lost such a race is computed again from what won.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::call::{Call, Outcome};
 use super::status::Failure;
 use super::store::{Expect, Object, revision_of};
 use super::{admit, body, definition, events, object, time, view};
-use crate::machinery::apply::{self, ApplyError};
+use crate::machinery::apply;
 use crate::machinery::kinds::Subresource;
 use crate::machinery::{FieldError, builtin, patch};
 
 /// Attempts of a patch against concurrent writers.
-const ATTEMPTS: usize = 16;
+pub(super) const ATTEMPTS: usize = 16;
 
 /// What is done with fields that a kind does not have.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Call {
     }
 
     /// Checks that the body is of the resource that the path names, and gives it the path's namespace and name.
-    fn identify(&self, object: &mut Value) -> Result<(), Failure> {
+    pub(super) fn identify(&self, object: &mut Value) -> Result<(), Failure> {
         let kind = &self.resource.kind;
         let api_version = object::str_at(object, "/apiVersion").to_owned();
         let expected = kind.api_version();
@@ -88,7 +88,7 @@ impl Call {
     }
 
     /// Refuses what does not decode, and drops what the kind does not have. Returns the warnings.
-    fn decode(&self, object: &mut Value) -> Result<Vec<String>, Failure> {
+    pub(super) fn decode(&self, object: &mut Value) -> Result<Vec<String>, Failure> {
         let kind = &self.resource.kind;
         let cannot = |why: &str| {
             let text = format!(
@@ -193,7 +193,7 @@ impl Call {
     }
 
     /// Creates; `applied` when `managedFields` are complete already.
-    async fn create_identified(&self, mut new: Value, applied: bool) -> Result<Outcome, Failure> {
+    pub(super) async fn create_identified(&self, mut new: Value, applied: bool) -> Result<Outcome, Failure> {
         let kind = &self.resource.kind;
         if !object::resource_version(&new).is_empty() {
             return Err(Failure::bad_request(
@@ -382,87 +382,6 @@ impl Call {
             }
         }
         Err(Failure::modified(kind, &self.name))
-    }
-
-    async fn apply(&self, bytes: &[u8]) -> Result<Outcome, Failure> {
-        let kind = &self.resource.kind;
-        let mut wanted = body::yaml(bytes)?;
-        if !wanted.is_object() {
-            return Err(Failure::bad_request("the body of the request is not an object"));
-        }
-        if self.query.get("fieldManager").is_none() {
-            let missing = FieldError::required("fieldManager", "is required for apply patch");
-            let mut failure = Failure::invalid(kind, "", &[missing]);
-            failure.message =
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for \
-                               apply patch"
-                    .into();
-            return Err(failure);
-        }
-        if wanted
-            .pointer("/metadata/managedFields")
-            .and_then(Value::as_array)
-            .is_some_and(|m| !m.is_empty())
-        {
-            return Err(Failure::bad_request("metadata.managedFields must be nil"));
-        }
-        self.identify(&mut wanted)?;
-        let warnings = self.decode(&mut wanted)?;
-        let expected = object::resource_version(&wanted).to_owned();
-        for _ in 0..ATTEMPTS {
-            let live = self.app.store.get(&self.id());
-            let Some(old) = live else {
-                if self.subresource.is_some() {
-                    return Err(Failure::not_found(kind, &self.name));
-                }
-                let new = self.applied(None, &wanted)?;
-                match self.create_identified(new, true).await {
-                    Err(failure) if failure.reason == "AlreadyExists" => continue,
-                    Ok(outcome) => return Ok(Outcome { warnings, ..outcome }),
-                    Err(failure) => return Err(failure),
-                }
-            };
-            if !expected.is_empty() && expected != object::resource_version(&old) {
-                return Err(Failure::modified(kind, &self.name));
-            }
-            let seen = view::at_version(&self.resource, &old);
-            let new = self.applied(Some(&seen), &wanted)?;
-            match self.update(&old, new, true).await {
-                Err(failure) if failure.reason == "Conflict" && expected.is_empty() => {}
-                Ok(object) => {
-                    return Ok(Outcome {
-                        code: 200,
-                        object,
-                        warnings,
-                    });
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
-        Err(Failure::modified(kind, &self.name))
-    }
-
-    fn applied(&self, live: Option<&Value>, wanted: &Value) -> Result<Value, Failure> {
-        let api_version = self.resource.kind.api_version();
-        let (manager, force) = (self.manager(), self.query.flag("force"));
-        let sub = self.subresource.map(Subresource::path);
-        let lists = self.resource.list_types();
-        let result = apply::apply(live, wanted, &manager, force, &api_version, sub, &time::now(), &lists);
-        result.map_err(|error| match &error {
-            ApplyError::Conflicts(conflicts) => {
-                let causes: Vec<Value> = conflicts
-                    .iter()
-                    .map(|c| {
-                        let message = format!("conflict with \"{}\" using {}", c.manager, c.api_version);
-                        json!({"reason": "FieldManagerConflict", "message": message, "field": c.field})
-                    })
-                    .collect();
-                let mut failure = Failure::new(409, "Conflict", error.to_string());
-                failure.details = Some(json!({"causes": causes}));
-                failure
-            }
-            ApplyError::Invalid(_) => Failure::bad_request(error.to_string()),
-        })
     }
 }
 

@@ -130,7 +130,7 @@ async fn what_was_acknowledged_is_there_after_a_restart_and_revisions_go_on() {
 }
 
 #[tokio::test]
-async fn a_watch_resumes_where_it_was_or_is_told_that_it_cannot() {
+async fn a_watch_resumes_after_a_restart_and_hears_of_deletions() {
     let region = Region::new();
     let server = region.open().await;
     let (_, first) = post(&server, MAPS, &config_map("a", "1")).await;
@@ -141,16 +141,39 @@ async fn a_watch_resumes_where_it_was_or_is_told_that_it_cannot() {
     drop((watch, server));
 
     let server = region.open().await;
-    let (status, failure) = get(&server, &format!("{MAPS}?watch=true&resourceVersion={at}")).await;
-    assert_eq!(
-        (status, failure["reason"].as_str()),
-        (StatusCode::GONE, Some("Expired"))
-    );
+    let mut watch = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion={at}")).await;
+    assert_eq!(watch.next_brief().await.unwrap(), ("ADDED".into(), "b".into()));
+    delete(&server, &format!("{MAPS}/b"), &Value::Null).await;
+    assert_eq!(watch.next_brief().await.unwrap(), ("DELETED".into(), "b".into()));
+    drop((watch, server));
+
+    let server = region.open().await;
+    let mut watch = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion={at}")).await;
+    assert_eq!(watch.next_brief().await.unwrap(), ("DELETED".into(), "b".into()));
     let (_, list) = get(&server, MAPS).await;
     let now = list["metadata"]["resourceVersion"].as_str().unwrap();
     let mut watch = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion={now}")).await;
     post(&server, MAPS, &config_map("c", "1")).await;
     assert_eq!(watch.next_brief().await.unwrap(), ("ADDED".into(), "c".into()));
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_a_kill() {
+    let region = Region::new();
+    let server = region.open().await;
+    for i in 0..20 {
+        assert_eq!(
+            post(&server, MAPS, &config_map(&format!("m{i}"), "1")).await.0,
+            StatusCode::CREATED
+        );
+    }
+    // The file as it is while the server runs is the file that a killed server leaves.
+    let after = Region::new();
+    std::fs::create_dir_all(after.path("data")).unwrap();
+    std::fs::copy(region.path("data/objects.redb"), after.path("data/objects.redb")).unwrap();
+    let restarted = after.open().await;
+    let (_, list) = get(&restarted, MAPS).await;
+    assert_eq!(list["items"].as_array().unwrap().len(), 20);
 }
 
 #[tokio::test]

@@ -1,8 +1,12 @@
-//! The file: one table of objects as JSON, one of the newest revision, in redb.
+//! The file: one table of objects as JSON, one of what was deleted last, one of revisions, in redb.
+//!
+//! What was deleted is kept for watches that resume after a restart: of what still exists the newest state tells enough.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde_json::Value;
 
 use super::state::{Event, EventType};
@@ -10,7 +14,13 @@ use super::{Id, WriteError};
 
 const OBJECTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("objects");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
+/// Deletions by revision: the object's key, a zero byte, its last state.
+const DELETED: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("deleted");
 const REVISION: &str = "revision";
+/// The newest deletion that is no longer kept.
+const FLOOR: &str = "floor";
+/// Deletions that are kept.
+const KEPT: u64 = 1024;
 
 /// Everything is in memory, so the file's own cache may be small. Bytes.
 const CACHE: usize = 4 << 20;
@@ -35,6 +45,41 @@ pub(super) type Opener = Box<dyn Fn(&Path) -> Result<Database, redb::DatabaseErr
 
 pub(super) fn opener() -> Opener {
     Box::new(|path| Database::builder().set_cache_size(CACHE).create(path))
+}
+
+/// What the file held when it was opened.
+#[derive(Default)]
+pub(super) struct Loaded {
+    pub(super) revision: u64,
+    /// Deletions up to this revision are forgotten.
+    pub(super) floor: u64,
+    pub(super) objects: Vec<(Id, Value)>,
+    /// The last deletions, oldest first.
+    pub(super) deleted: Vec<(u64, Id, Value)>,
+}
+
+/// The names of tables, each allocated once.
+#[derive(Default)]
+struct Interned(HashMap<String, Arc<str>>);
+
+impl Interned {
+    fn object(&mut self, key: &str, bytes: &[u8]) -> Result<(Id, Value), LoadError> {
+        let mut parts = key.splitn(3, '\0');
+        let (Some(resource), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(LoadError::Object(format!("it has a key of another form: {key:?}")));
+        };
+        let object = serde_json::from_slice(bytes)
+            .map_err(|e| LoadError::Object(format!("{resource} {namespace}/{name} is not JSON: {e}")))?;
+        let resource = self.0.entry(resource.into()).or_insert_with(|| resource.into()).clone();
+        Ok((
+            Id {
+                resource,
+                namespace: namespace.into(),
+                name: name.into(),
+            },
+            object,
+        ))
+    }
 }
 
 pub(super) struct Disk {
@@ -85,8 +130,8 @@ impl Disk {
         }
     }
 
-    /// The newest revision and every object.
-    pub(super) fn load(&mut self) -> Result<(u64, Vec<(Id, Value)>), OpenError> {
+    /// Everything that the file holds.
+    pub(super) fn load(&mut self) -> Result<Loaded, OpenError> {
         self.load_raw().map_err(|e| match e {
             LoadError::Redb(e) => self.open_error(*e),
             LoadError::Object(error) => OpenError::Corrupt {
@@ -96,43 +141,37 @@ impl Disk {
         })
     }
 
-    fn load_raw(&mut self) -> Result<(u64, Vec<(Id, Value)>), LoadError> {
+    fn load_raw(&mut self) -> Result<Loaded, LoadError> {
         let Some(database) = &self.database else {
             return Err(LoadError::Object("it is closed".into()));
         };
         let write = database.begin_write()?;
         write.open_table(OBJECTS)?;
+        write.open_table(DELETED)?;
         write.open_table(META)?;
         write.commit()?;
         let read = database.begin_read()?;
-        let revision = read.open_table(META)?.get(REVISION)?.map_or(0, |v| v.value());
-        let mut interned: std::collections::HashMap<String, std::sync::Arc<str>> = std::collections::HashMap::new();
-        let mut objects = Vec::new();
+        let meta = read.open_table(META)?;
+        let mut loaded = Loaded {
+            revision: meta.get(REVISION)?.map_or(0, |v| v.value()),
+            floor: meta.get(FLOOR)?.map_or(0, |v| v.value()),
+            ..Loaded::default()
+        };
+        let mut tables = Interned::default();
         for entry in read.open_table(OBJECTS)?.iter()? {
             let (key, value) = entry?;
-            let mut parts = key.value().splitn(3, '\0');
-            let (Some(resource), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
-                return Err(LoadError::Object(format!(
-                    "it has a key of another form: {:?}",
-                    key.value()
-                )));
-            };
-            let object: Value = serde_json::from_slice(value.value())
-                .map_err(|e| LoadError::Object(format!("{resource} {namespace}/{name} is not JSON: {e}")))?;
-            let resource = interned
-                .entry(resource.into())
-                .or_insert_with(|| resource.into())
-                .clone();
-            objects.push((
-                Id {
-                    resource,
-                    namespace: namespace.into(),
-                    name: name.into(),
-                },
-                object,
-            ));
+            loaded.objects.push(tables.object(key.value(), value.value())?);
         }
-        Ok((revision, objects))
+        for entry in read.open_table(DELETED)?.iter()? {
+            let (revision, value) = entry?;
+            let bytes = value.value();
+            let split = bytes.iter().position(|b| *b == b'{').unwrap_or(bytes.len());
+            let (key, object) = bytes.split_at(split);
+            let key = std::str::from_utf8(key).map_err(|e| LoadError::Object(e.to_string()))?;
+            let (id, object) = tables.object(key.trim_end_matches('\0'), object)?;
+            loaded.deleted.push((revision.value(), id, object));
+        }
+        Ok(loaded)
     }
 
     /// Makes the batch durable, all or nothing.
@@ -182,14 +221,23 @@ fn write<'a>(
     let transaction = database.begin_write()?;
     {
         let mut objects = transaction.open_table(OBJECTS)?;
+        let mut deleted = transaction.open_table(DELETED)?;
+        let mut meta = transaction.open_table(META)?;
         for (id, event) in changes {
             if event.event_type == EventType::Deleted {
                 objects.remove(key(id).as_str())?;
+                deleted.insert(event.revision, format!("{}\0{}", key(id), event.object).as_bytes())?;
             } else {
                 objects.insert(key(id).as_str(), event.object.to_string().as_bytes())?;
             }
         }
-        transaction.open_table(META)?.insert(REVISION, revision)?;
+        while deleted.len()? > KEPT {
+            let Some(oldest) = deleted.pop_first()?.map(|(revision, _)| revision.value()) else {
+                break;
+            };
+            meta.insert(FLOOR, oldest)?;
+        }
+        meta.insert(REVISION, revision)?;
     }
     transaction.commit()?;
     Ok(())

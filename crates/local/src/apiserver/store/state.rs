@@ -6,10 +6,13 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::disk::Loaded;
 use super::{Id, Object};
 
 /// Changes kept for watches that resume; older ones get 410. A kind has its own, so a busy kind ages no other.
-const KEPT: usize = 1024;
+const KEPT: usize = 512;
+/// Of these, the newest are kept as values, since the watches that follow read them; the others as text, a tenth in size.
+const LIVE: usize = 32;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EventType {
@@ -27,6 +30,8 @@ pub(crate) struct Event {
     pub(crate) object: Object,
     /// The object before the change.
     pub(crate) before: Option<Object>,
+    /// Known from the disk alone: the object may have changed several times, and what it was before is not known.
+    pub(crate) replayed: bool,
 }
 
 /// The revision asked for is older than what is kept.
@@ -38,27 +43,87 @@ pub(crate) struct TooOld {
 
 struct Table {
     objects: BTreeMap<(String, String), Object>,
-    recent: VecDeque<Event>,
+    live: VecDeque<Event>,
+    /// What is older than `live`.
+    packed: VecDeque<Packed>,
     /// The newest revision whose event is no longer kept.
     floor: u64,
     changed: watch::Sender<u64>,
 }
 
 impl Table {
-    fn new(floor: u64) -> Self {
+    fn new(floor: u64, revision: u64) -> Self {
         Self {
             objects: BTreeMap::new(),
-            recent: VecDeque::new(),
+            live: VecDeque::new(),
+            packed: VecDeque::new(),
             floor,
-            changed: watch::Sender::new(floor),
+            changed: watch::Sender::new(revision),
+        }
+    }
+
+    fn keep(&mut self, event: Event) {
+        self.live.push_back(event);
+        if self.live.len() > LIVE
+            && let Some(old) = self.live.pop_front()
+        {
+            self.packed.push_back(Packed::new(&old));
+        }
+        if self.packed.len() > KEPT - LIVE
+            && let Some(old) = self.packed.pop_front()
+        {
+            self.floor = old.revision;
+        }
+    }
+
+    fn since(&self, revision: u64) -> Vec<Event> {
+        let packed = self.packed.partition_point(|event| event.revision <= revision);
+        let live = self.live.partition_point(|event| event.revision <= revision);
+        let old = self.packed.range(packed..).map(Packed::unpack);
+        old.chain(self.live.range(live..).cloned()).collect()
+    }
+}
+
+/// A change as text.
+struct Packed {
+    revision: u64,
+    event_type: EventType,
+    object: Box<str>,
+    before: Option<Box<str>>,
+    replayed: bool,
+}
+
+impl Packed {
+    fn new(event: &Event) -> Self {
+        let text = |object: &Object| object.to_string().into_boxed_str();
+        Self {
+            revision: event.revision,
+            event_type: event.event_type,
+            object: text(&event.object),
+            before: event.before.as_ref().map(text),
+            replayed: event.replayed,
+        }
+    }
+
+    fn unpack(&self) -> Event {
+        // It was written by `new`, so it parses.
+        let value = |text: &str| Arc::new(serde_json::from_str::<Value>(text).unwrap_or_default());
+        Event {
+            revision: self.revision,
+            event_type: self.event_type,
+            object: value(&self.object),
+            before: self.before.as_deref().map(value),
+            replayed: self.replayed,
         }
     }
 }
 
 pub(crate) struct State {
     revision: u64,
-    /// The revision at which memory was filled: nothing before it can be resumed.
+    /// The revision at which memory was filled.
     loaded: u64,
+    /// Nothing before this revision can be resumed.
+    floor: u64,
     tables: HashMap<Arc<str>, Table>,
     /// Owner's uid to its dependents.
     dependents: HashMap<String, BTreeSet<Id>>,
@@ -67,28 +132,54 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(super) fn load(revision: u64, objects: Vec<(Id, Value)>) -> Self {
+    pub(super) fn load(loaded: Loaded) -> Self {
         let mut state = Self {
-            revision,
-            loaded: revision,
+            revision: loaded.revision,
+            loaded: loaded.revision,
+            floor: loaded.floor,
             tables: HashMap::new(),
             dependents: HashMap::new(),
             uids: HashMap::new(),
         };
-        for (id, object) in objects {
+        let mut events: Vec<(Arc<str>, Event)> = Vec::new();
+        let replay = |revision, event_type, object| Event {
+            revision,
+            event_type,
+            object,
+            before: None,
+            replayed: true,
+        };
+        for (id, object) in loaded.objects {
             let object = Arc::new(object);
             state.index(&id, None, Some(&object));
+            events.push((
+                id.resource.clone(),
+                replay(revision_of(&object), EventType::Modified, object.clone()),
+            ));
             state
                 .table(&id.resource)
                 .objects
                 .insert((id.namespace, id.name), object);
         }
+        for (revision, id, object) in loaded.deleted {
+            events.push((id.resource, replay(revision, EventType::Deleted, Arc::new(object))));
+        }
+        events.sort_by_key(|(_, event)| event.revision);
+        for (resource, event) in events {
+            if event.revision > state.floor {
+                state.table(&resource).keep(event);
+            }
+        }
         state
     }
 
     /// Forgets what is in memory for what the disk holds; every watch has to list again.
-    pub(super) fn replace(&mut self, revision: u64, objects: Vec<(Id, Value)>) {
-        let mut fresh = Self::load(revision, objects);
+    pub(super) fn replace(&mut self, loaded: Loaded) {
+        let revision = loaded.revision;
+        let mut fresh = Self::load(Loaded {
+            floor: revision,
+            ..loaded
+        });
         for (resource, old) in self.tables.drain() {
             let table = fresh.table(&resource);
             table.changed = old.changed;
@@ -98,8 +189,10 @@ impl State {
     }
 
     fn table(&mut self, resource: &Arc<str>) -> &mut Table {
-        let floor = self.loaded;
-        self.tables.entry(resource.clone()).or_insert_with(|| Table::new(floor))
+        let (floor, loaded) = (self.floor, self.loaded);
+        self.tables
+            .entry(resource.clone())
+            .or_insert_with(|| Table::new(floor, loaded))
     }
 
     /// The revision of the newest change.
@@ -146,8 +239,8 @@ impl State {
     /// Changes of a resource after `revision`, and the revision that they lead to.
     pub(crate) fn since(&self, resource: &str, revision: u64) -> Result<(Vec<Event>, u64), TooOld> {
         let Some(table) = self.tables.get(resource) else {
-            return if revision < self.loaded {
-                Err(TooOld { oldest: self.loaded })
+            return if revision < self.floor {
+                Err(TooOld { oldest: self.floor })
             } else {
                 Ok((Vec::new(), self.revision))
             };
@@ -155,8 +248,7 @@ impl State {
         if revision < table.floor {
             return Err(TooOld { oldest: table.floor });
         }
-        let start = table.recent.partition_point(|event| event.revision <= revision);
-        Ok((table.recent.range(start..).cloned().collect(), self.revision))
+        Ok((table.since(revision), self.revision))
     }
 
     /// The revision of a resource's newest change, or of loading where there was none since.
@@ -202,12 +294,7 @@ impl State {
             table.objects.insert(key, event.object.clone());
         }
         let revision = event.revision;
-        table.recent.push_back(event);
-        if table.recent.len() > KEPT
-            && let Some(old) = table.recent.pop_front()
-        {
-            table.floor = old.revision;
-        }
+        table.keep(event);
         table.changed.send_replace(revision);
     }
 
