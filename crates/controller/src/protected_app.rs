@@ -132,7 +132,7 @@ impl Round {
             carried,
             helpers,
             compared: None,
-            lacking: vec!["its configuration".into()],
+            lacking: vec!["its configuration has not come yet".into()],
             ungranted_since: None,
             told: None,
             trouble: None,
@@ -282,7 +282,7 @@ impl Round {
             }
             let pods = workloads::pods(&context.cache, app, workloads).len();
             if pods > 0 {
-                return Err(format!("{pods} pods have to end before the data can follow"));
+                return Err(format!("the data follows once the pods here have ended ({pods} left)"));
             }
             context
                 .data

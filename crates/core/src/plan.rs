@@ -537,7 +537,13 @@ fn take_over(
 ) -> Option<Commit> {
     let sight = snapshot.leases.get(from)?;
     let epoch = highest_epoch(snapshot).next();
-    let last_sign_ms = wall_ms.saturating_sub(now.since(sight.first_seen).as_millis() as u64);
+    // A renewal or a report, whichever was heard last: until then it may have written.
+    let silent = snapshot
+        .reports
+        .get(from)
+        .map_or(Duration::MAX, |seen| seen.age)
+        .min(now.since(sight.first_seen));
+    let last_sign_ms = wall_ms.saturating_sub(silent.as_millis() as u64);
     let operation = Operation {
         id: request.map_or_else(
             || format!("failover-{}-{epoch}", plan.value.generation.next()),

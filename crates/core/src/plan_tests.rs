@@ -260,6 +260,7 @@ fn a_lost_region_is_left_only_when_its_lease_is_over_and_two_observers_miss_it()
 #[test]
 fn a_failover_moves_lease_epoch_and_plan_in_one_transaction() {
     let mut world = protected();
+    world.reports.get_mut(&"west".into()).unwrap().age = Duration::from_millis(3000);
     world.miss("west", &["east", "witness"]);
     let commit = world.step(at(3100));
     assert!(commit.expects.contains(&Expect::Lease("west".into(), 5)));
@@ -282,7 +283,11 @@ fn a_failover_moves_lease_epoch_and_plan_in_one_transaction() {
     let plan = &world.plan.as_ref().unwrap().value;
     assert_eq!((plan.generation, &plan.operation), (Generation(3), &None));
     assert_eq!(plan.finished.as_ref().unwrap().operation.epoch, Epoch(2));
-    assert_eq!(plan.finished.as_ref().unwrap().operation.began_ms, 1_000_000);
+    assert_eq!(
+        plan.finished.as_ref().unwrap().operation.began_ms,
+        1_000_100,
+        "the last report came after the last renewal"
+    );
 }
 
 #[test]

@@ -12,6 +12,11 @@ use crate::{
     plan::{Snapshot, unready},
 };
 
+/// What is waited for while the leader has not planned yet.
+pub const NO_PLAN: &str = "no plan was made yet";
+/// The beginning of what is waited for while nothing answers in a cluster; its name follows.
+pub const NO_ENDPOINT: &str = "no ready endpoint in ";
+
 /// A value together with the time since it was heard.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Seen<T> {
@@ -150,11 +155,13 @@ pub fn report(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment) -> Report {
         .collect();
     let mut waiting_for = Vec::new();
     match &snapshot.plan {
-        None => waiting_for.push("the first plan".to_owned()),
+        None => waiting_for.push(NO_PLAN.to_owned()),
         Some(plan) => {
             if let Some(operation) = &plan.value.operation {
                 let step = operation.next_step(&snapshot.journal);
-                let step = step.map_or("to be ended".to_owned(), |s| format!("{:?} in {}", s.name, s.cluster));
+                let step = step.map_or("all steps are done".to_owned(), |s| {
+                    format!("{:?} in {}", s.name, s.cluster)
+                });
                 waiting_for.push(format!("{}: {step}", operation.id));
             }
             waiting_for.extend(active_trouble(snapshot, &plan.value.active, &placements));
@@ -258,7 +265,7 @@ fn serving_trouble(snapshot: &Snapshot<'_>, placements: &[PlacementReport]) -> V
                 .get(&p.cluster)
                 .is_none_or(|seen| seen.value.backends == 0)
         })
-        .map(|p| format!("a ready endpoint in {}", p.cluster))
+        .map(|p| format!("{NO_ENDPOINT}{}", p.cluster))
         .collect()
 }
 

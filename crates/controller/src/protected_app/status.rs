@@ -66,7 +66,7 @@ pub fn build(
 fn conditions(status: &mut ProtectedAppStatus, app: &App, report: &Report, now: jiff::Timestamp) {
     let (reason, message) = match report.waiting_for.first() {
         None => ("Ready", "the loss of the active cluster would be survived".to_owned()),
-        Some(first) => ("Waiting", format!("waiting for {first}")),
+        Some(first) => ("Waiting", first.clone()),
     };
     condition::set(
         &mut status.conditions,

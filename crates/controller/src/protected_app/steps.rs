@@ -147,7 +147,7 @@ async fn quiesce(tools: &Tools<'_>, app: &App) -> Result<(), StepError> {
     workloads::run(tools.client, app, &workloads, Running::Standby(standby)).await?;
     let pods = workloads::pods(tools.cache, app, &workloads).len();
     if standby == 0 && pods > 0 {
-        return Err(StepError::Waiting(format!("{pods} pods to end")));
+        return Err(StepError::Waiting(format!("the end of its pods ({pods} left)")));
     }
     let down = workloads.iter().all(|workload| workload.replicas == standby);
     if down {

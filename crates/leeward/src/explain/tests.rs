@@ -113,7 +113,7 @@ fn the_loss_follows_from_the_lag_and_the_roles() {
 #[test]
 fn what_is_waited_for_has_a_reason() {
     let cases = [
-        ("the first plan", "no agent has been elected leader"),
+        ("no plan was made yet", "no agent has been elected leader"),
         (
             "east: no complete point of role data",
             "the first copy of the data is still on its way",
@@ -122,7 +122,7 @@ fn what_is_waited_for_has_a_reason() {
             "east: image shop:1: not in this region's registry",
             "push the image to any region",
         ),
-        ("a ready endpoint in west", "kubectl -n shop get pods,events"),
+        ("no ready endpoint in west", "kubectl -n shop get pods,events"),
         (
             "mirror of role data: east: 4000 ms behind",
             "not confirmed by the standby in time",

@@ -1,6 +1,7 @@
 //! Why an application waits for what its status says that it waits for, and what a person can do about it.
 
 use leeward_api::ProtectedApp;
+use leeward_core::report;
 
 use crate::fleet::{Picture, full_name};
 
@@ -63,12 +64,12 @@ fn missing(wait: &str) -> Option<String> {
 /// Why something is waited for that belongs to no one cluster.
 fn general(app: &ProtectedApp, wait: &str) -> Option<String> {
     let namespace = app.metadata.namespace.as_deref().unwrap_or_default();
-    if wait == "the first plan" {
+    if wait == report::NO_PLAN {
         return Some(
             "no agent has been elected leader yet, or the quorum does not answer: see `leeward doctor`".to_owned(),
         );
     }
-    if wait.starts_with("a ready endpoint in ") {
+    if wait.starts_with(report::NO_ENDPOINT) {
         return Some(format!(
             "no pod of its Service is ready there; `kubectl -n {namespace} get pods,events` shows what they wait for"
         ));
