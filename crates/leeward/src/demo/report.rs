@@ -142,6 +142,7 @@ impl Report {
         let mut all = stage.remembered().to_vec();
         for region in stage.instance()?.regions() {
             all.extend(volumes::read(stage.instance()?, region)?);
+            all.extend(volumes::kept(stage.instance()?, region)?);
         }
         let volumes = Volumes { kept: &kept, all: &all };
         self.writes = Some(oracle::writes(&records.writes, volumes, Some(made.at)));

@@ -10,6 +10,32 @@ pub(crate) fn read(instance: &Instance, region: &str) -> anyhow::Result<Vec<Reco
     Ok(sizes_and_records(instance, region)?.1)
 }
 
+/// Every record in what a returning region had alone and was put aside before its volumes were rewound.
+pub(crate) fn kept(instance: &Instance, region: &str) -> anyhow::Result<Vec<Record>> {
+    let mut records = vec![];
+    let mut directories = vec![instance.layout().region(region).join("agent/points/kept")];
+    while let Some(directory) = directories.pop() {
+        let Ok(entries) = std::fs::read_dir(&directory) else {
+            continue;
+        };
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "log") {
+                let content = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+                // What is put aside may be the middle of a log that differs, so that only whole lines count.
+                records.extend(
+                    record::read(&content)
+                        .map(|contents| contents.records)
+                        .unwrap_or_default(),
+                );
+            }
+        }
+    }
+    Ok(records)
+}
+
 /// How many bytes the logs on a region's volumes have.
 pub(crate) fn bytes(instance: &Instance, region: &str) -> anyhow::Result<u64> {
     Ok(sizes_and_records(instance, region)?.0)
