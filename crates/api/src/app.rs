@@ -149,10 +149,12 @@ fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
 pub struct Objectives {
     /// The most that may be lost, as time before the fault.
     #[serde(default = "default_rpo")]
+    #[schemars(extend("pattern" = crate::DURATION_PATTERN))]
     pub rpo: Duration,
 
     /// The longest time until the application is back.
     #[serde(default = "default_rto")]
+    #[schemars(extend("pattern" = crate::DURATION_PATTERN))]
     pub rto: Duration,
 }
 
@@ -210,6 +212,7 @@ pub struct WriterRole {
 
     /// How often a point is taken and sent, 1s at the least.
     #[serde(default = "default_interval")]
+    #[schemars(extend("pattern" = crate::DURATION_PATTERN))]
     pub interval: Duration,
 }
 
@@ -254,10 +257,12 @@ pub struct Probe {
 
     /// Time between probes, 1s at the least.
     #[serde(default = "default_probe_interval")]
+    #[schemars(extend("pattern" = crate::DURATION_PATTERN))]
     pub interval: Duration,
 
     /// How long an answer may take.
     #[serde(default = "default_probe_timeout")]
+    #[schemars(extend("pattern" = crate::DURATION_PATTERN))]
     pub timeout: Duration,
 
     /// How many failures in a row are tolerated before the cluster counts as unhealthy.

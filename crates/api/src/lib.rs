@@ -23,6 +23,9 @@ use kube_core::CustomResourceExt as _;
 /// The API group of every kind.
 pub const GROUP: &str = "leeward.dev";
 
+/// How a duration is written: Go's `time.ParseDuration` without a sign.
+const DURATION_PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$";
+
 /// The field manager of everything that Leeward applies.
 pub const FIELD_MANAGER: &str = "leeward";
 

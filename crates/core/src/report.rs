@@ -114,6 +114,8 @@ pub struct PlacementReport {
     pub missing: Vec<String>,
     /// Its newest point, the oldest of its roles.
     pub point: Option<PointReport>,
+    /// Whether users can be answered from there: an endpoint is ready, or it has no traffic.
+    pub answers: bool,
     /// What it mirrored, all roles together.
     pub mirror: Option<MirrorReport>,
     /// What only it had when it returned.
@@ -212,8 +214,10 @@ fn placement(snapshot: &Snapshot<'_>, cluster: &ClusterName, timing: &Timing, no
         sum.pause_us_max = sum.pause_us_max.max(one.pause_us_max);
     }
     let kept = roles().find_map(|role| role.kept.clone());
+    let answers = snapshot.app.traffic.is_none() || heard.is_some_and(|seen| seen.value.backends > 0);
     PlacementReport {
         cluster: cluster.clone(),
+        answers,
         state,
         missing,
         point,

@@ -92,8 +92,8 @@ pub(crate) async fn apply(client: &Client, object: &serde_json::Value, namespace
         bail!("an object of kind {} has no metadata.name", types.kind);
     }
     let params = PatchParams::apply("leeward-cli").force();
-    api.patch(&name, &params, &Patch::Apply(&object))
-        .await
-        .with_context(|| format!("{}/{name}", resource.plural))?;
+    // The API's sentence names the field and the reason; the rest of its answer is for programs.
+    let applied = api.patch(&name, &params, &Patch::Apply(&object)).await;
+    applied.map_err(|error| anyhow::anyhow!("{}/{name}: {}", resource.plural, leeward_state::api_text(&error)))?;
     Ok(format!("{}/{name} applied", resource.plural))
 }

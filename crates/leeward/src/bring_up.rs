@@ -127,6 +127,8 @@ async fn wait_ready(instance: &Instance, region: &str, began: Instant) -> anyhow
     loop {
         if let Ok(cluster) = clusters.get(region).await
             && is_ready(&cluster)
+            // A lease lives on for a while after its holder died.
+            && tokio::net::TcpStream::connect(instance.addresses(region)?.peer()).await.is_ok()
         {
             return Ok(Ready {
                 region: region.to_owned(),

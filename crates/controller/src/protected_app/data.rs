@@ -124,13 +124,8 @@ impl Data {
                     Some(_) => stop(mirrors.remove(&id)).await,
                     None => {}
                 }
-                let claims = self.claims(app, role).await?;
                 self.blocking(&key, move |target, key| target.begin(key, epoch)).await?;
-                let freezer = self.freezer(app, role);
-                let pause = role.interval.min(LONGEST_PAUSE);
-                let source = Source::new(key.clone(), epoch, claims, freezer, self.staging.clone(), pause)?;
-                let link = Link::new(self.agent.http.clone(), &peer.url, &key);
-                let (mirror, status) = Mirror::new(source, link);
+                let (mirror, status) = self.mirror(app, role, epoch, &peer.url).await?;
                 let stop = CancellationToken::new();
                 let task = tokio::spawn(mirror.run(role.interval, stop.clone()));
                 mirrors.insert(
@@ -145,6 +140,21 @@ impl Data {
             }
         }
         Ok(())
+    }
+
+    async fn mirror(
+        &self,
+        app: &App,
+        role: &WriterRole,
+        epoch: Epoch,
+        peer_url: &str,
+    ) -> Result<(Mirror, watch::Receiver<Status>), DataError> {
+        let key = RoleKey::new(app.key.clone(), &role.name);
+        let claims = self.claims(app, role).await?;
+        let pause = role.interval.min(LONGEST_PAUSE);
+        let freezer = self.freezer(app, role);
+        let source = Source::new(key.clone(), epoch, claims, freezer, self.staging.clone(), pause)?;
+        Ok(Mirror::new(source, Link::new(self.agent.http.clone(), peer_url, &key)))
     }
 
     fn freezer(&self, app: &App, role: &WriterRole) -> Arc<dyn Freeze> {
@@ -188,24 +198,38 @@ impl Data {
     ///
     /// # Errors
     /// When the other side does not confirm it.
-    pub async fn last_point(&self, app: &App, role: &WriterRole, to: &ClusterName) -> Result<Point, DataError> {
+    pub async fn last_point(
+        &self,
+        app: &App,
+        role: &WriterRole,
+        epoch: Epoch,
+        to: &ClusterName,
+    ) -> Result<Point, DataError> {
         let id = (RoleKey::new(app.key.clone(), &role.name), to.clone());
-        let running = self.mirrors.lock().await.remove(&id);
-        let Some(running) = running else {
-            return Err(DataError::Broken("the mirror is not running yet".into()));
+        let (mut mirror, status) = match self.mirrors.lock().await.remove(&id) {
+            Some(running) => {
+                running.stop.cancel();
+                let mirror = running.task.await.map_err(|e| DataError::Broken(e.to_string()))?;
+                (mirror, running.status)
+            }
+            // The agent was restarted in between.
+            None => {
+                let peers = self.agent.peers();
+                let peer = peers.iter().find(|peer| peer.cluster == *to);
+                let peer = peer.ok_or_else(|| DataError::Broken(format!("{to} is not known here yet")))?;
+                self.mirror(app, role, epoch, &peer.url).await?
+            }
         };
-        running.stop.cancel();
-        let mut mirror = running.task.await.map_err(|e| DataError::Broken(e.to_string()))?;
         mirror.source_mut().set_freezer(Arc::new(NoFreeze));
         let point = mirror.round().await;
         mirror.source_mut().set_freezer(self.freezer(app, role));
         // It goes on being a mirror, so that a switchover that is given up has one, and its figures can be read.
-        let (status, stop) = (running.status, CancellationToken::new());
+        let stop = CancellationToken::new();
         let task = tokio::spawn(mirror.run(role.interval, stop.clone()));
         self.mirrors.lock().await.insert(
             id,
             Running {
-                epoch: running.epoch,
+                epoch,
                 status,
                 stop,
                 task,

@@ -47,7 +47,9 @@ pub fn build(
         last_rpo: before.and_then(|before| before.last_rpo),
         last_rto: before.and_then(|before| before.last_rto),
     };
-    if let Some(finished) = plan.and_then(|plan| plan.finished.as_ref()) {
+    // While an operation runs, the journal is its own.
+    let ended = plan.filter(|plan| plan.operation.is_none());
+    if let Some(finished) = ended.and_then(|plan| plan.finished.as_ref()) {
         let operation = &finished.operation;
         if operation.kind == Kind::Failover {
             let point = situation
@@ -80,11 +82,11 @@ fn conditions(status: &mut ProtectedAppStatus, app: &App, report: &Report, now: 
     let serving: Vec<_> = report
         .placements
         .iter()
-        .filter(|placement| placement.state == PlacementState::Active)
+        .filter(|placement| placement.state == PlacementState::Active && placement.answers)
         .map(|placement| placement.cluster.to_string())
         .collect();
     let (reason, message) = match serving.is_empty() {
-        true => ("NoCluster", "no cluster may serve now".to_owned()),
+        true => ("NoCluster", "no cluster serves now".to_owned()),
         false => (
             "Active",
             format!(

@@ -121,7 +121,13 @@ async fn run(
         StepName::Quiesce => quiesce(tools, app).await?,
         StepName::LastPoint => {
             for role in &app.roles {
-                tools.data.last_point(app, role, &operation.to).await?;
+                let key = RoleKey::new(app.key.clone(), &role.name);
+                let epoch = situation
+                    .roles
+                    .get(&key)
+                    .map(|role| role.value.epoch)
+                    .unwrap_or_default();
+                tools.data.last_point(app, role, epoch, &operation.to).await?;
             }
         }
         StepName::Release => release(tools.agent, situation, operation).await?,
