@@ -344,6 +344,10 @@ impl Round {
             .await
             .map_err(|e| e.to_string())?;
         self.lacking = config::missing(&bundle, &existing, &classes);
+        let drift = changes
+            .iter()
+            .filter(|change| matches!(change, config::Change::Drift { .. }));
+        self.lacking.extend(drift.map(ToString::to_string));
         self.compared = Some((state, now));
         Ok(())
     }

@@ -50,6 +50,46 @@ pub(super) fn difference(desired: &Value, existing: &Value) -> Option<Difference
     walk(desired, Some(existing), String::new())
 }
 
+/// The first field below `spec`, `data` or `stringData` that another manager than `ours` put on an object and that `desired` does not have:
+/// its path and who put it there. Server-side apply leaves such a field alone, so that only this sees it.
+///
+/// Reads `metadata.managedFields` in the form FieldsV1 of the Kubernetes API: `f:NAME` is a field, `k:{..}` an item of a list by its keys.
+pub(super) fn added(desired: &Value, existing: &Value, ours: &str) -> Option<(String, String)> {
+    let entries = existing["metadata"]["managedFields"].as_array()?;
+    entries
+        .iter()
+        .filter(|entry| entry["manager"] != ours && entry["subresource"].as_str().is_none_or(str::is_empty))
+        .find_map(|entry| {
+            let parts = ["spec", "data", "stringData"];
+            let found = parts.into_iter().find_map(|part| {
+                let owned = entry["fieldsV1"].get(format!("f:{part}"))?;
+                unwanted(owned, desired.get(part), existing.get(part)?, part.to_owned())
+            });
+            Some((found?, entry["manager"].as_str().unwrap_or("somebody").to_owned()))
+        })
+}
+
+fn unwanted(owned: &Value, desired: Option<&Value>, existing: &Value, path: String) -> Option<String> {
+    let Some(desired) = desired else { return Some(path) };
+    owned.as_object()?.iter().find_map(|(key, below)| {
+        if let Some(name) = key.strip_prefix("f:") {
+            return unwanted(below, desired.get(name), existing.get(name)?, format!("{path}.{name}"));
+        }
+        let keys: Value = serde_json::from_str(key.strip_prefix("k:")?).ok()?;
+        let is_it = |item: &&Value| {
+            let keys = keys.as_object();
+            keys.is_some_and(|keys| keys.iter().all(|(key, value)| item.get(key) == Some(value)))
+        };
+        let item = |list: &'_ Value| list.as_array().and_then(|list| list.iter().find(is_it).cloned());
+        unwanted(
+            below,
+            item(desired).as_ref(),
+            &item(existing)?,
+            format!("{path}[{keys}]"),
+        )
+    })
+}
+
 /// A field that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Difference {

@@ -8,7 +8,7 @@ use leeward_core::name::ClusterName;
 use serde_json::{Value, json};
 
 use super::Bundle;
-use super::compare::{CARRIED_HASH_ANNOTATION, difference, hash};
+use super::compare::{CARRIED_HASH_ANNOTATION, added, difference, hash};
 use super::object::{Id, Kind, annotation, label, writer_config_map};
 use super::references::references;
 
@@ -140,7 +140,18 @@ fn keep(
     }
     // What a person made here keeps its own name for whose it is, and so is never deleted by us.
     let object = mark(label(existing, APP_LABEL) == Some(ours));
-    difference(&object, existing).map(|_| Change::Apply(object))
+    if difference(&object, existing).is_some() {
+        return Some(Change::Apply(object));
+    }
+    // Elsewhere a cluster's own controllers write beside what was applied: a claim's volume, a Service's address.
+    let whole = id.kind.is_workload() || matches!(id.kind, Kind::ConfigMap | Kind::Secret);
+    let (path, owner) = added(desired, existing, leeward_api::FIELD_MANAGER).filter(|_| whole)?;
+    let difference = format!("{path} was added here");
+    Some(Change::Drift {
+        id: id.clone(),
+        owner,
+        difference,
+    })
 }
 
 /// The object with what says where its content is from.

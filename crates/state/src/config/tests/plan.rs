@@ -343,3 +343,41 @@ fn a_bundle_survives_the_wire() {
     assert_eq!(read, bundle);
     assert_eq!(read.check(), Ok(()));
 }
+
+#[test]
+fn a_field_that_somebody_adds_to_a_carried_workload_is_drift_and_one_that_is_wanted_is_not() {
+    let desired = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "web", "namespace": "shop" },
+        "spec": { "template": {
+            "metadata": { "labels": { "app": "web" } },
+            "spec": { "containers": [{ "name": "web", "image": "web:1" }] },
+        } },
+    });
+    let owned = |fields: Value| json!([{ "manager": "kubectl-patch", "operation": "Update", "fieldsV1": { "f:spec": fields } }]);
+    let label = |name: &str| json!({ "f:template": { "f:metadata": { "f:labels": { format!("f:{name}"): {} } } } });
+    let image =
+        json!({ "f:template": { "f:spec": { "f:containers": { "k:{\"name\":\"web\"}": { "f:image": {} } } } } });
+    let sidecar = json!({ "f:template": { "f:spec": { "f:containers": { "k:{\"name\":\"spy\"}": { ".": {} } } } } });
+    let mut existing = desired.clone();
+    existing["spec"]["template"]["metadata"]["labels"]["evil"] = "yes".into();
+    existing["spec"]["template"]["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({ "name": "spy" }));
+    for (fields, found) in [
+        (label("evil"), Some("spec.template.metadata.labels.evil")),
+        (sidecar, Some(r#"spec.template.spec.containers[{"name":"spy"}]"#)),
+        (label("app"), None),
+        (label("gone"), None),
+        (image, None),
+    ] {
+        existing["metadata"]["managedFields"] = owned(fields);
+        let added = super::super::compare::added(&desired, &existing, "leeward").map(|(path, _)| path);
+        assert_eq!(added.as_deref(), found);
+        assert_eq!(
+            super::super::compare::added(&desired, &existing, "kubectl-patch"),
+            None,
+            "one's own fields"
+        );
+    }
+}
