@@ -14,6 +14,7 @@ use crate::workspace::Workspace;
 /// Each crate of the workspace and its height.
 const HEIGHTS: &[(&str, u8)] = &[
     ("xtask", 6),
+    ("leeward-api-diff", 6),
     ("leeward", 5),
     ("leeward-controller", 4),
     ("leeward-traffic", 3),

@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test` and `cargo xtask generate`.
+//! The project's chores: `cargo xtask test`, `cargo xtask generate` and `cargo xtask api-diff`.
 
 mod arrows;
 mod generate;
@@ -9,7 +9,7 @@ mod workspace;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 
 /// The project's chores.
@@ -24,6 +24,13 @@ enum Chore {
     },
     /// Writes what is made from the resource kinds: the definitions and the reference page.
     Generate,
+    /// Compares a local region with a real API server; `cargo xtask api-diff --help` says how.
+    #[command(disable_help_flag = true)]
+    ApiDiff {
+        /// What is passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -41,5 +48,27 @@ fn run(chore: Chore) -> Result<()> {
     match chore {
         Chore::Test { require_all } => test::run(&workspace, require_all),
         Chore::Generate => generate::write(&workspace),
+        Chore::ApiDiff { arguments } => {
+            // The file names among the arguments are the caller's, so it runs where the caller is.
+            let status = workspace::cargo()
+                .args([
+                    "run",
+                    "--quiet",
+                    "--locked",
+                    "--package",
+                    "leeward-api-diff",
+                    "--manifest-path",
+                ])
+                .arg(workspace.root().join("Cargo.toml"))
+                .arg("--")
+                .args(arguments)
+                .status()
+                .context("cargo cannot be started")?;
+            ensure!(
+                status.success(),
+                "the local region answers otherwise, or could not be compared"
+            );
+            Ok(())
+        }
     }
 }

@@ -213,7 +213,7 @@ pub fn backends(
         let Some(port) = port.and_then(|port| u16::try_from(port.port?).ok()) else {
             continue;
         };
-        for endpoint in slice.endpoints.iter().filter(|e| is_ready(e)) {
+        for endpoint in slice.endpoints.iter().flatten().filter(|e| is_ready(e)) {
             found.extend(
                 endpoint
                     .addresses

@@ -23,8 +23,8 @@ pub(crate) fn wants_aggregated(accept: &str) -> bool {
 pub(crate) fn version() -> Value {
     json!({
         "major": "1",
-        "minor": "33",
-        "gitVersion": "v1.33.0+leeward",
+        "minor": "36",
+        "gitVersion": "v1.36.0+leeward",
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",

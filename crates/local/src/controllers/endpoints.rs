@@ -176,7 +176,7 @@ fn slice(service: &Service, ports: &[PortKey], single: bool, endpoints: Vec<Endp
     }
     EndpointSlice {
         address_type: "IPv4".to_owned(),
-        endpoints,
+        endpoints: Some(endpoints),
         metadata: ObjectMeta {
             name: Some(format!("{}-{suffix}", object::cut(&name, 57))),
             namespace: service.metadata.namespace.clone(),

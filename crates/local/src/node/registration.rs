@@ -140,7 +140,7 @@ fn status(config: &Config, since: Timestamp, now: Timestamp) -> Value {
             "containerRuntimeVersion": concat!("leeward://", env!("CARGO_PKG_VERSION")),
             "kernelVersion": read("/proc/sys/kernel/osrelease"),
             "kubeProxyVersion": "",
-            "kubeletVersion": concat!("v1.33.0+leeward-", env!("CARGO_PKG_VERSION")),
+            "kubeletVersion": concat!("v1.36.0+leeward-", env!("CARGO_PKG_VERSION")),
             "machineID": "",
             "operatingSystem": "linux",
             "osImage": "local region",

@@ -149,7 +149,7 @@ fn ready(slice: &EndpointSlice, port: &str) -> Vec<SocketAddr> {
     let Some(number) = named.and_then(|port| u16::try_from(port.port?).ok()) else {
         return Vec::new();
     };
-    let ready = slice.endpoints.iter().filter(|endpoint| {
+    let ready = slice.endpoints.iter().flatten().filter(|endpoint| {
         endpoint
             .conditions
             .as_ref()
