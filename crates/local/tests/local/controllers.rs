@@ -230,7 +230,7 @@ fn available(wanted: i32) -> impl Fn(&[Deployment]) -> bool {
 }
 
 fn ready_endpoints(slices: &[EndpointSlice]) -> usize {
-    let endpoints = slices.iter().flatten().flat_map(|slice| &slice.endpoints);
+    let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter().flatten());
     endpoints
         .filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(true))
         .count()
