@@ -120,6 +120,7 @@ impl Normal {
             "resourceVersion" if text != "LIST" && text != "0" && !text.is_empty() => {
                 return self.revisions.name(text);
             }
+            "ca.crt" => return "CERTIFICATE".into(),
             "continue" if !text.is_empty() => return "CONTINUE".into(),
             "clusterIP" | "clusterIPs" if text != "None" && !text.is_empty() => return "ADDRESS".into(),
             _ => {}

@@ -105,6 +105,7 @@ fn write_files(directory: &Path, address: SocketAddr) -> Result<apiserver::Confi
         data_dir: path("data"),
         tls_cert: path("api.crt"),
         tls_key: path("api.key"),
+        ca_cert: Some(path("ca.crt")),
         tokens: path("tokens.json"),
         kubelet_token: path("kubelet.token"),
         service_cidr: "127.7.24.0/22".into(),

@@ -15,6 +15,7 @@ mod definition;
 mod delete;
 mod discovery;
 mod events;
+mod given;
 mod log;
 mod object;
 mod protobuf;
@@ -58,6 +59,9 @@ pub struct Config {
     pub tls_cert: PathBuf,
     /// The key of the first certificate, PEM.
     pub tls_key: PathBuf,
+    /// The certificate of the authority that signed it, PEM: every namespace gets a copy. None: they get none.
+    #[serde(default)]
+    pub ca_cert: Option<PathBuf>,
     /// The file of bearer tokens: `[{"token", "user", "groups"}]`.
     pub tokens: PathBuf,
     /// The file with the token for the nodes' kubelet endpoints.
@@ -115,6 +119,7 @@ pub(crate) struct App {
     table: RwLock<Arc<registry::Table>>,
     tokens: auth::Tokens,
     kubelet_token: String,
+    root_ca: Option<String>,
     services: service_ip::Range,
     service_turn: service_ip::Turn,
     pages: read::Pages,
@@ -172,6 +177,9 @@ impl Server {
         let tokens = auth::Tokens::read(&config.tokens).map_err(|e| file_error(&config.tokens, e))?;
         let kubelet_token = std::fs::read_to_string(&config.kubelet_token)
             .map_err(|e| file_error(&config.kubelet_token, e.to_string()))?;
+        let root_ca = config.ca_cert.as_ref().map(std::fs::read_to_string).transpose();
+        let root_ca =
+            root_ca.map_err(|e| file_error(config.ca_cert.as_deref().unwrap_or(&config.data_dir), e.to_string()))?;
         let services = service_ip::Range::parse(&config.service_cidr)
             .ok_or_else(|| Error::Services(config.service_cidr.clone()))?;
         let (notices, noticed) = tokio::sync::mpsc::unbounded_channel();
@@ -184,6 +192,7 @@ impl Server {
             table: RwLock::default(),
             tokens,
             kubelet_token: kubelet_token.trim().to_owned(),
+            root_ca,
             services,
             service_turn: service_ip::Turn::default(),
             pages: read::Pages::default(),

@@ -1,13 +1,14 @@
 //! What goes because of something else: dependents of deleted owners, content of namespaces and definitions, old events.
 //!
-//! A task follows every committed change. What it does is idempotent and decided from the store's present state, so at the
-//! start it looks at everything once, and a failed step is tried again at the next sweep.
+//! A task follows every committed change, also for what namespaces are `given`. What it does is idempotent and decided from
+//! the store's present state, so at the start it looks at everything once, and a failed step is tried again at the next
+//! sweep.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +18,7 @@ use super::definition::{CLEANUP, TABLE as DEFINITIONS};
 use super::delete::{FOREGROUND, ORPHAN, Options};
 use super::request::Query;
 use super::store::{EventType, Id, Notice, Object};
-use super::{App, object, time};
+use super::{App, given, object, time};
 use crate::machinery::kinds::Subresource;
 
 /// How often old events go, and steps that failed are tried again.
@@ -37,7 +38,8 @@ pub(crate) fn call(app: &Arc<App>, resource: &str, namespace: &str, name: &str) 
         name: name.to_owned(),
         subresource: None,
         query: Query::default(),
-        user_agent: "leeward-local".into(),
+        // What it writes is owned as in other clusters.
+        user_agent: "kube-controller-manager".into(),
         accept: String::new(),
     })
 }
@@ -84,7 +86,7 @@ async fn look_at_everything(app: &Arc<App>) {
     }
     let namespaces = app.store.read().list("namespaces", None);
     for namespace in namespaces {
-        default_account(app, object::name(&namespace)).await;
+        given::give(app, object::name(&namespace)).await;
     }
     let events = app.store.read().list("events", None);
     for event in events.iter().filter(|e| is_old(e)) {
@@ -113,6 +115,7 @@ fn is_old(event: &Value) -> bool {
 }
 
 async fn follow(app: &Arc<App>, notice: &Notice) {
+    given::follow(app, notice).await;
     let (id, object) = (&notice.id, &notice.event.object);
     if notice.event.event_type == EventType::Deleted {
         let dependents = app.store.read().dependents(object::uid(object));
@@ -124,9 +127,6 @@ async fn follow(app: &Arc<App>, notice: &Notice) {
         return;
     }
     if notice.event.event_type == EventType::Added {
-        if &*id.resource == "namespaces" {
-            default_account(app, &id.name).await;
-        }
         if object.pointer("/metadata/ownerReferences").is_some() {
             check_owners(app, id).await;
         }
@@ -148,18 +148,6 @@ async fn follow(app: &Arc<App>, notice: &Notice) {
         }
         check_owners(app, id).await;
     }
-}
-
-/// The service account that pods of a namespace run as.
-async fn default_account(app: &Arc<App>, namespace: &str) {
-    let Some(call) = call(app, "serviceaccounts", namespace, "") else {
-        return;
-    };
-    if app.store.get(&call.id_of("default")).is_some() {
-        return;
-    }
-    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
-    report(call.create(account).await.map(|_| ()));
 }
 
 fn owners(object: &Value) -> Vec<Value> {
@@ -357,7 +345,7 @@ async fn empty_definition(app: &Arc<App>, id: &Id, definition: &Object) {
 }
 
 /// A step that failed is tried again at the next sweep, and is no step when another was faster.
-fn report(result: Result<(), super::status::Failure>) {
+pub(super) fn report(result: Result<(), super::status::Failure>) {
     if let Err(failure) = result
         && !matches!(failure.reason, "NotFound" | "Conflict" | "AlreadyExists")
     {

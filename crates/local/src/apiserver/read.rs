@@ -17,12 +17,12 @@ use super::store::Object;
 use super::view::{self, Form};
 
 #[derive(Serialize)]
-struct List<'a> {
+struct List<'a, I> {
     kind: String,
     #[serde(rename = "apiVersion")]
     api_version: String,
     metadata: Value,
-    items: &'a [Object],
+    items: &'a I,
 }
 
 /// The place of a page in a list that was begun: the token of `continue`.
@@ -170,22 +170,17 @@ impl Call {
 
     fn show(&self, form: Form, objects: &[Object], metadata: Value) -> Response {
         let kind = &self.resource.kind;
-        let list = |kind: String, api_version: String, items: &[Object]| {
-            json_response(
-                200,
-                &List {
-                    kind,
-                    api_version,
-                    metadata: metadata.clone(),
-                    items,
-                },
-            )
-        };
         match form {
-            Form::Whole => list(kind.list_kind(), kind.api_version(), objects),
+            // The items of a built-in kind's list do not repeat what the list says.
+            Form::Whole if self.resource.custom.is_none() => {
+                let items: Vec<_> = objects.iter().map(|o| view::WithoutKind(o)).collect();
+                list(kind.list_kind(), kind.api_version(), metadata, &items)
+            }
+            Form::Whole => list(kind.list_kind(), kind.api_version(), metadata, &objects),
             Form::Metadata => {
-                let items: Vec<Object> = objects.iter().map(|o| view::metadata_only(o).into()).collect();
-                list("PartialObjectMetadataList".into(), "meta.k8s.io/v1".into(), &items)
+                let items: Vec<Value> = objects.iter().map(|o| view::metadata_only(o)).collect();
+                let kind = "PartialObjectMetadataList".into();
+                list(kind, "meta.k8s.io/v1".into(), metadata, &items)
             }
             Form::Table => {
                 let include = self.query.get("includeObject");
@@ -193,4 +188,14 @@ impl Call {
             }
         }
     }
+}
+
+fn list(kind: String, api_version: String, metadata: Value, items: &impl Serialize) -> Response {
+    let list = List {
+        kind,
+        api_version,
+        metadata,
+        items,
+    };
+    json_response(200, &list)
 }

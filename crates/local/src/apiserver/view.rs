@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::registry::Resource;
@@ -61,6 +62,16 @@ pub(crate) fn at_version(resource: &Resource, stored: &Object) -> Object {
         schema.default(&mut shown);
     }
     Arc::new(shown)
+}
+
+/// Serializes as the object less its kind and version.
+pub(crate) struct WithoutKind<'a>(pub(crate) &'a Value);
+
+impl Serialize for WithoutKind<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let fields = self.0.as_object().into_iter().flatten();
+        serializer.collect_map(fields.filter(|(key, _)| !matches!(key.as_str(), "apiVersion" | "kind")))
+    }
 }
 
 /// The metadata alone.

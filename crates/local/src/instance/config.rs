@@ -146,6 +146,7 @@ pub fn api(layout: &Layout, region: Region<'_>) -> process::ApiConfig {
             data_dir: layout.region(region.name).join("api"),
             tls_cert: layout.pki(region.name, "api.crt"),
             tls_key: layout.pki(region.name, "api.key"),
+            ca_cert: Some(layout.pki(region.name, "ca.crt")),
             tokens: layout.pki(region.name, "tokens.json"),
             kubelet_token: layout.pki(region.name, "kubelet.token"),
             service_cidr: region.addresses.service_cidr(),

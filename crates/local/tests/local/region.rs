@@ -39,6 +39,7 @@ impl Region {
             data_dir: self.path("data"),
             tls_cert: self.path("api.crt"),
             tls_key: self.path("api.key"),
+            ca_cert: Some(self.path("ca.crt")).filter(|path| path.exists()),
             tokens: self.path("tokens.json"),
             kubelet_token: self.path("kubelet.token"),
             service_cidr: "127.7.24.0/22".into(),

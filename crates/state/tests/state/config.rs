@@ -34,6 +34,7 @@ impl Region {
             data_dir: directory.path().join("api"),
             tls_cert: file("tls.crt", ""),
             tls_key: file("tls.key", ""),
+            ca_cert: None,
             tokens: file("tokens.json", "[]"),
             kubelet_token: file("kubelet.token", "x"),
             service_cidr: services.into(),
