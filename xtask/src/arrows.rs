@@ -20,6 +20,7 @@ const HEIGHTS: &[(&str, u8)] = &[
     ("leeward-traffic", 3),
     ("leeward-images", 3),
     ("leeward-state", 3),
+    ("leeward-testing", 3),
     ("leeward-local", 2),
     ("leeward-quorum", 2),
     ("leeward-api", 1),

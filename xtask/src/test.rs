@@ -1,8 +1,9 @@
 //! `cargo xtask test`: every check that a change must pass, one after the other, all of them even when one fails.
 //!
 //! Exit: 0 when all that ran passed, 1 when one failed. A check whose tool is missing is skipped and listed last; with
-//! `--require-all` that is a failure too.
+//! `--require-all` that is a failure too, except for what no package registry has: a real kube-apiserver with etcd.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -97,12 +98,17 @@ const CHECKS: &[Check] = &[
 /// Tools that some tests use and others do not, with the name of what is left out without them.
 const USED_BY_TESTS: &[(&str, Tool)] = &[("tests with kubectl", KUBECTL)];
 
+/// What the tests on a real API server need; `leeward-testing` looks in the same places, which are envtest's.
+const API_SERVER: &[&str] = &["etcd", "kube-apiserver"];
+
 /// What became of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
     Passed,
     Failed(String),
     Skipped(String),
+    /// Skipped, and nobody can be required to have what it needs.
+    Unavailable(String),
 }
 
 /// Runs every check.
@@ -118,6 +124,11 @@ pub(crate) fn run(workspace: &Workspace, require_all: bool) -> Result<()> {
             done.push((*name, Outcome::Skipped(format!("{missing:#}")), Duration::ZERO));
         }
     }
+    let directory = std::env::var_os("KUBEBUILDER_ASSETS").filter(|set| !set.is_empty());
+    let directory = directory.unwrap_or("/usr/local/kubebuilder/bin".into());
+    if let Some(outcome) = api_server(Path::new(&directory)) {
+        done.push(("tests on a real API server", outcome, Duration::ZERO));
+    }
     for check in CHECKS {
         println!("\n== {}", check.name);
         let began = Instant::now();
@@ -125,7 +136,7 @@ pub(crate) fn run(workspace: &Workspace, require_all: bool) -> Result<()> {
         match &outcome {
             Outcome::Passed => {}
             Outcome::Failed(why) => println!("FAILED: {why}"),
-            Outcome::Skipped(why) => println!("skipped: {why}"),
+            Outcome::Skipped(why) | Outcome::Unavailable(why) => println!("skipped: {why}"),
         }
         done.push((check.name, outcome, began.elapsed()));
     }
@@ -160,6 +171,22 @@ impl Check {
     }
 }
 
+/// What is said of the tests on a real API server, where its programs are missing.
+fn api_server(directory: &Path) -> Option<Outcome> {
+    let missing: Vec<&str> = API_SERVER
+        .iter()
+        .copied()
+        .filter(|name| !directory.join(name).is_file())
+        .collect();
+    (!missing.is_empty()).then(|| {
+        Outcome::Unavailable(format!(
+            "no {} in {}; set KUBEBUILDER_ASSETS to a directory with both (setup-envtest makes one)",
+            missing.join(" and "),
+            directory.display()
+        ))
+    })
+}
+
 fn outcome(result: Result<()>) -> Outcome {
     result.map_or_else(|error| Outcome::Failed(format!("{error:#}")), |()| Outcome::Passed)
 }
@@ -171,11 +198,11 @@ fn summary(done: &[Done]) -> String {
     let line = |(name, outcome, took): &Done| match outcome {
         Outcome::Passed => format!("passed   {name} ({} s)", took.as_secs()),
         Outcome::Failed(why) => format!("FAILED   {name}: {why}"),
-        Outcome::Skipped(why) => format!("skipped  {name}: {why}"),
+        Outcome::Skipped(why) | Outcome::Unavailable(why) => format!("skipped  {name}: {why}"),
     };
     let (skipped, ran): (Vec<_>, Vec<_>) = done
         .iter()
-        .partition(|(_, outcome, _)| matches!(outcome, Outcome::Skipped(_)));
+        .partition(|(_, outcome, _)| matches!(outcome, Outcome::Skipped(_) | Outcome::Unavailable(_)));
     ran.into_iter().chain(skipped).map(line).collect::<Vec<_>>().join("\n")
 }
 
@@ -217,6 +244,7 @@ mod tests {
             (vec![Outcome::Passed, skipped()], true, false),
             (vec![failed()], false, false),
             (vec![failed(), skipped()], false, false),
+            (vec![Outcome::Passed, Outcome::Unavailable("none".into())], true, true),
         ] {
             assert_eq!(
                 verdict(&done(&outcomes), require_all).is_ok(),
@@ -224,6 +252,19 @@ mod tests {
                 "{outcomes:?} {require_all}"
             );
         }
+    }
+
+    #[test]
+    fn a_real_api_server_is_there_when_both_programs_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let Some(Outcome::Unavailable(why)) = api_server(directory.path()) else {
+            panic!("both are missing");
+        };
+        assert!(why.starts_with("no etcd and kube-apiserver in "), "{why}");
+        for name in API_SERVER {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        assert_eq!(api_server(directory.path()), None);
     }
 
     #[test]

@@ -1,0 +1,58 @@
+//! A program that ends with the test, however the test ends.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Starts the program, waits until standard input is closed, and ends the program. A process that is killed closes what it had
+/// open, so this works where nothing of it can be run any more. Signals of the terminal go to it too and must not end it first.
+const KEEPER: &str = r#"trap '' INT TERM HUP; "$@" & program=$!; read -r _; kill -KILL "$program"; wait "$program""#;
+
+/// A program that runs while this is there.
+pub(crate) struct Process {
+    name: &'static str,
+    log: PathBuf,
+    keeper: Child,
+}
+
+impl Process {
+    /// Starts a program; what it says goes to `DIRECTORY/NAME.log`.
+    pub(crate) fn start(
+        name: &'static str,
+        program: &Path,
+        arguments: impl IntoIterator<Item = impl Into<OsString>>,
+        directory: &Path,
+    ) -> Result<Self> {
+        let log = directory.join(format!("{name}.log"));
+        let file = std::fs::File::create(&log)?;
+        let keeper = Command::new("sh")
+            .args(["-c", KEEPER, "sh"])
+            .arg(program)
+            .args(arguments.into_iter().map(Into::into))
+            .current_dir(directory)
+            .stdin(Stdio::piped())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("{name} cannot be started"))?;
+        Ok(Self { name, log, keeper })
+    }
+
+    /// Fails with the last that the program said.
+    pub(crate) fn failed<T>(&self, why: &str) -> Result<T> {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines[lines.len().saturating_sub(15)..].join("\n");
+        bail!("{} {why}; the last of its log:\n{last}", self.name)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        // It ends as soon as the program has ended, which was killed just now.
+        let _ = self.keeper.wait();
+    }
+}
