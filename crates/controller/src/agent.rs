@@ -21,7 +21,8 @@ use leeward_core::{
     execute::{self, Mode},
     lease::{Grants, Moment, Sight, Timing},
     name::{AppKey, ClusterName, Epoch, RoleKey},
-    plan::{Journal, Plan, Request, Snapshot, Versioned, unseen_after},
+    operation::{Journal, Request},
+    plan::{Plan, Snapshot, Versioned, unseen_after},
     report::{AppReport, ClusterReport, Seen},
 };
 use leeward_quorum::{Store, key, view::View};

@@ -15,7 +15,7 @@ use leeward_api::{
 };
 use leeward_core::{
     name::{AppKey, ClusterName},
-    plan::{self, Journal, Kind, Request, StepName},
+    operation::{self as core, Journal, Kind, Request, StepName},
 };
 use leeward_quorum::{Txn, key};
 use serde_json::json;
@@ -164,7 +164,7 @@ fn complete(status: &mut OperationStatus, ready: bool, reason: &str, message: &s
     }
 }
 
-fn describe(operation: &plan::Operation, journal: &Journal) -> OperationStatus {
+fn describe(operation: &core::Operation, journal: &Journal) -> OperationStatus {
     let decided = StepStatus {
         name: "Decide".into(),
         cluster: String::new(),

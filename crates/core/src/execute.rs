@@ -8,7 +8,8 @@ use crate::{
     app::{App, Model},
     lease::{Hold, Role},
     name::{ClusterName, Epoch, RoleKey},
-    plan::{Journal, Operation, Plan, Step, StepName, Versioned, is_done},
+    operation::{Journal, Operation, Step, StepName, is_done},
+    plan::{Plan, Versioned},
 };
 
 /// What the workloads and the edge of an application do in a cluster.

@@ -8,6 +8,7 @@ pub mod check;
 pub mod execute;
 pub mod lease;
 pub mod name;
+pub mod operation;
 pub mod plan;
 pub mod report;
 pub mod routing;

@@ -2,7 +2,7 @@
 
 use leeward_core::{
     name::{AppKey, ClusterName, RoleKey},
-    plan::StepName,
+    operation::StepName,
 };
 
 /// The prefix of all leases.

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use leeward_core::{
     name::{AppKey, RoleKey},
-    plan::{Journal, StepName, StepRecord, Versioned},
+    operation::{Journal, StepName, StepRecord},
+    plan::Versioned,
 };
 use serde::de::DeserializeOwned;
 

@@ -15,7 +15,8 @@ use leeward_api::{
 use leeward_core::{
     app::{App, Model},
     name::Epoch,
-    plan::{Kind, Plan, StepName},
+    operation::{Kind, StepName},
+    plan::Plan,
     report::{PlacementState, Report},
 };
 use serde_json::json;

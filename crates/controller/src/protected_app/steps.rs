@@ -6,7 +6,7 @@ use leeward_core::{
     app::App,
     lease::{Hold, Role},
     name::RoleKey,
-    plan::{Operation, Step, StepName, StepRecord},
+    operation::{Operation, Step, StepName, StepRecord},
 };
 use leeward_quorum::{Txn, key};
 use leeward_state::config::Running;

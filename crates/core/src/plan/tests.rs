@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::operation::StepRecord;
 use crate::{
     app::{Placement, WriterRole},
     check::{Violation, check},
