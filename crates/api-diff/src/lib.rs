@@ -2,10 +2,11 @@
 //!
 //! The flow: [`case`] files -> [`play`] on each side -> [`normal`] answers -> [`difference`]s, less the accepted ones. What a
 //! real server answered is [`recorded`] beside the cases, and the tests hold a local region to it where there is no real
-//! one.
+//! one. A [`manifest`] of a real application is applied to both sides and read back.
 
 pub mod case;
 pub mod difference;
+pub mod manifest;
 pub mod normal;
 pub mod play;
 pub mod recorded;

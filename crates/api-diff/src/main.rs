@@ -8,7 +8,7 @@ use clap::Parser;
 use futures::StreamExt as _;
 use leeward_api_diff::case::{self, Case};
 use leeward_api_diff::difference::{Accepted, Difference, differences};
-use leeward_api_diff::{Words, answers, recorded, target};
+use leeward_api_diff::{Words, answers, manifest, recorded, target};
 
 /// Plays cases against a local region and a real API server and prints each difference in status, body, warnings or
 /// order of events. Exits 1 when one is not accepted.
@@ -36,6 +36,9 @@ struct Options {
     /// Where the real server's answers are kept.
     #[arg(long, default_value_os_t = here("answers"))]
     answers: PathBuf,
+    /// In place of the cases: apply the documents of these files to both sides, read every object back and compare.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    manifest: Vec<PathBuf>,
     /// Print the real server's answers too.
     #[arg(long)]
     verbose: bool,
@@ -59,6 +62,9 @@ async fn main() -> Result<ExitCode> {
         .clone()
         .or(started.as_ref().map(target::Local::kubeconfig));
     let local = target::client(&kubeconfig.unwrap_or_default()).await?;
+    if !options.manifest.is_empty() {
+        return manifests(&options.manifest, &accepted, &local, &real).await;
+    }
     let mut tally = Tally::default();
     for (stem, cases) in case::read(&options.cases)? {
         let chosen: Vec<&Case> = cases.iter().filter(|case| options.chooses(&stem, case)).collect();
@@ -89,6 +95,33 @@ async fn main() -> Result<ExitCode> {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
+    })
+}
+
+async fn manifests(
+    files: &[PathBuf],
+    accepted: &[Accepted],
+    local: &kube::Client,
+    real: &kube::Client,
+) -> Result<ExitCode> {
+    let mut report = manifest::compare(files, local, real).await?;
+    report
+        .differences
+        .retain(|difference| !accepted.iter().any(|entry| entry.covers(difference)));
+    for difference in &report.differences {
+        println!("{difference}");
+    }
+    println!(
+        "{} objects: {} differences\nlocal region: {}\nreal API server: {}",
+        report.objects,
+        report.differences.len(),
+        report.local,
+        report.real
+    );
+    Ok(if report.differences.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     })
 }
 

@@ -192,7 +192,7 @@ fn warnings(headers: &http::HeaderMap) -> Vec<String> {
         .collect()
 }
 
-async fn send(
+pub(crate) async fn send(
     client: &kube::Client,
     method: &str,
     path: &str,
