@@ -17,6 +17,7 @@ pub mod cluster;
 mod compare;
 mod object;
 mod plan;
+mod quantity;
 mod references;
 mod select;
 mod standby;

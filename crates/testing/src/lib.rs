@@ -86,7 +86,15 @@ impl Cluster {
     /// # Errors
     /// The kubeconfig cannot be used.
     pub async fn client(&self) -> Result<Client> {
-        client(&self.kubeconfig(ADMIN)).await
+        self.client_as(ADMIN).await
+    }
+
+    /// A client of a user: [`ADMIN`] or [`AGENT`].
+    ///
+    /// # Errors
+    /// The kubeconfig cannot be used.
+    pub async fn client_as(&self, user: &str) -> Result<Client> {
+        client(&self.kubeconfig(user)).await
     }
 
     /// A name that nobody else uses, for a namespace.

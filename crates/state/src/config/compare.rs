@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::quantity;
+
 /// Says on an object which carried content it has, so that a field that the active cluster dropped is seen to be missing.
 pub(super) const CARRIED_HASH_ANNOTATION: &str = "leeward.dev/carried-hash";
 
@@ -119,7 +121,7 @@ fn walk(desired: &Value, existing: Option<&Value>, path: String) -> Option<Diffe
         (Value::Null, None) => None,
         (Value::Object(fields), None) if fields.is_empty() => None,
         (Value::Array(items), None) if items.is_empty() => None,
-        (desired, Some(existing)) if desired == existing => None,
+        (desired, Some(existing)) if desired == existing || quantity::same(&path, desired, existing) => None,
         _ => Some(Difference {
             path,
             desired: brief(Some(desired)),
