@@ -22,6 +22,7 @@ mod protobuf;
 mod read;
 mod registry;
 mod request;
+mod review;
 mod route;
 mod selector;
 mod serve;

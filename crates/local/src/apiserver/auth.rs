@@ -63,6 +63,11 @@ impl Tokens {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return None;
         }
-        self.0.get(token.trim()).cloned()
+        self.of_token(token.trim()).cloned()
+    }
+
+    /// The user whose token it is.
+    pub(crate) fn of_token(&self, token: &str) -> Option<&User> {
+        self.0.get(token)
     }
 }

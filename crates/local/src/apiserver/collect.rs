@@ -73,7 +73,7 @@ async fn look_at_everything(app: &Arc<App>) {
     for id in owned {
         check_owners(app, &id).await;
     }
-    for resource in app.table().all().iter().filter(|r| r.kind.stored) {
+    for resource in app.table().all().iter().filter(|r| r.kind.is_stored()) {
         let objects = app.store.read().list(&resource.table, None);
         for object in objects.iter().filter(|o| object::is_deleting(o)) {
             let id = Id {

@@ -239,7 +239,7 @@ impl Call {
             }
         }
         Ok(json!({
-            "kind": self.resource.kind.list_kind(),
+            "kind": self.resource.kind.list_kind,
             "apiVersion": self.resource.kind.api_version(),
             "metadata": {"resourceVersion": revision.to_string()},
             "items": objects.iter().map(|o| (**o).clone()).collect::<Vec<_>>(),

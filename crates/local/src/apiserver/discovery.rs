@@ -1,9 +1,10 @@
 //! What the server says that it serves: groups, versions, resources. Pure.
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::registry::{Resource, Table};
-use crate::machinery::kinds::{Kind, Subresource};
+use crate::machinery::kinds::{Kind, Verb};
 use crate::machinery::openapi;
 
 /// The media type of aggregated discovery.
@@ -71,118 +72,106 @@ pub(crate) fn group(table: &Table, wanted: &str) -> Option<Value> {
     Some(value)
 }
 
-fn verbs(kind: &Kind) -> Value {
-    if kind.stored {
-        json!([
-            "create",
-            "delete",
-            "deletecollection",
-            "get",
-            "list",
-            "patch",
-            "update",
-            "watch"
-        ])
-    } else {
-        json!(["create"])
-    }
+fn names(verbs: &[Verb]) -> Vec<&'static str> {
+    verbs.iter().map(|verb| verb.name()).collect()
 }
 
-fn subresource_verbs(subresource: Subresource) -> Value {
-    match subresource {
-        Subresource::Status | Subresource::Scale => json!(["get", "patch", "update"]),
-        Subresource::Log => json!(["get"]),
-        Subresource::Finalize => json!(["update"]),
-        Subresource::Eviction | Subresource::Binding => json!(["create"]),
-    }
-}
-
-/// Group, version and kind of what a subresource carries.
-fn subresource_kind(kind: &Kind, subresource: Subresource) -> (String, String, String) {
-    let fixed = |g: &str, v: &str, k: &str| (g.into(), v.into(), k.into());
-    match subresource {
-        Subresource::Scale => fixed("autoscaling", "v1", "Scale"),
-        Subresource::Eviction => fixed("policy", "v1", "Eviction"),
-        Subresource::Binding => fixed("", "v1", "Binding"),
-        Subresource::Status | Subresource::Log | Subresource::Finalize => {
-            (kind.group.clone(), kind.version.clone(), kind.kind.clone())
-        }
-    }
+/// What discovery says of the version that objects are stored at; equal texts mean equal versions, and that is all.
+fn storage_hash(kind: &Kind) -> String {
+    use base64::Engine;
+    let (group, version) = kind
+        .storage_version
+        .split_once('/')
+        .unwrap_or(("", &kind.storage_version));
+    let hash = Sha256::digest(format!("{group}/{version}/{}", kind.kind));
+    base64::engine::general_purpose::STANDARD.encode(&hash[..8])
 }
 
 /// `/api/v1`, `/apis/GROUP/VERSION`.
 pub(crate) fn resources(table: &Table, group: &str, version: &str) -> Option<Value> {
-    let of_version: Vec<&Kind> = table
-        .all()
-        .iter()
-        .map(|r| &r.kind)
-        .filter(|k| k.group == group && k.version == version)
-        .collect();
-    let first = of_version.first()?;
-    let mut list = Vec::new();
-    for kind in &of_version {
-        let mut entry = json!({
-            "name": kind.plural,
-            "singularName": kind.singular,
-            "namespaced": kind.namespaced,
-            "kind": kind.kind,
-            "verbs": verbs(kind),
-        });
-        if !kind.short_names.is_empty() {
-            entry["shortNames"] = json!(kind.short_names);
-        }
-        if !kind.categories.is_empty() {
-            entry["categories"] = json!(kind.categories);
-        }
-        list.push(entry);
-        for subresource in &kind.subresources {
-            let (g, v, k) = subresource_kind(kind, *subresource);
-            let mut entry = json!({
-                "name": format!("{}/{}", kind.plural, subresource.path()),
-                "singularName": "",
-                "namespaced": kind.namespaced,
-                "kind": k,
-                "verbs": subresource_verbs(*subresource),
-            });
-            if (g.as_str(), v.as_str()) != (kind.group.as_str(), kind.version.as_str()) {
-                entry["group"] = g.into();
-                entry["version"] = v.into();
-            }
-            list.push(entry);
-        }
-    }
-    Some(json!({
+    let kinds = || {
+        let all = table.all().iter().map(|r| &r.kind);
+        all.filter(|k| k.group == group && k.version == version)
+    };
+    let list: Vec<Value> = kinds().flat_map(listed).collect();
+    let mut resources = json!({
         "kind": "APIResourceList",
-        "apiVersion": "v1",
-        "groupVersion": first.api_version(),
+        "groupVersion": kinds().next()?.api_version(),
         "resources": list,
-    }))
+    });
+    // The core group's list is older than the rule that objects say their version.
+    if !group.is_empty() {
+        resources["apiVersion"] = "v1".into();
+    }
+    Some(resources)
 }
 
-fn aggregated_resource(resource: &Resource) -> Value {
-    let kind = &resource.kind;
+/// A kind and its subresources, as a list of resources has them.
+fn listed(kind: &Kind) -> Vec<Value> {
     let mut entry = json!({
-        "resource": kind.plural,
-        "responseKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
-        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
-        "singularResource": kind.singular,
-        "verbs": verbs(kind),
+        "name": kind.plural,
+        "singularName": kind.singular,
+        "namespaced": kind.namespaced,
+        "kind": kind.kind,
+        "verbs": names(&kind.verbs),
     });
+    say_names(&mut entry, kind);
+    if kind.allows(Verb::Watch) {
+        entry["storageVersionHash"] = storage_hash(kind).into();
+    }
+    let subresources = kind.subresources.iter().map(|subresource| {
+        let (version, carried) = subresource.carried(kind);
+        let mut entry = json!({
+            "name": format!("{}/{}", kind.plural, subresource.path()),
+            "singularName": "",
+            "namespaced": kind.namespaced,
+            "kind": carried,
+            "verbs": names(subresource.verbs()),
+        });
+        if let Some((group, version)) = version {
+            entry["group"] = group.into();
+            entry["version"] = version.into();
+        }
+        entry
+    });
+    std::iter::once(entry).chain(subresources).collect()
+}
+
+fn say_names(entry: &mut Value, kind: &Kind) {
     if !kind.short_names.is_empty() {
         entry["shortNames"] = json!(kind.short_names);
     }
     if !kind.categories.is_empty() {
         entry["categories"] = json!(kind.categories);
     }
+}
+
+/// A kind as aggregated discovery has it. Group and version are left empty where they are those that it stands under,
+/// but not for custom resources.
+fn aggregated_resource(resource: &Resource) -> Value {
+    let kind = &resource.kind;
+    let (group, version) = match resource.custom {
+        Some(_) => (kind.group.as_str(), kind.version.as_str()),
+        None => ("", ""),
+    };
+    let mut entry = json!({
+        "resource": kind.plural,
+        "responseKind": {"group": group, "version": version, "kind": kind.kind},
+        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": kind.singular,
+        "verbs": names(&kind.verbs),
+    });
+    say_names(&mut entry, kind);
     let subresources: Vec<Value> = kind
         .subresources
         .iter()
         .map(|subresource| {
-            let (group, version, kind) = subresource_kind(kind, *subresource);
+            let (other, kind) = subresource.carried(kind);
+            let (group, version) = other.unwrap_or((group, version));
             json!({
                 "subresource": subresource.path(),
                 "responseKind": {"group": group, "version": version, "kind": kind},
-                "verbs": subresource_verbs(*subresource),
+                "verbs": names(subresource.verbs()),
             })
         })
         .collect();
@@ -215,11 +204,7 @@ pub(crate) fn aggregated(table: &Table, core: bool) -> Value {
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
-            let metadata = if core {
-                json!({"creationTimestamp": null})
-            } else {
-                json!({"name": group, "creationTimestamp": null})
-            };
+            let metadata = if core { json!({}) } else { json!({"name": group}) };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();

@@ -174,9 +174,9 @@ impl Call {
             // The items of a built-in kind's list do not repeat what the list says.
             Form::Whole if self.resource.custom.is_none() => {
                 let items: Vec<_> = objects.iter().map(|o| view::WithoutKind(o)).collect();
-                list(kind.list_kind(), kind.api_version(), metadata, &items)
+                list(kind.list_kind.clone(), kind.api_version(), metadata, &items)
             }
-            Form::Whole => list(kind.list_kind(), kind.api_version(), metadata, &objects),
+            Form::Whole => list(kind.list_kind.clone(), kind.api_version(), metadata, &objects),
             Form::Metadata => {
                 let items: Vec<Value> = objects.iter().map(|o| view::metadata_only(o)).collect();
                 let kind = "PartialObjectMetadataList".into();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::object;
-use crate::machinery::kinds::{self, Kind, Subresource};
+use crate::machinery::kinds::{self, Kind, Subresource, Verb};
 use crate::machinery::list_types::ListTypes;
 use crate::machinery::schema::Crd;
 
@@ -42,9 +42,9 @@ impl Custom {
 
 impl Resource {
     fn builtin(kind: &Kind) -> Self {
-        let table = match (kind.group.as_str(), kind.plural.as_str()) {
-            ("events.k8s.io", "events") => "events".into(),
-            _ => kind.resource_name(),
+        let table = match kind.storage_version.split_once('/') {
+            Some((group, _)) => format!("{}.{group}", kind.plural),
+            None => kind.plural.clone(),
         };
         Self {
             kind: kind.clone(),
@@ -63,11 +63,7 @@ impl Resource {
 
     /// Whether the server counts generations of the kind.
     pub(crate) fn counts_generations(&self) -> bool {
-        self.custom.is_some()
-            || matches!(
-                self.kind.kind.as_str(),
-                "Deployment" | "ReplicaSet" | "StatefulSet" | "CustomResourceDefinition" | "EndpointSlice"
-            )
+        self.kind.counts_generations
     }
 }
 
@@ -112,7 +108,7 @@ impl Table {
 
     /// A resource whose objects are in the store's table.
     pub(crate) fn by_table(&self, table: &str) -> Option<&Arc<Resource>> {
-        self.resources.iter().find(|r| *r.table == *table && r.kind.stored)
+        self.resources.iter().find(|r| *r.table == *table && r.kind.is_stored())
     }
 
     pub(crate) fn all(&self) -> &[Arc<Resource>] {
@@ -212,7 +208,10 @@ fn custom_resources(definition: &Value) -> Vec<Resource> {
                     categories: words("/spec/names/categories"),
                     namespaced: text("/spec/scope") == "Namespaced",
                     subresources,
-                    stored: true,
+                    list_kind: text("/spec/names/listKind"),
+                    verbs: Verb::ALL.to_vec(),
+                    counts_generations: true,
+                    storage_version: storage_version.clone(),
                 },
                 table: table.clone(),
                 custom: Some(Custom {

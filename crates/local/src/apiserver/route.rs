@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, Request, header};
-use serde_json::{Value, json};
 
 use super::App;
 use super::auth::User;
@@ -14,9 +13,10 @@ use super::call::{Call, Outcome, json_response, warn};
 use super::delete::Options;
 use super::discovery;
 use super::request::{Path, Query, ResourcePath};
+use super::review;
 use super::status::Failure;
 use super::view::{self, Form};
-use crate::machinery::kinds::Subresource;
+use crate::machinery::kinds::{Subresource, Verb};
 
 type Body = axum::body::Body;
 
@@ -125,15 +125,21 @@ async fn resource(app: Arc<App>, user: User, path: ResourcePath, request: Reques
 
 async fn collection(call: Call, method: &Method, bytes: &[u8], content_type: &str) -> Result<Response, Failure> {
     let kind = &call.resource.kind;
-    if !kind.stored {
-        return if *method == Method::POST {
-            review(&call, bytes, content_type)
-        } else {
-            Err(Failure::method_not_allowed())
-        };
+    let verb = match *method {
+        Method::GET if call.query.flag("watch") => Verb::Watch,
+        Method::GET | Method::HEAD => Verb::List,
+        Method::POST => Verb::Create,
+        _ => Verb::DeleteCollection,
+    };
+    if !kind.allows(verb) {
+        return Err(Failure::method_not_allowed());
+    }
+    if !kind.is_stored() {
+        let outcome = review::answer(&call, body::object(bytes, content_type)?).await?;
+        return show(&call, &outcome);
     }
     match *method {
-        Method::GET if call.query.flag("watch") => call.watch(),
+        Method::GET if verb == Verb::Watch => call.watch(),
         Method::GET | Method::HEAD => call.list(),
         Method::POST => {
             if kind.namespaced && call.namespace.is_empty() {
@@ -161,8 +167,16 @@ fn delete_options(call: &Call, bytes: &[u8], content_type: &str) -> Result<Optio
 
 async fn object(call: Call, method: &Method, bytes: &[u8], content_type: &str) -> Result<Response, Failure> {
     use Subresource::{Binding, Eviction, Finalize, Log, Scale, Status};
-    if !call.resource.kind.stored {
-        return Err(Failure::method_not_allowed());
+    if call.subresource.is_none() {
+        let verb = match *method {
+            Method::PUT => Verb::Update,
+            Method::PATCH => Verb::Patch,
+            Method::DELETE => Verb::Delete,
+            _ => Verb::Get,
+        };
+        if !call.resource.kind.allows(verb) {
+            return Err(Failure::method_not_allowed());
+        }
     }
     let outcome = match (call.subresource, method) {
         (None | Some(Status), &Method::GET | &Method::HEAD) => return call.read(),
@@ -195,20 +209,4 @@ fn show(call: &Call, outcome: &Outcome) -> Result<Response, Failure> {
     };
     warn(&mut response, &outcome.warnings);
     Ok(response)
-}
-
-/// Reviews of oneself: every user of a region may do everything.
-fn review(call: &Call, bytes: &[u8], content_type: &str) -> Result<Response, Failure> {
-    let mut review = body::object(bytes, content_type)?;
-    let kind = &call.resource.kind;
-    review["apiVersion"] = kind.api_version().into();
-    review["kind"] = kind.kind.clone().into();
-    super::object::metadata(&mut review);
-    review["status"] = if kind.kind == "SelfSubjectReview" {
-        json!({"userInfo": {"username": call.user.name, "groups": call.user.groups}})
-    } else {
-        json!({"allowed": true, "reason": "every user of a local region may do everything"})
-    };
-    let review: Value = review;
-    Ok(json_response(201, &review))
 }

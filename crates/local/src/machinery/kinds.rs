@@ -4,44 +4,69 @@
 
 use std::sync::LazyLock;
 
-/// What may follow an object's name in a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subresource {
-    /// `status`: what the controller of the kind writes; everything else of the body is ignored.
-    Status,
-    /// `scale`: `autoscaling/v1` Scale over the kind's replicas.
-    Scale,
-    /// `log` of a pod, fetched from its node.
-    Log,
-    /// `eviction` of a pod.
-    Eviction,
-    /// `binding` of a pod to a node.
-    Binding,
-    /// `finalize` of a namespace.
-    Finalize,
+mod subresource;
+
+pub use subresource::Subresource;
+
+/// What a client may do with a resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// `POST` to the collection.
+    Create,
+    /// `DELETE` of an object.
+    Delete,
+    /// `DELETE` of the collection.
+    DeleteCollection,
+    /// `GET` of an object.
+    Get,
+    /// `GET` of the collection.
+    List,
+    /// `PATCH` of an object.
+    Patch,
+    /// `PUT` of an object.
+    Update,
+    /// `GET` of the collection with `watch`.
+    Watch,
 }
 
-impl Subresource {
-    /// The word in the path.
+impl Verb {
+    /// All of them, in the order of discovery.
+    pub const ALL: [Self; 8] = [
+        Self::Create,
+        Self::Delete,
+        Self::DeleteCollection,
+        Self::Get,
+        Self::List,
+        Self::Patch,
+        Self::Update,
+        Self::Watch,
+    ];
+
+    /// The word in discovery.
     #[must_use]
-    pub fn path(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Status => "status",
-            Self::Scale => "scale",
-            Self::Log => "log",
-            Self::Eviction => "eviction",
-            Self::Binding => "binding",
-            Self::Finalize => "finalize",
+            Self::Create => "create",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Patch => "patch",
+            Self::Update => "update",
+            Self::Watch => "watch",
         }
     }
 
-    /// The subresource that the word in a path names.
-    #[must_use]
-    pub fn from_path(word: &str) -> Option<Self> {
-        use Subresource::{Binding, Eviction, Finalize, Log, Scale, Status};
-        [Status, Scale, Log, Eviction, Binding, Finalize]
-            .into_iter()
-            .find(|s| s.path() == word)
+    fn letter(self) -> char {
+        match self {
+            Self::DeleteCollection => 'D',
+            other => char::from(other.name().as_bytes()[0]),
+        }
+    }
+
+    fn of_letters(letters: &str) -> Vec<Self> {
+        let chosen = |verb: &Self| letters == "*" || letters.contains(verb.letter());
+        Self::ALL.into_iter().filter(chosen).collect()
     }
 }
 
@@ -58,6 +83,8 @@ pub struct Kind {
     pub singular: String,
     /// The kind, such as `Deployment`.
     pub kind: String,
+    /// The kind of a list, such as `DeploymentList`.
+    pub list_kind: String,
     /// What kubectl accepts in place of the plural, such as `deploy`.
     pub short_names: Vec<String>,
     /// Groups of kinds for kubectl, such as `all`.
@@ -66,8 +93,12 @@ pub struct Kind {
     pub namespaced: bool,
     /// What may follow an object's name.
     pub subresources: Vec<Subresource>,
-    /// False for a kind that only answers a POST and keeps nothing, such as `SelfSubjectAccessReview`.
-    pub stored: bool,
+    /// What clients may do with it.
+    pub verbs: Vec<Verb>,
+    /// Whether the server counts the generations of an object's specification.
+    pub counts_generations: bool,
+    /// The API version that Kubernetes stores objects at.
+    pub storage_version: String,
 }
 
 impl Kind {
@@ -91,122 +122,81 @@ impl Kind {
         }
     }
 
-    /// The kind of a list of these.
-    #[must_use]
-    pub fn list_kind(&self) -> String {
-        format!("{}List", self.kind)
-    }
-
     /// Whether the kind has the subresource.
     #[must_use]
     pub fn has(&self, subresource: Subresource) -> bool {
         self.subresources.contains(&subresource)
+    }
+
+    /// Whether clients may do this with it.
+    #[must_use]
+    pub fn allows(&self, verb: Verb) -> bool {
+        self.verbs.contains(&verb)
+    }
+
+    /// False for a kind that only answers a POST and keeps nothing, such as `SelfSubjectAccessReview`.
+    #[must_use]
+    pub fn is_stored(&self) -> bool {
+        self.allows(Verb::List)
     }
 }
 
 /// Every built-in kind, in the order of discovery.
 #[must_use]
 pub fn builtin() -> &'static [Kind] {
-    static TABLE: LazyLock<Vec<Kind>> = LazyLock::new(table);
+    static TABLE: LazyLock<Vec<Kind>> = LazyLock::new(|| parse(include_str!("kinds/builtin.txt")));
     &TABLE
 }
 
-fn kind(api: &str, plural: &str, kind: &str, namespaced: bool, short: &[&str]) -> Kind {
-    let (group, version) = api.split_once('/').unwrap_or(("", api));
-    Kind {
+fn parse(text: &str) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    let mut api_version = "";
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        match line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            Some(heading) => api_version = heading,
+            None => kinds.extend(row(api_version, line)),
+        }
+    }
+    kinds
+}
+
+fn row(api_version: &str, line: &str) -> Option<Kind> {
+    let mut columns = line.split_whitespace();
+    let mut column = || columns.next();
+    let words = |column: &str| -> Vec<String> {
+        let words = column.split(',').filter(|word| *word != "-");
+        words.map(str::to_owned).collect()
+    };
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let (plural, kind) = (column()?, column()?);
+    Some(Kind {
         group: group.into(),
         version: version.into(),
         plural: plural.into(),
         singular: kind.to_lowercase(),
         kind: kind.into(),
-        short_names: short.iter().map(|s| (*s).into()).collect(),
-        categories: Vec::new(),
-        namespaced,
-        subresources: Vec::new(),
-        stored: true,
-    }
-}
-
-impl Kind {
-    fn with(mut self, subresources: &[Subresource]) -> Self {
-        self.subresources = subresources.to_vec();
-        self
-    }
-
-    fn in_all(mut self) -> Self {
-        self.categories = vec!["all".into()];
-        self
-    }
-
-    fn transient(mut self) -> Self {
-        self.stored = false;
-        self
-    }
-}
-
-fn table() -> Vec<Kind> {
-    use Subresource::{Binding, Eviction, Finalize, Log, Scale, Status};
-    vec![
-        kind("v1", "configmaps", "ConfigMap", true, &["cm"]),
-        kind("v1", "events", "Event", true, &["ev"]),
-        kind("v1", "namespaces", "Namespace", false, &["ns"]).with(&[Status, Finalize]),
-        kind("v1", "nodes", "Node", false, &["no"]).with(&[Status]),
-        kind("v1", "persistentvolumeclaims", "PersistentVolumeClaim", true, &["pvc"]).with(&[Status]),
-        kind("v1", "persistentvolumes", "PersistentVolume", false, &["pv"]).with(&[Status]),
-        kind("v1", "pods", "Pod", true, &["po"])
-            .with(&[Status, Log, Eviction, Binding])
-            .in_all(),
-        kind("v1", "secrets", "Secret", true, &[]),
-        kind("v1", "serviceaccounts", "ServiceAccount", true, &["sa"]),
-        kind("v1", "services", "Service", true, &["svc"])
-            .with(&[Status])
-            .in_all(),
-        kind("apps/v1", "controllerrevisions", "ControllerRevision", true, &[]),
-        kind("apps/v1", "deployments", "Deployment", true, &["deploy"])
-            .with(&[Status, Scale])
-            .in_all(),
-        kind("apps/v1", "replicasets", "ReplicaSet", true, &["rs"])
-            .with(&[Status, Scale])
-            .in_all(),
-        kind("apps/v1", "statefulsets", "StatefulSet", true, &["sts"])
-            .with(&[Status, Scale])
-            .in_all(),
-        kind("events.k8s.io/v1", "events", "Event", true, &["ev"]),
-        kind(
-            "authentication.k8s.io/v1",
-            "selfsubjectreviews",
-            "SelfSubjectReview",
-            false,
-            &[],
-        )
-        .transient(),
-        kind(
-            "authorization.k8s.io/v1",
-            "selfsubjectaccessreviews",
-            "SelfSubjectAccessReview",
-            false,
-            &[],
-        )
-        .transient(),
-        kind("storage.k8s.io/v1", "storageclasses", "StorageClass", false, &["sc"]),
-        kind(
-            "apiextensions.k8s.io/v1",
-            "customresourcedefinitions",
-            "CustomResourceDefinition",
-            false,
-            &["crd", "crds"],
-        )
-        .with(&[Status]),
-        kind("coordination.k8s.io/v1", "leases", "Lease", true, &[]),
-        kind("discovery.k8s.io/v1", "endpointslices", "EndpointSlice", true, &[]),
-    ]
+        list_kind: format!("{kind}List"),
+        namespaced: column()? == "Namespaced",
+        short_names: words(column()?),
+        categories: words(column()?),
+        verbs: Verb::of_letters(column()?),
+        counts_generations: column()? == "yes",
+        storage_version: match column()? {
+            "-" => api_version.into(),
+            other => other.into(),
+        },
+        subresources: words(column()?)
+            .iter()
+            .filter_map(|word| Subresource::from_path(word))
+            .collect(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Subresource, builtin};
+    use super::{Verb, builtin};
 
     #[test]
     fn each_resource_of_a_group_version_is_listed_once() {
@@ -221,8 +211,25 @@ mod tests {
     }
 
     #[test]
-    fn a_subresource_is_found_by_its_word() {
-        assert_eq!(Subresource::from_path("scale"), Some(Subresource::Scale));
-        assert_eq!(Subresource::from_path("exec"), None);
+    fn every_line_of_the_table_is_a_kind_with_all_that_it_says() {
+        let text = include_str!("kinds/builtin.txt");
+        let lines = text.lines().filter(|line| !line.starts_with(['#', '[']));
+        let rows: Vec<Vec<&str>> = lines.map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows.len(), builtin().len());
+        for (row, kind) in rows.iter().zip(builtin()) {
+            assert_eq!(row.len(), 9, "{row:?}");
+            let subresources: Vec<&str> = kind.subresources.iter().map(|s| s.path()).collect();
+            let expected: Vec<&str> = row[8].split(',').filter(|word| *word != "-").collect();
+            assert_eq!(subresources, expected);
+        }
+    }
+
+    #[test]
+    fn reviews_are_not_stored_and_statuses_of_components_are_only_read() {
+        let find = |kind: &str| builtin().iter().find(|k| k.kind == kind).cloned().unwrap();
+        assert!(!find("TokenReview").is_stored());
+        assert_eq!(find("ComponentStatus").verbs, [Verb::Get, Verb::List]);
+        assert!(!find("Namespace").allows(Verb::DeleteCollection));
+        assert_eq!(find("Pod").verbs, Verb::ALL);
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use k8s_openapi::api::{apps, coordination, core, discovery, events, storage};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
-use schemars::{JsonSchema, SchemaGenerator};
+use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
+
+mod known;
 
 const PREFIX: &str = "#/$defs/";
 
@@ -22,7 +22,7 @@ const FREE: &[&str] = &[
 
 struct Types {
     /// Where the schema of a kind is among the definitions.
-    kinds: BTreeMap<&'static str, String>,
+    kinds: BTreeMap<known::Key, String>,
     definitions: Map<String, Value>,
 }
 
@@ -30,59 +30,19 @@ static TYPES: LazyLock<Types> = LazyLock::new(types);
 
 fn types() -> Types {
     let mut generator = SchemaGenerator::default();
-    let mut kinds = BTreeMap::new();
-    let mut add = |kind: &'static str, reference: Value| {
-        if let Some(name) = reference
-            .get("$ref")
-            .and_then(Value::as_str)
-            .and_then(|name| name.strip_prefix(PREFIX))
-        {
-            kinds.insert(kind, name.to_owned());
-        }
-    };
-    fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
-        generator.subschema_for::<T>().to_value()
-    }
-    add("ConfigMap", of::<core::v1::ConfigMap>(&mut generator));
-    add("ControllerRevision", of::<apps::v1::ControllerRevision>(&mut generator));
-    add(
-        "CustomResourceDefinition",
-        of::<apiextensions::v1::CustomResourceDefinition>(&mut generator),
-    );
-    add("DaemonSet", of::<apps::v1::DaemonSet>(&mut generator));
-    add("Deployment", of::<apps::v1::Deployment>(&mut generator));
-    add("EndpointSlice", of::<discovery::v1::EndpointSlice>(&mut generator));
-    add("Lease", of::<coordination::v1::Lease>(&mut generator));
-    add("Namespace", of::<core::v1::Namespace>(&mut generator));
-    add("Node", of::<core::v1::Node>(&mut generator));
-    add("PersistentVolume", of::<core::v1::PersistentVolume>(&mut generator));
-    add(
-        "PersistentVolumeClaim",
-        of::<core::v1::PersistentVolumeClaim>(&mut generator),
-    );
-    add("Pod", of::<core::v1::Pod>(&mut generator));
-    add("ReplicaSet", of::<apps::v1::ReplicaSet>(&mut generator));
-    add("Secret", of::<core::v1::Secret>(&mut generator));
-    add("Service", of::<core::v1::Service>(&mut generator));
-    add("ServiceAccount", of::<core::v1::ServiceAccount>(&mut generator));
-    add("StatefulSet", of::<apps::v1::StatefulSet>(&mut generator));
-    add("StorageClass", of::<storage::v1::StorageClass>(&mut generator));
-    // Two groups have a kind of this name; an object may be written through either.
-    add("Event", of::<core::v1::Event>(&mut generator));
-    add("events.k8s.io/Event", of::<events::v1::Event>(&mut generator));
+    let kinds = known::all(&mut generator);
     Types {
         kinds,
         definitions: generator.take_definitions(true),
     }
 }
 
-/// The name of the kind's own definition.
+/// The name of the kind's own definition. A kind without a version that has it is taken from the first that does.
 fn definition_of(kind: &str, api_version: &str) -> Option<&'static str> {
-    let in_events = kind == "Event" && api_version == "events.k8s.io/v1";
-    TYPES
-        .kinds
-        .get(if in_events { "events.k8s.io/Event" } else { kind })
-        .map(String::as_str)
+    let mut versions = TYPES.kinds.iter().filter(|((_, name), _)| *name == kind).peekable();
+    let first = versions.peek().copied();
+    let found = versions.find(|((version, _), _)| *version == api_version);
+    found.or(first).map(|(_, name)| name.as_str())
 }
 
 /// The name of the kind's schema, and it with every schema that it refers to by name, as OpenAPI's components.
@@ -401,7 +361,10 @@ mod tests {
 
     #[test]
     fn every_stored_kind_is_known() {
-        for kind in crate::machinery::kinds::builtin().iter().filter(|kind| kind.stored) {
+        for kind in crate::machinery::kinds::builtin()
+            .iter()
+            .filter(|kind| kind.is_stored())
+        {
             let mut object = json!({"apiVersion": kind.api_version(), "nonsense": 1});
             assert_eq!(examine(&kind.kind, &mut object).unknown, ["nonsense"], "{}", kind.kind);
         }
