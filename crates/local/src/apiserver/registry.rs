@@ -111,6 +111,11 @@ impl Table {
         self.resources.iter().find(|r| *r.table == *table && r.kind.is_stored())
     }
 
+    /// Whether the group has any resource.
+    pub(crate) fn serves(&self, group: &str) -> bool {
+        self.resources.iter().any(|r| r.kind.group == group)
+    }
+
     pub(crate) fn all(&self) -> &[Arc<Resource>] {
         &self.resources
     }
@@ -208,7 +213,10 @@ fn custom_resources(definition: &Value) -> Vec<Resource> {
                     categories: words("/spec/names/categories"),
                     namespaced: text("/spec/scope") == "Namespaced",
                     subresources,
-                    list_kind: text("/spec/names/listKind"),
+                    list_kind: match text("/spec/names/listKind") {
+                        empty if empty.is_empty() => format!("{}List", text("/spec/names/kind")),
+                        given => given,
+                    },
                     verbs: Verb::ALL.to_vec(),
                     counts_generations: true,
                     storage_version: storage_version.clone(),

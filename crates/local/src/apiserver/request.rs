@@ -67,6 +67,17 @@ impl Path {
         }
     }
 
+    /// The API group that must be served for the path to lead anywhere, empty for what is always there; `None` for a
+    /// path that leads nowhere.
+    pub(crate) fn group(&self) -> Option<&str> {
+        match self {
+            Self::Group(group) | Self::Resources { group, .. } => Some(group),
+            Self::Resource(path) => Some(&path.group),
+            Self::Unknown => None,
+            _ => Some(""),
+        }
+    }
+
     fn resource(group: &str, version: &str, rest: &[&str]) -> Self {
         let mut path = ResourcePath {
             group: group.into(),

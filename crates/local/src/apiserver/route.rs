@@ -37,6 +37,9 @@ async fn answer(app: Arc<App>, request: Request<Body>) -> Result<Response, Failu
     let user = user
         .or_else(|| app.tokens.user(request.headers()))
         .ok_or_else(Failure::unauthorized)?;
+    if path.group().is_none_or(|group| !app.table().serves(group)) {
+        return Ok((http::StatusCode::NOT_FOUND, "404 page not found\n").into_response());
+    }
     if let Path::Resource(path) = path {
         return resource(app, user, path, request).await;
     }
@@ -167,6 +170,9 @@ fn delete_options(call: &Call, bytes: &[u8], content_type: &str) -> Result<Optio
 
 async fn object(call: Call, method: &Method, bytes: &[u8], content_type: &str) -> Result<Response, Failure> {
     use Subresource::{Binding, Eviction, Finalize, Log, Scale, Status};
+    if !call.resource.kind.is_stored() {
+        return Err(Failure::no_route());
+    }
     if call.subresource.is_none() {
         let verb = match *method {
             Method::PUT => Verb::Update,
