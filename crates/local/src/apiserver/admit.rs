@@ -1,13 +1,13 @@
 //! What the server itself decides about an object: identity, phases, addresses of services, state of definitions.
 
 use rand::Rng;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::call::Call;
 use super::status::Failure;
 use super::{definition, object, service_ip, time};
-use crate::machinery::FieldError;
 use crate::machinery::kinds::{self, Kind, Subresource};
+use crate::machinery::{FieldError, builtin};
 
 /// The kind of namespaces, for failures.
 pub(crate) fn namespace_kind() -> Kind {
@@ -160,32 +160,15 @@ pub(crate) async fn create(call: &Call, object: &mut Value) -> Result<Option<ser
         }
         return Ok(None);
     }
-    match call.resource.kind.kind.as_str() {
-        "Namespace" => {
-            object["status"] = json!({"phase": "Active"});
-            object::child(object, "spec").insert("finalizers".into(), json!(["kubernetes"]));
-            label_namespace(object);
-        }
-        "Pod" => {
-            let class = qos_class(object);
-            object["status"] = json!({"phase": "Pending", "qosClass": class});
-        }
-        "PersistentVolume" => object["status"] = json!({"phase": "Pending"}),
-        "PersistentVolumeClaim" => {
-            object["status"] = json!({"phase": "Pending"});
-            default_storage_class(call, object);
-        }
-        "Service" => {
-            object["status"] = json!({"loadBalancer": {}});
-            return service_ip::allocate(call, object).await;
-        }
-        "Deployment" | "ReplicaSet" | "StatefulSet" => object["status"] = json!({"replicas": 0}),
-        "Secret" => encode_string_data(object),
+    let kind = &call.resource.kind;
+    let keeps_status = !kind.has(Subresource::Status) || kind.kind == "Node";
+    builtin::prepare_create(&kind.kind, keeps_status, object);
+    match kind.kind.as_str() {
+        "PersistentVolume" => object["status"]["lastPhaseTransitionTime"] = time::now().into(),
+        "PersistentVolumeClaim" => default_storage_class(call, object),
+        "Service" => return service_ip::allocate(call, object).await,
         "CustomResourceDefinition" => definition::establish(object, None),
         _ => {}
-    }
-    if call.resource.kind.kind == "Deployment" {
-        object["status"] = json!({});
     }
     Ok(None)
 }
@@ -195,41 +178,18 @@ pub(crate) fn update(call: &Call, old: &Value, new: &mut Value) -> Result<(), Fa
     if call.resource.custom.is_some() {
         return Ok(());
     }
+    builtin::prepare_update(&call.resource.kind.kind, old, new);
     match call.resource.kind.kind.as_str() {
-        "Namespace" => {
-            label_namespace(new);
-            if call.subresource != Some(Subresource::Finalize) {
-                let before = old.get("spec").cloned().unwrap_or_default();
-                object::child(new, "spec");
-                object::copy_key(&before, &mut new["spec"], "finalizers");
-            }
+        "Namespace" if call.subresource != Some(Subresource::Finalize) => {
+            let before = old.get("spec").cloned().unwrap_or_default();
+            object::child(new, "spec");
+            object::copy_key(&before, &mut new["spec"], "finalizers");
         }
         "Service" => service_ip::keep(old, new),
-        "Secret" => encode_string_data(new),
         "CustomResourceDefinition" if call.subresource.is_none() => definition::establish(new, Some(old)),
         _ => {}
     }
     Ok(())
-}
-
-fn label_namespace(object: &mut Value) {
-    let name = object::name(object).to_owned();
-    object::metadata(object);
-    object::child(&mut object["metadata"], "labels").insert("kubernetes.io/metadata.name".into(), name.into());
-}
-
-fn encode_string_data(object: &mut Value) {
-    use base64::Engine;
-    let Some(plain) = object.as_object_mut().and_then(|o| o.remove("stringData")) else {
-        return;
-    };
-    let Value::Object(plain) = plain else { return };
-    let data = object::child(object, "data");
-    for (key, value) in plain {
-        if let Value::String(text) = value {
-            data.insert(key, base64::engine::general_purpose::STANDARD.encode(text).into());
-        }
-    }
 }
 
 fn default_storage_class(call: &Call, object: &mut Value) {
@@ -246,26 +206,5 @@ fn default_storage_class(call: &Call, object: &mut Value) {
     });
     if let Some(class) = default {
         object::child(object, "spec").insert("storageClassName".into(), object::name(class).into());
-    }
-}
-
-fn qos_class(pod: &Value) -> &'static str {
-    let containers = ["/spec/containers", "/spec/initContainers"]
-        .into_iter()
-        .filter_map(|p| pod.pointer(p).and_then(Value::as_array))
-        .flatten();
-    let (mut any, mut all) = (false, true);
-    for container in containers {
-        let part = |name: &str, what: &str| container.pointer(&format!("/resources/{name}/{what}")).cloned();
-        for what in ["cpu", "memory"] {
-            let (request, limit) = (part("requests", what), part("limits", what));
-            any |= request.is_some() || limit.is_some();
-            all &= limit.is_some() && (request.is_none() || request == limit);
-        }
-    }
-    match (any, all) {
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-        _ => "BestEffort",
     }
 }

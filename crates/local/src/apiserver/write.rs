@@ -214,18 +214,16 @@ impl Call {
         self.namespace_takes(&name)?;
         admit::new_metadata(&mut new, applied, self.resource.counts_generations());
         self.default(&mut new);
-        let reserved = admit::create(self, &mut new).await?;
-        self.validate(&new, None)?;
         if !applied {
-            // What the server itself says in a new object's status belongs to nobody.
-            let status = (kind.kind != "Node")
-                .then(|| object::take(&mut new, "status"))
-                .flatten();
+            // A status belongs to who writes the status.
+            let status = object::take(&mut new, "status");
             new = self.track(None, new);
             if let Some(status) = status {
                 new["status"] = status;
             }
         }
+        let reserved = admit::create(self, &mut new).await?;
+        self.validate(&new, None)?;
         self.stored_form(&mut new);
         let stored: Object = if self.query.dry_run()? {
             if self.app.store.get(&self.id_of(&name)).is_some() {
@@ -308,14 +306,14 @@ impl Call {
         if self.subresource != Some(Subresource::Finalize) {
             self.default(&mut new);
         }
+        if !applied {
+            new = self.track(Some(&seen), new);
+        }
         admit::update(self, old, &mut new)?;
         if self.resource.counts_generations() && !object::same_spec(old, &new) {
             admit::next_generation(&mut new);
         }
         self.validate(&new, Some(&seen))?;
-        if !applied {
-            new = self.track(Some(&seen), new);
-        }
         self.stored_form(&mut new);
         if self.query.dry_run()? {
             return Ok(new.into());

@@ -1,7 +1,8 @@
 //! Defaults and validation of the built-in kinds.
 //!
-//! The order in which a server uses them: `decode_error` (400), `unknown_fields` (400 or a warning), `default`, then
-//! `validate` or, with the object before, also `validate_update` (422).
+//! The order in which a server uses them: `decode_error` (400), `unknown_fields` (400 or a warning), `default`, the owners
+//! of fields are noted, `prepare_create` or `prepare_update`, then `validate` or, with the object before, also
+//! `validate_update` (422).
 
 use std::collections::BTreeMap;
 
@@ -10,6 +11,9 @@ use serde_json::Value;
 use super::FieldError;
 
 mod defaults;
+mod forms;
+mod prepare;
+mod quantity;
 mod types;
 mod update;
 mod validation;
@@ -17,6 +21,17 @@ mod validation;
 /// Fills in the defaults that an API server gives to an object of `kind`. Doing so twice changes nothing more.
 pub fn default(kind: &str, object: &mut Value) {
     defaults::default(kind, object);
+}
+
+/// Completes a new object once the owners of its fields are noted: what the server adds on its own behalf. The status is
+/// the server's too, except where the kind `keeps_status` of a client.
+pub fn prepare_create(kind: &str, keeps_status: bool, object: &mut Value) {
+    prepare::create(kind, keeps_status, object);
+}
+
+/// Keeps in a changed object what the server added on its own behalf when it was new.
+pub fn prepare_update(kind: &str, old: &Value, new: &mut Value) {
+    prepare::update(kind, old, new);
 }
 
 /// What is wrong with a new object of `kind`.

@@ -1,180 +1,240 @@
-//! The defaults of the built-in kinds.
+//! The defaults of the built-in kinds: plain values from the table in `forms.txt`, and here those that depend on others.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
+use super::{forms, types};
+
+type Fields = Map<String, Value>;
+
+/// Gives an object the form and the defaults that it has when a server has decoded it.
 pub(super) fn default(kind: &str, object: &mut Value) {
-    drop_empty(object);
-    let Some(map) = object.as_object_mut() else { return };
-    match kind {
-        "Pod" => {
-            if let Some(spec) = child(map, "spec") {
-                default_pod_spec(spec, PodUse::Pod);
-            }
-        }
-        "Deployment" => workload(map, default_deployment),
-        "ReplicaSet" => workload(map, default_replica_set),
-        "StatefulSet" => workload(map, default_stateful_set),
-        "DaemonSet" => workload(map, default_daemon_set),
-        "Service" => default_service(map),
-        "PersistentVolumeClaim" => default_claim(map),
-        "PersistentVolume" => default_volume(map),
-        "Secret" => default_secret(map),
-        "Namespace" => default_namespace(map),
-        "StorageClass" => {
-            set(map, "reclaimPolicy", json!("Delete"));
-            set(map, "volumeBindingMode", json!("Immediate"));
-        }
-        "EndpointSlice" => default_endpoint_slice(map),
-        "CustomResourceDefinition" => default_crd(map),
-        _ => {}
+    drop_nulls(object);
+    let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    let Some(name) = types::definition_of(kind, api_version) else {
+        return;
+    };
+    if let Some(map) = object.as_object_mut() {
+        forms::shape(name, map, &mut conditional);
     }
 }
 
 /// Nulls are absence in a built-in kind, as they are in Go's types.
-fn drop_empty(value: &mut Value) {
+fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(map) => {
             map.retain(|_, child| !child.is_null());
-            map.values_mut().for_each(drop_empty);
+            map.values_mut().for_each(drop_nulls);
         }
-        Value::Array(items) => items.iter_mut().for_each(drop_empty),
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
         _ => {}
     }
 }
 
-fn set(map: &mut Map<String, Value>, name: &str, value: Value) {
+fn conditional(name: &str, fields: &mut Fields) {
+    match name {
+        "apiextensions.v1.CustomResourceDefinitionNames" => definition_names(fields),
+        "apps.v1.DaemonSetUpdateStrategy" => rolling(fields, &[("maxUnavailable", json!(1)), ("maxSurge", json!(0))]),
+        "apps.v1.DeploymentStrategy" => {
+            rolling(fields, &[("maxUnavailable", json!("25%")), ("maxSurge", json!("25%"))])
+        }
+        "apps.v1.StatefulSetSpec" => claim_templates(fields),
+        "apps.v1.StatefulSetUpdateStrategy" => {
+            if !fields.contains_key("type") {
+                set(fields, "type", json!("RollingUpdate"));
+                set(fields, "rollingUpdate", json!({}));
+            }
+            if fields.contains_key("rollingUpdate") {
+                rolling(fields, &[("partition", json!(0))]);
+            }
+        }
+        "autoscaling.v2.HorizontalPodAutoscalerBehavior" => autoscaler_behavior(fields),
+        "batch.v1.Job" => job(fields),
+        "core.v1.Container" | "core.v1.EphemeralContainer" => pull_policy(fields, "image", "imagePullPolicy"),
+        "core.v1.ImageVolumeSource" => pull_policy(fields, "reference", "pullPolicy"),
+        "core.v1.LimitRangeItem" => limits(fields),
+        "core.v1.Namespace" => namespace_label(fields),
+        "core.v1.NodeStatus" => {
+            if let Some(capacity) = fields.get("capacity").cloned() {
+                set(fields, "allocatable", capacity);
+            }
+        }
+        "core.v1.Pod" => {
+            if let Some(spec) = child(fields, "spec") {
+                pod(spec);
+            }
+        }
+        "core.v1.PodSpec" => service_account(fields),
+        "core.v1.ReplicationController" => replication_controller(fields),
+        "core.v1.Secret" => string_data(fields),
+        "core.v1.ServiceSpec" => service(fields),
+        "core.v1.Volume" if fields.len() == 1 => set(fields, "emptyDir", json!({})),
+        "networking.v1.NetworkPolicySpec" => {
+            let egress = fields.contains_key("egress");
+            let types = if egress {
+                json!(["Ingress", "Egress"])
+            } else {
+                json!(["Ingress"])
+            };
+            set(fields, "policyTypes", types);
+        }
+        "rbac.v1.Subject" => {
+            if matches!(text(fields, "kind"), "User" | "Group") {
+                set(fields, "apiGroup", json!("rbac.authorization.k8s.io"));
+            }
+        }
+        _ => {}
+    }
+}
+
+fn set(map: &mut Fields, name: &str, value: Value) {
     map.entry(name).or_insert(value);
 }
 
-fn child<'a>(map: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut Map<String, Value>> {
+fn text<'a>(map: &'a Fields, name: &str) -> &'a str {
+    map.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn child<'a>(map: &'a mut Fields, name: &str) -> Option<&'a mut Fields> {
     map.get_mut(name).and_then(Value::as_object_mut)
 }
 
 /// The object at `name`, made where it is absent; `None` where something else is in its place.
-fn made<'a>(map: &'a mut Map<String, Value>, name: &str) -> Option<&'a mut Map<String, Value>> {
+fn made<'a>(map: &'a mut Fields, name: &str) -> Option<&'a mut Fields> {
     map.entry(name).or_insert_with(|| json!({})).as_object_mut()
 }
 
-fn items<'a>(map: &'a mut Map<String, Value>, name: &str) -> impl Iterator<Item = &'a mut Map<String, Value>> {
-    map.get_mut(name)
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_object_mut)
+fn items<'a>(map: &'a mut Fields, name: &str) -> impl Iterator<Item = &'a mut Fields> {
+    let list = map.get_mut(name).and_then(Value::as_array_mut);
+    list.into_iter().flatten().filter_map(Value::as_object_mut)
 }
 
-fn workload(map: &mut Map<String, Value>, default: fn(&mut Map<String, Value>)) {
-    let Some(spec) = made(map, "spec") else { return };
-    default(spec);
-    if let Some(spec) = child(spec, "template").and_then(|template| child(template, "spec")) {
-        default_pod_spec(spec, PodUse::Template);
+fn fill(map: &mut Fields, from: Option<&Value>) {
+    for (name, value) in from.and_then(Value::as_object).into_iter().flatten() {
+        set(map, name, value.clone());
     }
 }
 
-fn default_deployment(spec: &mut Map<String, Value>) {
-    set(spec, "replicas", json!(1));
-    set(spec, "revisionHistoryLimit", json!(10));
-    set(spec, "progressDeadlineSeconds", json!(600));
-    let Some(strategy) = made(spec, "strategy") else { return };
-    set(strategy, "type", json!("RollingUpdate"));
-    if strategy.get("type") == Some(&json!("RollingUpdate"))
-        && let Some(rolling) = made(strategy, "rollingUpdate")
+/// The margins of a rolling update.
+fn rolling(strategy: &mut Fields, margins: &[(&str, Value)]) {
+    if text(strategy, "type") == "RollingUpdate"
+        && let Some(update) = made(strategy, "rollingUpdate")
     {
-        set(rolling, "maxUnavailable", json!("25%"));
-        set(rolling, "maxSurge", json!("25%"));
-    }
-}
-
-fn default_replica_set(spec: &mut Map<String, Value>) {
-    set(spec, "replicas", json!(1));
-}
-
-fn default_stateful_set(spec: &mut Map<String, Value>) {
-    set(spec, "replicas", json!(1));
-    set(spec, "revisionHistoryLimit", json!(10));
-    set(spec, "podManagementPolicy", json!("OrderedReady"));
-    set(spec, "serviceName", json!(""));
-    if let Some(policy) = made(spec, "persistentVolumeClaimRetentionPolicy") {
-        set(policy, "whenDeleted", json!("Retain"));
-        set(policy, "whenScaled", json!("Retain"));
-    }
-    if let Some(strategy) = made(spec, "updateStrategy") {
-        set(strategy, "type", json!("RollingUpdate"));
-        if strategy.get("type") == Some(&json!("RollingUpdate"))
-            && let Some(rolling) = made(strategy, "rollingUpdate")
-        {
-            set(rolling, "partition", json!(0));
+        for (name, value) in margins {
+            set(update, name, value.clone());
         }
     }
+}
+
+fn claim_templates(spec: &mut Fields) {
     for claim in items(spec, "volumeClaimTemplates") {
         set(claim, "apiVersion", json!("v1"));
         set(claim, "kind", json!("PersistentVolumeClaim"));
-        default_claim(claim);
     }
 }
 
-fn default_daemon_set(spec: &mut Map<String, Value>) {
-    set(spec, "revisionHistoryLimit", json!(10));
-    if let Some(strategy) = made(spec, "updateStrategy") {
-        set(strategy, "type", json!("RollingUpdate"));
+fn autoscaler_behavior(behavior: &mut Fields) {
+    let policies = json!([{"type": "Percent", "value": 100, "periodSeconds": 15}]);
+    if let Some(rules) = made(behavior, "scaleDown") {
+        set(rules, "selectPolicy", json!("Max"));
+        set(rules, "policies", policies.clone());
+    }
+    if let Some(rules) = made(behavior, "scaleUp") {
+        set(rules, "stabilizationWindowSeconds", json!(0));
+        set(rules, "selectPolicy", json!("Max"));
+        let pods = json!({"type": "Pods", "value": 4, "periodSeconds": 15});
+        set(rules, "policies", json!([pods, policies[0]]));
     }
 }
 
-fn default_service(map: &mut Map<String, Value>) {
-    let Some(spec) = made(map, "spec") else { return };
-    set(spec, "type", json!("ClusterIP"));
-    set(spec, "sessionAffinity", json!("None"));
-    let kind = spec.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+/// The labels of a template, which are those of its owner where that has none.
+fn labels_of_template(object: &mut Fields) -> Option<Value> {
+    let labels = object.get("spec")?.pointer("/template/metadata/labels")?.clone();
+    if labels.as_object().is_none_or(Map::is_empty) {
+        return None;
+    }
+    let metadata = made(object, "metadata")?;
+    if metadata
+        .get("labels")
+        .and_then(Value::as_object)
+        .is_none_or(Map::is_empty)
+    {
+        metadata.insert("labels".into(), labels.clone());
+    }
+    Some(labels)
+}
+
+fn job(object: &mut Fields) {
+    labels_of_template(object);
+    let Some(spec) = made(object, "spec") else { return };
+    if !spec.contains_key("parallelism") {
+        set(spec, "completions", json!(1));
+    }
+    set(spec, "parallelism", json!(1));
+    let each = spec.contains_key("backoffLimitPerIndex");
+    set(spec, "backoffLimit", json!(if each { i32::MAX } else { 6 }));
+    set(spec, "completionMode", json!("NonIndexed"));
+    set(spec, "suspend", json!(false));
+    let policy = spec.contains_key("podFailurePolicy");
+    let replacement = if policy { "Failed" } else { "TerminatingOrFailed" };
+    set(spec, "podReplacementPolicy", json!(replacement));
+    set(spec, "manualSelector", json!(false));
+}
+
+fn replication_controller(object: &mut Fields) {
+    if let Some(labels) = labels_of_template(object)
+        && let Some(spec) = child(object, "spec")
+    {
+        set(spec, "selector", labels);
+    }
+}
+
+fn service(spec: &mut Fields) {
+    let affinity = text(spec, "sessionAffinity").to_owned();
+    if affinity == "None" {
+        spec.remove("sessionAffinityConfig");
+    }
+    let timeout = |spec: &Fields| {
+        let config = spec.get("sessionAffinityConfig");
+        config
+            .and_then(|config| config.pointer("/clientIP/timeoutSeconds"))
+            .is_some()
+    };
+    if affinity == "ClientIP" && !timeout(spec) {
+        let config = json!({"clientIP": {"timeoutSeconds": 10_800}});
+        spec.insert("sessionAffinityConfig".into(), config);
+    }
     for port in items(spec, "ports") {
-        set(port, "protocol", json!("TCP"));
-        if let Some(number) = port.get("port").cloned() {
-            set(port, "targetPort", number);
+        let said = port
+            .get("targetPort")
+            .is_some_and(|target| *target != 0 && *target != "");
+        if let Some(number) = port.get("port").filter(|_| !said).cloned() {
+            port.insert("targetPort".into(), number);
         }
     }
-    if kind == "ExternalName" {
-        return;
-    }
-    set(spec, "internalTrafficPolicy", json!("Cluster"));
-    set(spec, "ipFamilies", json!(["IPv4"]));
-    set(spec, "ipFamilyPolicy", json!("SingleStack"));
-    if kind == "NodePort" || kind == "LoadBalancer" {
+    let kind = text(spec, "type").to_owned();
+    let reached = spec
+        .get("externalIPs")
+        .and_then(Value::as_array)
+        .is_some_and(|ips| !ips.is_empty());
+    if matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && reached) {
         set(spec, "externalTrafficPolicy", json!("Cluster"));
+    }
+    if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
+        set(spec, "internalTrafficPolicy", json!("Cluster"));
     }
     if kind == "LoadBalancer" {
         set(spec, "allocateLoadBalancerNodePorts", json!(true));
     }
 }
 
-fn default_claim(map: &mut Map<String, Value>) {
-    if let Some(spec) = made(map, "spec") {
-        set(spec, "volumeMode", json!("Filesystem"));
-    }
-    if let Some(status) = made(map, "status") {
-        set(status, "phase", json!("Pending"));
-    }
-}
-
-fn default_volume(map: &mut Map<String, Value>) {
-    if let Some(spec) = made(map, "spec") {
-        set(spec, "persistentVolumeReclaimPolicy", json!("Retain"));
-        set(spec, "volumeMode", json!("Filesystem"));
-        if let Some(path) = child(spec, "hostPath") {
-            set(path, "type", json!(""));
-        }
-    }
-    if let Some(status) = made(map, "status") {
-        set(status, "phase", json!("Pending"));
-    }
-}
-
-fn default_secret(map: &mut Map<String, Value>) {
-    set(map, "type", json!("Opaque"));
-    let Some(Value::Object(texts)) = map.remove("stringData") else {
+/// Texts of a Secret become data, over what is there.
+fn string_data(secret: &mut Fields) {
+    let Some(Value::Object(texts)) = secret.remove("stringData") else {
         return;
     };
-    let Some(data) = made(map, "data") else { return };
+    let Some(data) = made(secret, "data") else { return };
     for (name, text) in texts {
         if let Some(text) = text.as_str() {
             data.insert(name, json!(STANDARD.encode(text)));
@@ -182,112 +242,85 @@ fn default_secret(map: &mut Map<String, Value>) {
     }
 }
 
-fn default_namespace(map: &mut Map<String, Value>) {
-    let name = map.get("metadata").and_then(|metadata| metadata.get("name")).cloned();
+fn namespace_label(namespace: &mut Fields) {
+    let name = namespace
+        .get("metadata")
+        .and_then(|metadata| metadata.get("name"))
+        .cloned();
     if let Some(name) = name.filter(Value::is_string)
-        && let Some(labels) = made(map, "metadata").and_then(|metadata| made(metadata, "labels"))
+        && let Some(labels) = made(namespace, "metadata").and_then(|metadata| made(metadata, "labels"))
     {
         labels.insert("kubernetes.io/metadata.name".into(), name);
     }
-    if let Some(spec) = made(map, "spec") {
-        set(spec, "finalizers", json!(["kubernetes"]));
-    }
-    if let Some(status) = made(map, "status") {
-        set(status, "phase", json!("Active"));
+}
+
+fn definition_names(names: &mut Fields) {
+    let kind = text(names, "kind").to_owned();
+    for (name, value) in [("singular", kind.to_lowercase()), ("listKind", format!("{kind}List"))] {
+        if text(names, name).is_empty() && !kind.is_empty() {
+            names.insert(name.into(), value.into());
+        }
     }
 }
 
-fn default_endpoint_slice(map: &mut Map<String, Value>) {
-    for port in items(map, "ports") {
-        set(port, "name", json!(""));
-        set(port, "protocol", json!("TCP"));
+fn limits(item: &mut Fields) {
+    if text(item, "type") != "Container" {
+        return;
     }
+    let part = |item: &Fields, name: &str| item.get(name).cloned();
+    let (most, least) = (part(item, "max"), part(item, "min"));
+    if let Some(limits) = made(item, "default") {
+        fill(limits, most.as_ref());
+    }
+    let limits = part(item, "default");
+    if let Some(requests) = made(item, "defaultRequest") {
+        fill(requests, limits.as_ref());
+        fill(requests, least.as_ref());
+    }
+    item.retain(|_, value| value.as_object().is_none_or(|map| !map.is_empty()));
 }
 
-fn default_crd(map: &mut Map<String, Value>) {
-    let Some(spec) = made(map, "spec") else { return };
-    if let Some(conversion) = made(spec, "conversion") {
-        set(conversion, "strategy", json!("None"));
-    }
-    if let Some(names) = child(spec, "names")
-        && let Some(kind) = names.get("kind").and_then(Value::as_str).map(str::to_owned)
-    {
-        set(names, "listKind", json!(format!("{kind}List")));
-        set(names, "singular", json!(kind.to_lowercase()));
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum PodUse {
-    Pod,
-    Template,
-}
-
-fn default_pod_spec(spec: &mut Map<String, Value>, usage: PodUse) {
-    set(spec, "restartPolicy", json!("Always"));
-    set(spec, "terminationGracePeriodSeconds", json!(30));
-    set(spec, "dnsPolicy", json!("ClusterFirst"));
-    set(spec, "schedulerName", json!("default-scheduler"));
-    set(spec, "securityContext", json!({}));
-    if usage == PodUse::Pod {
-        set(spec, "enableServiceLinks", json!(true));
-        set(spec, "preemptionPolicy", json!("PreemptLowerPriority"));
-        set(spec, "priority", json!(0));
-    }
-    if let Some(account) = spec.get("serviceAccountName").cloned() {
-        set(spec, "serviceAccount", account);
-    } else if let Some(account) = spec.get("serviceAccount").cloned() {
-        set(spec, "serviceAccountName", account);
-    }
+/// Defaults that a pod has and a template has not.
+fn pod(spec: &mut Fields) {
     let host_network = spec.get("hostNetwork") == Some(&json!(true));
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
+    for list in ["containers", "initContainers"] {
         for container in items(spec, list) {
-            default_container(container, host_network);
-        }
-    }
-    for volume in items(spec, "volumes") {
-        default_volume_source(volume);
-    }
-}
-
-fn default_container(container: &mut Map<String, Value>, host_network: bool) {
-    set(container, "terminationMessagePath", json!("/dev/termination-log"));
-    set(container, "terminationMessagePolicy", json!("File"));
-    set(container, "resources", json!({}));
-    let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
-    let policy = if tag_is_latest(image) { "Always" } else { "IfNotPresent" };
-    set(container, "imagePullPolicy", json!(policy));
-    for port in items(container, "ports") {
-        set(port, "protocol", json!("TCP"));
-        if host_network && let Some(number) = port.get("containerPort").cloned() {
-            set(port, "hostPort", number);
-        }
-    }
-    for variable in items(container, "env") {
-        if let Some(field) = child(variable, "valueFrom").and_then(|from| child(from, "fieldRef")) {
-            set(field, "apiVersion", json!("v1"));
-        }
-    }
-    if let Some(resources) = child(container, "resources")
-        && let Some(limits) = child(resources, "limits").cloned()
-        && let Some(requests) = made(resources, "requests")
-    {
-        for (name, amount) in limits {
-            set(requests, &name, amount);
-        }
-    }
-    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        if let Some(probe) = child(container, probe) {
-            default_probe(probe);
-        }
-    }
-    if let Some(lifecycle) = child(container, "lifecycle") {
-        for hook in ["postStart", "preStop"] {
-            if let Some(get) = child(lifecycle, hook).and_then(|hook| child(hook, "httpGet")) {
-                default_http_get(get);
+            let limits = container
+                .get("resources")
+                .and_then(|resources| resources.get("limits"))
+                .cloned();
+            if limits
+                .as_ref()
+                .and_then(Value::as_object)
+                .is_some_and(|limits| !limits.is_empty())
+                && let Some(requests) = child(container, "resources").and_then(|resources| made(resources, "requests"))
+            {
+                fill(requests, limits.as_ref());
+            }
+            for port in items(container, "ports").filter(|_| host_network) {
+                if let Some(number) = port.get("containerPort").cloned() {
+                    set(port, "hostPort", number);
+                }
             }
         }
     }
+    set(spec, "enableServiceLinks", json!(true));
+}
+
+/// The account has an older name too.
+fn service_account(spec: &mut Fields) {
+    let account = match (text(spec, "serviceAccountName"), text(spec, "serviceAccount")) {
+        ("", "") => return,
+        ("", old) => old.to_owned(),
+        (new, _) => new.to_owned(),
+    };
+    spec.insert("serviceAccountName".into(), account.clone().into());
+    spec.insert("serviceAccount".into(), account.into());
+}
+
+fn pull_policy(holder: &mut Fields, image: &str, policy: &str) {
+    let latest = tag_is_latest(text(holder, image));
+    set(holder, policy, json!(if latest { "Always" } else { "IfNotPresent" }));
 }
 
 /// Whether an image is named by the tag `latest`, said or meant.
@@ -297,48 +330,6 @@ fn tag_is_latest(image: &str) -> bool {
     }
     let last = image.rsplit('/').next().unwrap_or(image);
     last.split_once(':').is_none_or(|(_, tag)| tag == "latest")
-}
-
-fn default_probe(probe: &mut Map<String, Value>) {
-    set(probe, "timeoutSeconds", json!(1));
-    set(probe, "periodSeconds", json!(10));
-    set(probe, "successThreshold", json!(1));
-    set(probe, "failureThreshold", json!(3));
-    if let Some(get) = child(probe, "httpGet") {
-        default_http_get(get);
-    }
-    if let Some(grpc) = child(probe, "grpc") {
-        set(grpc, "service", json!(""));
-    }
-}
-
-fn default_http_get(get: &mut Map<String, Value>) {
-    set(get, "path", json!("/"));
-    set(get, "scheme", json!("HTTP"));
-}
-
-fn default_volume_source(volume: &mut Map<String, Value>) {
-    if volume.len() == 1 {
-        set(volume, "emptyDir", json!({}));
-    }
-    for source in ["secret", "configMap", "downwardAPI", "projected"] {
-        if let Some(source) = child(volume, source) {
-            set(source, "defaultMode", json!(0o644));
-        }
-    }
-    for field in volume
-        .get_mut("downwardAPI")
-        .and_then(Value::as_object_mut)
-        .into_iter()
-        .flat_map(|v| items(v, "items"))
-    {
-        if let Some(field) = child(field, "fieldRef") {
-            set(field, "apiVersion", json!("v1"));
-        }
-    }
-    if let Some(path) = child(volume, "hostPath") {
-        set(path, "type", json!(""));
-    }
 }
 
 #[cfg(test)]
@@ -408,7 +399,7 @@ mod tests {
         );
         assert_eq!(
             object,
-            json!({"type": "Opaque", "data": {"a": "aGVsbG8=", "b": "Qg=="}})
+            json!({"metadata": {}, "type": "Opaque", "data": {"a": "aGVsbG8=", "b": "Qg=="}})
         );
     }
 
@@ -419,10 +410,8 @@ mod tests {
             service["spec"]["ports"][0],
             json!({"port": 80, "protocol": "TCP", "targetPort": 80})
         );
-        assert_eq!(service["spec"]["ipFamilies"], json!(["IPv4"]));
         let namespace = defaulted("Namespace", json!({"metadata": {"name": "shop"}}));
         assert_eq!(namespace["metadata"]["labels"]["kubernetes.io/metadata.name"], "shop");
-        assert_eq!(namespace["spec"]["finalizers"], json!(["kubernetes"]));
     }
 
     #[test]

@@ -37,8 +37,18 @@ fn types() -> Types {
     }
 }
 
+/// Every schema by its full name.
+pub(super) fn definitions() -> &'static Map<String, Value> {
+    &TYPES.definitions
+}
+
+/// The name of the schema that another refers to.
+pub(super) fn reference(schema: &'static Value) -> Option<&'static str> {
+    schema.get("$ref").and_then(Value::as_str)?.strip_prefix(PREFIX)
+}
+
 /// The name of the kind's own definition. A kind without a version that has it is taken from the first that does.
-fn definition_of(kind: &str, api_version: &str) -> Option<&'static str> {
+pub(super) fn definition_of(kind: &str, api_version: &str) -> Option<&'static str> {
     let mut versions = TYPES.kinds.iter().filter(|((_, name), _)| *name == kind).peekable();
     let first = versions.peek().copied();
     let found = versions.find(|((version, _), _)| *version == api_version);

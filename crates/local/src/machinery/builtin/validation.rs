@@ -445,7 +445,7 @@ fn storage_class(object: &Value, errors: &mut Vec<FieldError>) {
 }
 
 fn endpoint_slice(object: &Value, errors: &mut Vec<FieldError>) {
-    match object.get("addressType") {
+    match object.get("addressType").filter(|kind| **kind != "") {
         None => errors.push(FieldError::required("addressType", "")),
         kind => one_of(kind, &["FQDN", "IPv4", "IPv6"], "addressType".into(), errors),
     }
