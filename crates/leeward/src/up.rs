@@ -41,15 +41,15 @@ impl Place {
 /// `leeward up`
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// The names of the regions.
-    #[arg(long, value_delimiter = ',', default_value = "west,east")]
-    regions: Vec<String>,
-    /// Nodes in each region.
-    #[arg(long, default_value_t = 2)]
-    nodes: u8,
-    /// How long a region's lease lives, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=300))]
-    ttl: u64,
+    /// The names of the regions; west,east where nothing is said.
+    #[arg(long, value_delimiter = ',')]
+    regions: Option<Vec<String>>,
+    /// Nodes in each region; 2 where nothing is said.
+    #[arg(long)]
+    nodes: Option<u8>,
+    /// How long a region's lease lives, in seconds; 15 where nothing is said.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
+    ttl: Option<u64>,
     #[command(flatten)]
     place: Place,
 }
@@ -57,18 +57,21 @@ pub(crate) struct Arguments {
 /// Starts the regions, or those of their processes that do not run.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let dir = arguments.place.dir()?;
-    let names: Vec<&str> = arguments.regions.iter().map(String::as_str).collect();
+    let usual = || vec!["west".to_owned(), "east".to_owned()];
+    let regions = arguments.regions.clone().unwrap_or_else(usual);
+    let names: Vec<&str> = regions.iter().map(String::as_str).collect();
     if let Some(parent) = dir.parent() {
         std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     }
+    let usual = Options::default();
     let options = Options {
-        nodes_per_region: arguments.nodes,
-        lease_ttl: Duration::from_secs(arguments.ttl),
-        ..Options::default()
+        nodes_per_region: arguments.nodes.unwrap_or(usual.nodes_per_region),
+        lease_ttl: arguments.ttl.map_or(usual.lease_ttl, Duration::from_secs),
+        ..usual
     };
     let instance = match Instance::create(&dir, &names, &options) {
         Ok(instance) => instance,
-        Err(Error::Exists(_, regions)) if regions == arguments.regions => Instance::open(&dir)?,
+        Err(Error::Exists(..)) => arguments.existing(Instance::open(&dir)?)?,
         Err(error) => return Err(error.into()),
     };
     let ready = process::runtime(2)?.block_on(bring_up(&instance, |what| eprintln!("{what}")))?;
@@ -80,9 +83,31 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     println!(
         "\nTry:\n  export KUBECONFIG=$(leeward kubeconfig {})\n  kubectl get clusters,nodes",
-        names[0]
+        instance.regions()[0]
     );
     Ok(())
+}
+
+impl Arguments {
+    /// The regions that are there, if they are as asked for. What nothing was said about may be as it is.
+    fn existing(&self, there: Instance) -> anyhow::Result<Instance> {
+        let other = [
+            self.regions.as_ref().is_some_and(|regions| regions != there.regions()),
+            self.nodes.is_some_and(|nodes| nodes != there.nodes_per_region()),
+            self.ttl
+                .is_some_and(|ttl| Duration::from_secs(ttl) != there.lease_ttl()),
+        ];
+        anyhow::ensure!(
+            !other.contains(&true),
+            "the local regions in {} were made with --regions {} --nodes {} --ttl {}, and nothing of that is changed \
+             afterwards; run `leeward up` without these options to go on with them, or `leeward down` first",
+            there.layout().dir().display(),
+            there.regions().join(","),
+            there.nodes_per_region(),
+            there.lease_ttl().as_secs()
+        );
+        Ok(there)
+    }
 }
 
 /// Stops the regions and removes their directory.

@@ -148,6 +148,13 @@ struct State {
     octet: Octet,
     nodes: u8,
     regions: Vec<String>,
+    /// Milliseconds. Instances that were made before this was kept have the usual one.
+    #[serde(default = "usual_ttl_ms")]
+    lease_ttl_ms: u64,
+}
+
+fn usual_ttl_ms() -> u64 {
+    15_000
 }
 
 const STATE_VERSION: u32 = 1;
@@ -264,6 +271,11 @@ impl Instance {
     /// The names of the regions, in the order in which they were given.
     pub fn regions(&self) -> &[String] {
         &self.state.regions
+    }
+
+    /// The TTL of a region's lease.
+    pub fn lease_ttl(&self) -> Duration {
+        Duration::from_millis(self.state.lease_ttl_ms)
     }
 
     /// Nodes in each region.

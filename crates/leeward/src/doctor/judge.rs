@@ -173,7 +173,7 @@ pub(super) fn process(name: &str, life: &Life) -> Check {
         Life::Dead(None) => Check::fail(
             name,
             "does not run; its addresses are free",
-            "`leeward up` with the same --regions starts what does not run; its log says why it ended",
+            "`leeward up` starts what does not run; its log says why it ended",
         ),
         Life::Dead(Some(taken)) => Check::fail(name, "does not run, and cannot be started", taken.clone()),
     }
@@ -187,7 +187,7 @@ pub(super) fn api(region: &str, answer: Result<std::time::Duration, String>) -> 
         Err(reason) => Check::fail(
             name,
             format!("does not answer that it is ready: {reason}"),
-            "`leeward up` with the same --regions starts it again if its process is gone",
+            "`leeward up` starts it again if its process is gone",
         ),
     }
 }

@@ -198,9 +198,14 @@ fn without_local_regions_each_command_says_so() {
 }
 
 #[test]
-fn a_damaged_directory_is_told_with_what_to_do() {
+fn up_again_changes_nothing_and_a_damaged_directory_is_told_with_what_to_do() {
     let home = Home::new();
     home.expect(0, &["up", "--regions", "west", "--nodes", "1"]);
+    for other in [["--regions", "west,east"], ["--nodes", "2"], ["--ttl", "7"]] {
+        let (_, err) = home.expect(1, &["up", other[0], other[1]]);
+        assert!(err.contains("--regions west --nodes 1 --ttl 15"), "{other:?}: {err}");
+    }
+    home.expect(0, &["up"]);
     let state = home.dir().join("instance.json");
     let good = std::fs::read(&state).unwrap();
     std::fs::write(&state, &good[..good.len() / 2]).unwrap();

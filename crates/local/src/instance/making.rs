@@ -50,14 +50,15 @@ pub(super) fn make(layout: &Layout, regions: &[&str], options: &Options) -> Resu
         regions.len() as u8,
         options.nodes_per_region,
     )?;
+    let ttl = u64::try_from(options.lease_ttl.as_millis()).unwrap_or(u64::MAX);
     let state = State {
         version: STATE_VERSION,
         octet,
         nodes: options.nodes_per_region,
         regions: regions.iter().map(|name| (*name).to_owned()).collect(),
+        lease_ttl_ms: ttl,
     };
     let peers = pki::Authority::new("leeward instance")?;
-    let ttl = u64::try_from(options.lease_ttl.as_millis()).unwrap_or(u64::MAX);
     let all: Vec<Region<'_>> = regions
         .iter()
         .zip(1..)
