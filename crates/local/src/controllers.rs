@@ -168,8 +168,7 @@ impl Controllers {
                 .into_iter()
                 .partition(|action| matches!(action, Action::LookAgain(_)));
             let instant = Instant::now();
-            let mut actions = actions;
-            actions.retain(|action| self.backoff.allows(action, instant));
+            let actions = self.allowed(actions, instant);
             let retry = self.backoff.next(instant).unwrap_or(instant + RESYNC);
             self.look_again = Some(retry.min(instant + wait(&later, now)));
             if actions.is_empty() {
@@ -181,14 +180,53 @@ impl Controllers {
         self.next = Some(Instant::now() + GATHER);
     }
 
+    // Without those that wait after a failure, and without what would be told about them.
+    fn allowed(&self, actions: Vec<Action>, now: Instant) -> Vec<Action> {
+        let mut last = true;
+        let mut allowed = Vec::with_capacity(actions.len());
+        for action in actions {
+            last = match action {
+                Action::Tell { once_done: true, .. } => last,
+                _ => self.backoff.allows(&action, now),
+            };
+            if last {
+                allowed.push(action);
+            }
+        }
+        allowed
+    }
+
+    // First everything that is done, then what is told about that which succeeded: nobody waits for an event.
     async fn carry_out(&mut self, actions: Vec<Action>, now: Timestamp) {
+        let mut deeds = Vec::new();
+        let mut told = Vec::new();
+        for action in actions {
+            match action {
+                Action::Tell { once_done: true, .. } => told.push((deeds.len(), action)),
+                _ => deeds.push(action),
+            }
+        }
+        let done = self.carry_out_all(deeds, now).await;
+        let succeeded = |after: usize| after.checked_sub(1).is_some_and(|index| done.get(index) == Some(&true));
+        let told = told
+            .into_iter()
+            .filter(|(after, _)| succeeded(*after))
+            .map(|(_, action)| action)
+            .collect();
+        self.carry_out_all(told, now).await;
+    }
+
+    // Says which of them succeeded.
+    async fn carry_out_all(&mut self, actions: Vec<Action>, now: Timestamp) -> Vec<bool> {
         let client = &self.client;
         let outcomes: Vec<_> = futures::stream::iter(actions)
             .map(|action| async move { (execute::execute(client, action.clone(), now).await, action) })
             .buffered(PARALLEL)
             .collect()
             .await;
+        let mut done = Vec::with_capacity(outcomes.len());
         for (outcome, action) in outcomes {
+            done.push(outcome.is_ok());
             match outcome {
                 Ok(outcome) => {
                     outcome.enter(&mut self.region, Instant::now());
@@ -204,6 +242,7 @@ impl Controllers {
                 }
             }
         }
+        done
     }
 }
 

@@ -11,14 +11,18 @@ use serde_json::{Value, json};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "each is named as Kubernetes names it")]
 pub enum Kind {
+    ControllerRevision,
+    DaemonSet,
     Deployment,
     EndpointSlice,
     Event,
+    Job,
     Namespace,
     Node,
     PersistentVolume,
     PersistentVolumeClaim,
     Pod,
+    PodDisruptionBudget,
     ReplicaSet,
     StatefulSet,
     StorageClass,
@@ -28,17 +32,22 @@ impl Kind {
     /// Group, version and plural of the kind.
     pub fn resource(self) -> ApiResource {
         use k8s_openapi::api::{
-            apps::v1 as apps, core::v1 as core, discovery::v1 as discovery, storage::v1 as storage,
+            apps::v1 as apps, batch::v1 as batch, core::v1 as core, discovery::v1 as discovery, policy::v1 as policy,
+            storage::v1 as storage,
         };
         match self {
+            Self::ControllerRevision => ApiResource::erase::<apps::ControllerRevision>(&()),
+            Self::DaemonSet => ApiResource::erase::<apps::DaemonSet>(&()),
             Self::Deployment => ApiResource::erase::<apps::Deployment>(&()),
             Self::EndpointSlice => ApiResource::erase::<discovery::EndpointSlice>(&()),
             Self::Event => ApiResource::erase::<core::Event>(&()),
+            Self::Job => ApiResource::erase::<batch::Job>(&()),
             Self::Namespace => ApiResource::erase::<core::Namespace>(&()),
             Self::Node => ApiResource::erase::<core::Node>(&()),
             Self::PersistentVolume => ApiResource::erase::<core::PersistentVolume>(&()),
             Self::PersistentVolumeClaim => ApiResource::erase::<core::PersistentVolumeClaim>(&()),
             Self::Pod => ApiResource::erase::<core::Pod>(&()),
+            Self::PodDisruptionBudget => ApiResource::erase::<policy::PodDisruptionBudget>(&()),
             Self::ReplicaSet => ApiResource::erase::<apps::ReplicaSet>(&()),
             Self::StatefulSet => ApiResource::erase::<apps::StatefulSet>(&()),
             Self::StorageClass => ApiResource::erase::<storage::StorageClass>(&()),
@@ -84,6 +93,39 @@ impl Target {
     }
 }
 
+/// What an event says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// Who says it, by the name that the controller has in a real cluster.
+    pub from: &'static str,
+    /// A warning, or only normal.
+    pub warning: bool,
+    /// The machine-readable reason.
+    pub reason: &'static str,
+    /// For people.
+    pub message: String,
+}
+
+impl News {
+    /// What is as it should be.
+    pub fn normal(from: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            from,
+            warning: false,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// What somebody should look at.
+    pub fn warning(from: &'static str, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            warning: true,
+            ..Self::normal(from, reason, message)
+        }
+    }
+}
+
 /// Something to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
@@ -121,12 +163,10 @@ pub enum Action {
     Tell {
         /// The object.
         about: Target,
-        /// A warning, or only normal.
-        warning: bool,
-        /// The machine-readable reason.
-        reason: &'static str,
-        /// For people.
-        message: String,
+        /// What is told.
+        news: News,
+        /// Only if the action before this one succeeded: it is what is told about.
+        once_done: bool,
     },
     /// Make the directory of a volume, then create the volume.
     Provision {
@@ -170,6 +210,24 @@ impl Action {
     /// Deletes with the object's own grace.
     pub fn delete(target: Target) -> Self {
         Self::Delete { target, now: false }
+    }
+
+    /// Tells in any case.
+    pub fn tell(about: Target, news: News) -> Self {
+        Self::Tell {
+            about,
+            news,
+            once_done: false,
+        }
+    }
+
+    /// Tells once the action before it has succeeded.
+    pub fn told(about: Target, news: News) -> Self {
+        Self::Tell {
+            about,
+            news,
+            once_done: true,
+        }
     }
 
     /// The object that it changes, where it changes one that exists.

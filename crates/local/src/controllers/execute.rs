@@ -16,7 +16,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::{
-    action::{Action, Kind, Target, typed},
+    action::{Action, Kind, News, Target, typed},
     object,
     region::Region,
 };
@@ -108,13 +108,17 @@ macro_rules! kinds {
 }
 
 kinds! {
+    ControllerRevision => revisions,
+    DaemonSet => daemon_sets,
     Deployment => deployments,
     EndpointSlice => slices,
+    Job => jobs,
     Namespace => namespaces,
     Node => nodes,
     PersistentVolume => volumes,
     PersistentVolumeClaim => claims,
     Pod => pods,
+    PodDisruptionBudget => budgets,
     ReplicaSet => replica_sets,
     StatefulSet => stateful_sets,
     StorageClass => classes,
@@ -127,13 +131,8 @@ pub async fn execute(client: &Client, action: Action, now: Timestamp) -> Result<
         Action::Patch { target, status, patch } => change(client, target, status, patch).await,
         Action::Delete { target, now } => delete(client, target, now).await,
         Action::Bind { pod, node } => bind(client, pod, node).await,
-        Action::Tell {
-            about,
-            warning,
-            reason,
-            message,
-        } => {
-            let event = event(&about, warning, reason, &message, now);
+        Action::Tell { about, news, .. } => {
+            let event = event(&about, &news, now);
             create(client, Kind::Event, event).await.map(|_| Outcome::Nothing)
         }
         Action::Provision { path, volume } => {
@@ -301,10 +300,10 @@ async fn reclaim(
     }
 }
 
-fn event(about: &Target, warning: bool, reason: &str, message: &str, now: Timestamp) -> Value {
+fn event(about: &Target, news: &News, now: Timestamp) -> Value {
     let at = Timestamp::from_second(now.as_second()).unwrap_or(now).to_string();
     let nanos = now.as_nanosecond().to_le_bytes();
-    let suffix = object::short_hash(&[about.uid.as_bytes(), reason.as_bytes(), &nanos], 10);
+    let suffix = object::short_hash(&[about.uid.as_bytes(), news.message.as_bytes(), &nanos], 10);
     json!({
         "apiVersion": "v1", "kind": "Event",
         "metadata": {
@@ -312,14 +311,14 @@ fn event(about: &Target, warning: bool, reason: &str, message: &str, now: Timest
             "namespace": about.namespace.as_deref().unwrap_or("default"),
         },
         "involvedObject": super::action::value(&about.reference()),
-        "reason": reason,
-        "message": message,
-        "type": if warning { "Warning" } else { "Normal" },
+        "reason": news.reason,
+        "message": news.message,
+        "type": if news.warning { "Warning" } else { "Normal" },
         "count": 1,
         "firstTimestamp": at,
         "lastTimestamp": at,
-        "source": {"component": MANAGER},
-        "reportingComponent": MANAGER,
+        "source": {"component": news.from},
+        "reportingComponent": news.from,
         "reportingInstance": "",
     })
 }

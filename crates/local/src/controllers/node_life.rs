@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, PodCondition};
 use serde_json::json;
 
 use super::{
-    action::{Action, Kind, Target, value},
+    action::{Action, Kind, News, Target, value},
     object::{self, time},
     region::Region,
 };
@@ -20,6 +20,8 @@ use super::{
 pub const GRACE: Duration = Duration::from_secs(2);
 /// How much longer before its pods are removed.
 pub const EVICTION: Duration = Duration::from_secs(2);
+
+const FROM: &str = "node-controller";
 
 /// What is known of a node's life beside its objects.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -97,12 +99,14 @@ fn declare_unknown(node: &Node, now: Timestamp) -> Vec<Action> {
             status: true,
             patch,
         },
-        Action::Tell {
-            message: format!("Node {} is not ready: it has stopped renewing its lease", target.name),
-            about: target,
-            warning: true,
-            reason: "NodeNotReady",
-        },
+        Action::told(
+            target.clone(),
+            News::normal(
+                FROM,
+                "NodeNotReady",
+                format!("Node {} status is now: NodeNotReady", target.name),
+            ),
+        ),
     ]
 }
 
@@ -134,12 +138,8 @@ fn evict(pod: &Pod, node: &str) -> Vec<Action> {
         now: true,
     }];
     if !object::is_terminating(&pod.metadata) {
-        actions.push(Action::Tell {
-            about: target,
-            warning: true,
-            reason: "NodeLost",
-            message: format!("The process of node {node} is gone and the pod with it"),
-        });
+        let message = format!("The process of node {node} is gone and the pod with it");
+        actions.push(Action::told(target, News::warning(FROM, "NodeLost", message)));
     }
     actions
 }
@@ -189,7 +189,10 @@ mod tests {
         let [
             Action::Patch { patch: node, .. },
             Action::Tell {
-                reason: "NodeNotReady", ..
+                news: News {
+                    reason: "NodeNotReady", ..
+                },
+                ..
             },
             Action::Patch { patch: pod, target, .. },
         ] = &actions[..]

@@ -109,6 +109,11 @@ pub fn is_active(pod: &Pod) -> bool {
     !has_ended(pod) && !is_terminating(&pod.metadata)
 }
 
+/// Whether the pod has been told to end and has not yet.
+pub fn is_ending(pod: &Pod) -> bool {
+    is_terminating(&pod.metadata) && !has_ended(pod)
+}
+
 /// From when on the pod is available: ready for `min_ready_seconds`. None while it is not ready.
 pub fn available_from(pod: &Pod, min_ready_seconds: i32) -> Option<Timestamp> {
     if !is_active(pod) || !is_ready(pod) {

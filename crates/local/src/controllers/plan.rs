@@ -50,7 +50,13 @@ pub fn plan(region: &Region, facts: &Facts<'_>) -> Vec<Action> {
     actions.extend(claims::plan(region, facts.volumes));
     let gone = touched(&actions);
     let bindings = scheduler::plan(region, facts.now).into_iter();
-    actions.extend(bindings.filter(|action| action.target().is_none_or(|target| !gone.contains(&target.uid))));
+    actions.extend(bindings.filter(|action| {
+        let subject = match action {
+            Action::Tell { about, .. } => Some(about),
+            other => other.target(),
+        };
+        subject.is_none_or(|target| !gone.contains(&target.uid))
+    }));
     // Nothing can be created in a namespace that is being deleted, and what its owners would replace is meant to go.
     let ending: HashSet<&str> = region
         .namespaces

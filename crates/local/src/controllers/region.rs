@@ -10,10 +10,12 @@ use std::{
 };
 
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet, StatefulSet},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    batch::v1::Job,
     coordination::v1::Lease,
     core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service},
     discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
     storage::v1::StorageClass,
 };
 use kube::{
@@ -224,6 +226,10 @@ pub struct Region {
     pub deployments: Kept<Deployment>,
     pub replica_sets: Kept<ReplicaSet>,
     pub stateful_sets: Kept<StatefulSet>,
+    pub revisions: Kept<ControllerRevision>,
+    pub daemon_sets: Kept<DaemonSet>,
+    pub jobs: Kept<Job>,
+    pub budgets: Kept<PodDisruptionBudget>,
 }
 
 impl Region {
@@ -241,6 +247,10 @@ impl Region {
             && self.deployments.synced
             && self.replica_sets.synced
             && self.stateful_sets.synced
+            && self.revisions.synced
+            && self.daemon_sets.synced
+            && self.jobs.synced
+            && self.budgets.synced
     }
 
     /// See [`Kept::forget_unseen`].
@@ -252,6 +262,7 @@ impl Region {
         self.volumes.forget_unseen(now);
         self.classes.forget_unseen(now);
         self.replica_sets.forget_unseen(now);
+        self.revisions.forget_unseen(now);
     }
 
     /// Pods by the uid of their controller.

@@ -6,10 +6,11 @@ use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::{
-    action::{Action, Kind, Target, value},
+    action::{Action, Kind, News, Target, value},
     object::{self, is_active, is_ready, is_terminating},
 };
 
+const FROM: &str = "replicaset-controller";
 /// How many pods one plan creates at most; the next one goes on.
 const BURST: usize = 50;
 
@@ -43,14 +44,17 @@ pub fn plan(set: &ReplicaSet, pods: &[&Pod], now: Timestamp, seed: u64) -> Vec<A
         let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
         if active.len() < wanted {
             let missing = (wanted - active.len()).min(BURST);
-            actions.extend((0..missing).map(|index| create(set, index, seed)));
+            actions.extend((0..missing).flat_map(|index| create(set, index, seed)));
         } else {
             let victims = victims(&active, active.len() - wanted);
-            actions.extend(
-                victims
-                    .iter()
-                    .map(|pod| Action::delete(Target::new(Kind::Pod, &pod.metadata))),
-            );
+            actions.extend(victims.iter().flat_map(|pod| {
+                let name = pod.metadata.name.as_deref().unwrap_or_default();
+                let news = News::normal(FROM, "SuccessfulDelete", format!("Deleted pod: {name}"));
+                [
+                    Action::delete(Target::new(Kind::Pod, &pod.metadata)),
+                    Action::told(Target::new(Kind::ReplicaSet, &set.metadata), news),
+                ]
+            }));
         }
     }
     let min_ready = spec.min_ready_seconds.unwrap_or(0);
@@ -59,19 +63,21 @@ pub fn plan(set: &ReplicaSet, pods: &[&Pod], now: Timestamp, seed: u64) -> Vec<A
         .filter_map(|pod| object::available_from(pod, min_ready))
         .filter(|from| *from > now);
     actions.extend(soon.min().map(Action::LookAgain));
-    actions.extend(status(set, &active, min_ready, now));
+    actions.extend(status(set, &owned, &active, now));
     actions
 }
 
-fn create(set: &ReplicaSet, index: usize, seed: u64) -> Action {
+fn create(set: &ReplicaSet, index: usize, seed: u64) -> [Action; 2] {
     let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
     let meta = template.and_then(|template| template.metadata.as_ref());
     let set_name = set.metadata.name.as_deref().unwrap_or_default();
     let uid = set.metadata.uid.as_deref().unwrap_or_default();
     let suffix = object::short_hash(&[uid.as_bytes(), &seed.to_le_bytes(), &index.to_le_bytes()], 5);
+    let name = format!("{}-{suffix}", object::cut(set_name, 57));
+    let news = News::normal(FROM, "SuccessfulCreate", format!("Created pod: {name}"));
     let pod = Pod {
         metadata: ObjectMeta {
-            name: Some(format!("{}-{suffix}", object::cut(set_name, 57))),
+            name: Some(name),
             generate_name: Some(format!("{set_name}-")),
             namespace: set.metadata.namespace.clone(),
             labels: meta.and_then(|meta| meta.labels.clone()),
@@ -83,7 +89,10 @@ fn create(set: &ReplicaSet, index: usize, seed: u64) -> Action {
         spec: template.and_then(|template| template.spec.clone()),
         ..Pod::default()
     };
-    super::action::create(Kind::Pod, &pod)
+    [
+        super::action::create(Kind::Pod, &pod),
+        Action::told(Target::new(Kind::ReplicaSet, &set.metadata), news),
+    ]
 }
 
 /// The `count` pods that are missed least: without a node before those with one, not ready before ready, young before old.
@@ -105,7 +114,8 @@ fn victims<'a>(active: &[&'a Pod], count: usize) -> Vec<&'a Pod> {
     order
 }
 
-fn status(set: &ReplicaSet, active: &[&Pod], min_ready: i32, now: Timestamp) -> Option<Action> {
+fn status(set: &ReplicaSet, owned: &[&Pod], active: &[&Pod], now: Timestamp) -> Option<Action> {
+    let min_ready = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
     let labels = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
     let labels = labels
         .and_then(|template| template.metadata.as_ref()?.labels.clone())
@@ -118,20 +128,26 @@ fn status(set: &ReplicaSet, active: &[&Pod], min_ready: i32, now: Timestamp) -> 
     });
     let wanted = json!({
         "replicas": active.len(),
-        "fullyLabeledReplicas": fully.count(),
-        "readyReplicas": active.iter().filter(|pod| is_ready(pod)).count(),
-        "availableReplicas": active.iter().filter(|pod| object::is_available(pod, min_ready, now)).count(),
+        "fullyLabeledReplicas": omit_zero(fully.count()),
+        "readyReplicas": omit_zero(active.iter().filter(|pod| is_ready(pod)).count()),
+        "availableReplicas": omit_zero(active.iter().filter(|pod| object::is_available(pod, min_ready, now)).count()),
+        "terminatingReplicas": owned.iter().filter(|pod| object::is_ending(pod)).count(),
         "observedGeneration": set.metadata.generation,
     });
     differs(&value(&set.status), &wanted).then(|| Action::status(Target::new(Kind::ReplicaSet, &set.metadata), wanted))
 }
 
-/// Whether merging `wanted` into `present` would change it; a missing number is 0.
+/// A number of a status that is absent where it is 0.
+pub(super) fn omit_zero(count: usize) -> Value {
+    if count == 0 { Value::Null } else { count.into() }
+}
+
+/// Whether merging `wanted` into `present` would change it.
 pub(super) fn differs(present: &Value, wanted: &Value) -> bool {
     let Some(wanted) = wanted.as_object() else { return true };
     wanted.iter().any(|(key, value)| match present.get(key) {
         Some(there) => there != value,
-        None => !value.is_null() && *value != json!(0) || key == "replicas" && present.is_null(),
+        None => !value.is_null(),
     })
 }
 
@@ -176,7 +192,7 @@ mod tests {
         let Action::Create { object: first, .. } = &actions[0] else {
             panic!("{actions:?}")
         };
-        let Action::Create { object: second, .. } = &actions[1] else {
+        let Action::Create { object: second, .. } = &actions[2] else {
             panic!("{actions:?}")
         };
         assert_ne!(first["metadata"]["name"], second["metadata"]["name"]);

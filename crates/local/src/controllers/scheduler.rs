@@ -7,12 +7,14 @@ use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Pod, Taint, Toleration}
 use serde_json::json;
 
 use super::{
-    action::{Action, Kind, Target, value},
+    action::{Action, Kind, News, Target, value},
     claims,
     object::{self, is_terminating, time},
     quantity,
     region::Region,
 };
+
+const FROM: &str = "default-scheduler";
 
 /// What is taken of a node, in thousandths of a core, bytes, and pods.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -87,8 +89,7 @@ pub fn plan(region: &Region, now: Timestamp) -> Vec<Action> {
             }
         }
     }
-    // What is told comes after what is done.
-    let (mut actions, mut told) = (Vec::new(), Vec::new());
+    let mut actions = Vec::new();
     for pod in pending {
         let target = Target::new(Kind::Pod, &pod.metadata);
         let owner = object::controller(&pod.metadata).map_or("", |owner| owner.uid.as_str());
@@ -97,26 +98,21 @@ pub fn plan(region: &Region, now: Timestamp) -> Vec<Action> {
                 let load = loads.entry(node).or_default();
                 *load = load.plus(Load::of(pod));
                 *kin.entry((node, owner)).or_default() += 1;
-                told.push(Action::Tell {
-                    message: format!(
-                        "Successfully assigned {}/{} to {node}",
-                        target.namespace.as_deref().unwrap_or_default(),
-                        target.name
-                    ),
-                    about: target.clone(),
-                    warning: false,
-                    reason: "Scheduled",
-                });
+                let message = format!(
+                    "Successfully assigned {}/{} to {node}",
+                    target.namespace.as_deref().unwrap_or_default(),
+                    target.name
+                );
                 actions.push(Action::Bind {
-                    pod: target,
+                    pod: target.clone(),
                     node: node.to_owned(),
                 });
+                actions.push(Action::told(target, News::normal(FROM, "Scheduled", message)));
             }
             Err(None) => {}
             Err(Some(message)) => actions.extend(unschedulable(pod, target, message, now)),
         }
     }
-    actions.append(&mut told);
     actions
 }
 
@@ -309,12 +305,7 @@ fn unschedulable(pod: &Pod, target: Target, message: String, now: Timestamp) -> 
             target.clone(),
             json!({"phase": "Pending", "conditions": value(&conditions)}),
         ),
-        Action::Tell {
-            about: target,
-            warning: true,
-            reason: "FailedScheduling",
-            message,
-        },
+        Action::told(target, News::warning(FROM, "FailedScheduling", message)),
     ]
 }
 

@@ -45,6 +45,10 @@ pub(super) fn all(client: &Client) -> SelectAll<Changes> {
     all.push(everywhere(client, |region| &mut region.deployments));
     all.push(everywhere(client, |region| &mut region.replica_sets));
     all.push(everywhere(client, |region| &mut region.stateful_sets));
+    all.push(everywhere(client, |region| &mut region.revisions));
+    all.push(everywhere(client, |region| &mut region.daemon_sets));
+    all.push(everywhere(client, |region| &mut region.jobs));
+    all.push(everywhere(client, |region| &mut region.budgets));
     all.push(leases(client));
     all
 }

@@ -93,7 +93,10 @@ fn a_node_that_does_not_fit_is_passed_over() {
                 [
                     Action::Patch { .. },
                     Action::Tell {
-                        reason: "FailedScheduling",
+                        news: News {
+                            reason: "FailedScheduling",
+                            ..
+                        },
                         ..
                     }
                 ]
@@ -123,10 +126,10 @@ fn a_tolerated_taint_is_no_hindrance() {
 fn the_same_refusal_is_told_once() {
     let mut waiting = pending("a", json!({}));
     let actions = planned(&[], &[waiting.clone()]);
-    let [Action::Patch { patch, .. }, Action::Tell { message, .. }] = &actions[..] else {
+    let [Action::Patch { patch, .. }, Action::Tell { news, .. }] = &actions[..] else {
         panic!("{actions:?}")
     };
-    assert_eq!(message, "0/0 nodes are available: no node is there.");
+    assert_eq!(news.message, "0/0 nodes are available: no node is there.");
     waiting.status = Some(object_of(patch["status"].clone()));
     assert_eq!(planned(&[], &[waiting]), []);
 }
