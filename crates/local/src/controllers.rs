@@ -10,6 +10,7 @@ pub mod claims;
 pub mod deployment;
 pub mod endpoints;
 pub mod execute;
+pub mod job;
 mod life;
 pub mod namespaces;
 pub mod node_life;
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod quantity;
 pub mod region;
 pub mod replica_set;
+pub mod revision;
 #[cfg(test)]
 mod samples;
 pub mod scheduler;

@@ -283,7 +283,11 @@ impl<'a> View<'a> {
     // Earlier sets beyond the limit go, the oldest first; one that has pods stays.
     fn forget_old(&self) -> Vec<Action> {
         let limit = usize::try_from(self.spec.revision_history_limit.unwrap_or(10)).unwrap_or(0);
-        let present: Vec<&&Set<'_>> = self.old.iter().filter(|set| !is_terminating(&set.set.metadata)).collect();
+        let present: Vec<&&Set<'_>> = self
+            .old
+            .iter()
+            .filter(|set| !is_terminating(&set.set.metadata))
+            .collect();
         let surplus = present.len().saturating_sub(limit);
         present
             .into_iter()

@@ -9,18 +9,14 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    apps::v1::ReplicaSet,
-    core::v1::{PersistentVolumeClaim, Pod},
-    discovery::v1::EndpointSlice,
-};
+use k8s_openapi::api::{apps::v1::ReplicaSet, batch::v1::Job, core::v1::Pod, discovery::v1::EndpointSlice};
 use kube::core::{ObjectMeta, Resource};
 
 use super::{
     action::Action,
     claims,
     deployment::{self, Set},
-    endpoints, namespaces,
+    endpoints, job, namespaces,
     node_life::{self, Sign},
     object::{controller, is_terminating},
     region::Region,
@@ -140,10 +136,21 @@ fn plan_workloads(region: &Region, facts: &Facts<'_>, actions: &mut Vec<Action>)
         actions.extend(replica_set::plan(set, &near(&set.metadata), facts.now, facts.seed));
     }
     let claims = by_namespace(region.claims.iter());
-    let none: Vec<&PersistentVolumeClaim> = Vec::new();
+    let jobs: Vec<&Job> = region.jobs.iter().collect();
+    for job in &jobs {
+        let own = owned.get(uid(&job.metadata)).map(Vec::as_slice).unwrap_or_default();
+        actions.extend(job::plan(job, own, facts.now, facts.seed));
+    }
+    actions.extend(job::release(&jobs, region.pods.iter()));
+    let revisions = by_namespace(region.revisions.iter());
     for set in region.stateful_sets.iter() {
-        let claims = claims.get(namespace(&set.metadata)).unwrap_or(&none);
-        actions.extend(stateful_set::plan(set, &near(&set.metadata), claims, facts.now));
+        let namespace = namespace(&set.metadata);
+        let near = stateful_set::Near {
+            pods: &near(&set.metadata),
+            claims: claims.get(namespace).map(Vec::as_slice).unwrap_or_default(),
+            revisions: revisions.get(namespace).map(Vec::as_slice).unwrap_or_default(),
+        };
+        actions.extend(stateful_set::plan(set, near, facts.now));
     }
 }
 

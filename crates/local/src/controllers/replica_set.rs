@@ -96,7 +96,7 @@ fn create(set: &ReplicaSet, index: usize, seed: u64) -> [Action; 2] {
 }
 
 /// The `count` pods that are missed least: without a node before those with one, not ready before ready, young before old.
-fn victims<'a>(active: &[&'a Pod], count: usize) -> Vec<&'a Pod> {
+pub(super) fn victims<'a>(active: &[&'a Pod], count: usize) -> Vec<&'a Pod> {
     let mut order = active.to_vec();
     order.sort_by_key(|pod| {
         let bound = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
@@ -144,11 +144,7 @@ pub(super) fn omit_zero(count: usize) -> Value {
 
 /// Whether merging `wanted` into `present` would change it.
 pub(super) fn differs(present: &Value, wanted: &Value) -> bool {
-    let Some(wanted) = wanted.as_object() else { return true };
-    wanted.iter().any(|(key, value)| match present.get(key) {
-        Some(there) => there != value,
-        None => !value.is_null(),
-    })
+    crate::machinery::patch::merge(present, wanted) != *present
 }
 
 #[cfg(test)]

@@ -65,7 +65,14 @@ pub(super) fn renew(deployment: &Deployment, set: &Set<'_>, revision: u64, min_r
     if !wanted.is_empty() {
         patch["metadata"] = json!({ "annotations": wanted });
     }
-    if set.set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0) != min_ready {
+    if set
+        .set
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.min_ready_seconds)
+        .unwrap_or(0)
+        != min_ready
+    {
         patch["spec"] = json!({ "minReadySeconds": min_ready });
     }
     let changed = patch.as_object().is_some_and(|patch| !patch.is_empty());
@@ -84,7 +91,11 @@ fn history(set: &Set<'_>, before: &str) -> (String, String) {
 
 /// The Deployment's own revision.
 pub(super) fn renew_deployment(deployment: &Deployment, revision: u64) -> Option<Action> {
-    let present = deployment.metadata.annotations.as_ref().and_then(|all| all.get(REVISION));
+    let present = deployment
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(REVISION));
     (present != Some(&revision.to_string())).then(|| {
         Action::patch(
             Target::new(Kind::Deployment, &deployment.metadata),

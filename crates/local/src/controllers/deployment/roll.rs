@@ -28,7 +28,10 @@ impl<'a> View<'a> {
     // share the difference in proportion to their sizes.
     pub(super) fn scale(&self) -> Vec<Action> {
         let active: Vec<&Set<'_>> = self.all().filter(|set| set.replicas() > 0).collect();
-        let desired = |set: &Set<'_>| set.annotated(annotations::DESIRED).and_then(|text| text.parse::<i32>().ok());
+        let desired = |set: &Set<'_>| {
+            set.annotated(annotations::DESIRED)
+                .and_then(|text| text.parse::<i32>().ok())
+        };
         let changed = active
             .iter()
             .any(|set| desired(set).is_some_and(|desired| desired != self.wanted));
@@ -37,7 +40,9 @@ impl<'a> View<'a> {
         }
         match active[..] {
             [] => {
-                let newest = self.new.or_else(|| self.old.iter().copied().max_by_key(|set| set.created()));
+                let newest = self
+                    .new
+                    .or_else(|| self.old.iter().copied().max_by_key(|set| set.created()));
                 newest.map(|set| self.resize(set, self.wanted)).unwrap_or_default()
             }
             [set] => self.resize(set, self.wanted),
@@ -53,7 +58,11 @@ impl<'a> View<'a> {
         if is_recreate(self.spec) {
             return Vec::new();
         }
-        let most = if self.wanted > 0 { self.wanted + self.limits.surge } else { 0 };
+        let most = if self.wanted > 0 {
+            self.wanted + self.limits.surge
+        } else {
+            0
+        };
         let missing = most - active.iter().map(|set| set.replicas()).sum::<i32>();
         // Of sets of one size the newer grows first, and the older shrinks first.
         active.sort_by_key(|set| set.created());

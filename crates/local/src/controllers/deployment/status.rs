@@ -68,8 +68,8 @@ pub(super) fn plan(view: &View<'_>, progress: &Progress, created: Option<&str>) 
     let mut conditions = Conditions::of(deployment, view.now);
     let mut actions = Vec::new();
     // The largest number stands for no deadline at all.
-    let deadline = view.spec.progress_deadline_seconds.filter(|seconds| *seconds < i32::MAX);
-    if let Some(deadline) = deadline {
+    let deadline = view.spec.progress_deadline_seconds.unwrap_or(600);
+    if deadline < i32::MAX {
         conditions.pause(view.spec.paused == Some(true));
         conditions.found(view.new.map(Set::name), created);
         conditions.availability(progress.available >= least(view));
@@ -160,9 +160,19 @@ impl<'a> Conditions<'a> {
     fn pause(&mut self, paused: bool) {
         match (self.reason(), paused) {
             ("ProgressDeadlineExceeded", _) => {}
-            (_, true) => self.set("Progressing", "Unknown", "DeploymentPaused", "Deployment is paused".into()),
+            (_, true) => self.set(
+                "Progressing",
+                "Unknown",
+                "DeploymentPaused",
+                "Deployment is paused".into(),
+            ),
             ("DeploymentPaused", false) => {
-                self.set("Progressing", "Unknown", "DeploymentResumed", "Deployment is resumed".into());
+                self.set(
+                    "Progressing",
+                    "Unknown",
+                    "DeploymentResumed",
+                    "Deployment is resumed".into(),
+                );
             }
             _ => {}
         }
@@ -196,15 +206,27 @@ impl<'a> Conditions<'a> {
         }
         let who = match view.new {
             Some(new) => format!("ReplicaSet {:?}", new.name()),
-            None => format!("Deployment {:?}", view.deployment.metadata.name.as_deref().unwrap_or_default()),
+            None => format!(
+                "Deployment {:?}",
+                view.deployment.metadata.name.as_deref().unwrap_or_default()
+            ),
         };
         if progress.is_complete(view.wanted) && view.new.is_some() {
             let message = format!("{who} has successfully progressed.");
             self.set("Progressing", "True", "NewReplicaSetAvailable", message);
         } else if progress.is_beyond(self.deployment) {
-            self.renew("Progressing", "True", "ReplicaSetUpdated", format!("{who} is progressing."));
+            self.renew(
+                "Progressing",
+                "True",
+                "ReplicaSetUpdated",
+                format!("{who} is progressing."),
+            );
         } else if !complete && self.reason() != "ProgressDeadlineExceeded" {
-            let since = self.find("Progressing")?.last_update_time.as_ref().map_or(self.now, |time| time.0);
+            let since = self
+                .find("Progressing")?
+                .last_update_time
+                .as_ref()
+                .map_or(self.now, |time| time.0);
             let deadline = SignedDuration::from_secs(i64::from(deadline));
             let end = since.checked_add(deadline).unwrap_or(Timestamp::MAX);
             if end > view.now {

@@ -192,7 +192,10 @@ fn a_new_deployment_has_a_replica_set_named_by_its_template() {
         condition(&world.deployment, "Progressing"),
         ("True", "NewReplicaSetAvailable")
     );
-    assert_eq!(world.deployment.metadata.annotations.as_ref().unwrap()[annotations::REVISION], "1");
+    assert_eq!(
+        world.deployment.metadata.annotations.as_ref().unwrap()[annotations::REVISION],
+        "1"
+    );
     let status = world.deployment.status.as_ref().unwrap();
     assert_eq!(
         (

@@ -18,13 +18,22 @@ fn set(replicas: i32, extra: Value) -> StatefulSet {
 }
 
 fn member(set: &StatefulSet, ordinal: i32) -> Pod {
-    let Some(Action::Create { object, .. }) = View::of(set, set.spec.as_ref().unwrap(), &[], now())
-        .create(ordinal, &[])
-        .pop()
-    else {
-        panic!()
+    let near = Near {
+        pods: &[],
+        claims: &[],
+        revisions: &[],
     };
-    let mut member: Pod = object_of(object);
+    let actions = View::of(set, set.spec.as_ref().unwrap(), near, now()).create(ordinal, &[]);
+    let mut member: Pod = actions
+        .into_iter()
+        .find_map(|action| match action {
+            Action::Create {
+                kind: Kind::Pod,
+                object,
+            } => Some(object_of(object)),
+            _ => None,
+        })
+        .unwrap();
     member.metadata.uid = Some(format!("uid-{ordinal}"));
     member
 }
@@ -49,7 +58,28 @@ fn deleted(actions: &[Action]) -> Vec<&str> {
 }
 
 fn planned(set: &StatefulSet, pods: &[Pod]) -> Vec<Action> {
-    plan(set, &pods.iter().collect::<Vec<_>>(), &[], now())
+    planned_with(set, pods, &[])
+}
+
+fn planned_with(set: &StatefulSet, pods: &[Pod], revisions: &[&ControllerRevision]) -> Vec<Action> {
+    let pods: Vec<&Pod> = pods.iter().collect();
+    let near = Near {
+        pods: &pods,
+        claims: &[],
+        revisions,
+    };
+    plan(set, near, now())
+}
+
+// The revision of the set's template, as the API has it once it is created.
+fn revision(set: &StatefulSet, number: i64) -> ControllerRevision {
+    let created = revision::newest(set, &set.spec.as_ref().unwrap().template, &[], &[], 0);
+    let Some(Action::Create { object, .. }) = created.action else {
+        panic!()
+    };
+    let mut revision: ControllerRevision = object_of(object);
+    revision.revision = number;
+    revision
 }
 
 #[test]
@@ -126,14 +156,46 @@ fn a_new_template_replaces_the_highest_first_down_to_the_partition() {
 }
 
 #[test]
-fn a_broken_pod_of_the_old_template_does_not_hold_up_the_new_one() {
+fn a_broken_pod_of_the_old_template_holds_up_the_new_one_unless_pods_are_managed_in_parallel() {
     let old = set(1, json!({}));
-    let new = set(
-        1,
-        json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "new"}]}}}}),
+    let new = |policy: &str| {
+        let template = json!({"spec": {"containers": [{"name": "c", "image": "new"}]}});
+        set(
+            1,
+            json!({"spec": {"template": template, "podManagementPolicy": policy}}),
+        )
+    };
+    assert_eq!(deleted(&planned(&new("OrderedReady"), &[member(&old, 0)])), [""; 0]);
+    assert_eq!(deleted(&planned(&new("Parallel"), &[member(&old, 0)])), ["db-0"]);
+}
+
+#[test]
+fn a_pod_below_the_partition_is_made_of_the_template_from_before() {
+    let old = set(2, json!({}));
+    let mut new = set(
+        2,
+        json!({"spec": {
+            "template": {"spec": {"containers": [{"name": "c", "image": "new"}]}},
+            "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}},
+        }}),
     );
-    assert_eq!(deleted(&planned(&new, &[member(&old, 0)])), ["db-0"]);
-    assert_eq!(deleted(&planned(&old, &[member(&old, 0)])), [""; 0]);
+    let (before, after) = (revision(&old, 1), revision(&new, 2));
+    new.status = Some(object_of(
+        json!({"replicas": 2, "currentRevision": before.metadata.name}),
+    ));
+    let image = |pods: &[Pod]| {
+        let actions = planned_with(&new, pods, &[&before, &after]);
+        let created = actions.iter().find_map(|action| match action {
+            Action::Create {
+                kind: Kind::Pod,
+                object,
+            } => Some(object["spec"]["containers"][0]["image"].clone()),
+            _ => None,
+        });
+        created.unwrap()
+    };
+    assert_eq!(image(&[]), "i");
+    assert_eq!(image(&[ready(member(&old, 0))]), "new");
 }
 
 #[test]
@@ -143,27 +205,47 @@ fn status_counts_revisions() {
         2,
         json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "new"}]}}}}),
     );
+    let (before, after) = (revision(&old, 1), revision(&new, 2));
     new.status = Some(object_of(
-        json!({"replicas": 2, "currentRevision": revision_of(&member(&old, 0))}),
+        json!({"replicas": 2, "currentRevision": before.metadata.name}),
     ));
-    let pods = [ready(member(&old, 0)), ready(member(&new, 1))];
-    let actions = planned(&new, &pods);
-    let Some(Action::Patch {
-        patch, status: true, ..
-    }) = actions.last()
-    else {
-        panic!("{actions:?}")
+    let status = |pods: &[Pod]| {
+        let actions = planned_with(&new, pods, &[&before, &after]);
+        let Some(Action::Patch {
+            patch, status: true, ..
+        }) = actions.last()
+        else {
+            panic!("{actions:?}")
+        };
+        patch["status"].clone()
     };
-    let status = &patch["status"];
+    let halfway = status(&[ready(member(&old, 0)), ready(member(&new, 1))]);
+    let count = |name: &str| halfway[name].as_i64();
     assert_eq!(
-        (
-            &status["currentReplicas"],
-            &status["updatedReplicas"],
-            &status["readyReplicas"]
-        ),
-        (&json!(1), &json!(1), &json!(2))
+        ["currentReplicas", "updatedReplicas", "readyReplicas"].map(count),
+        [Some(1), Some(1), Some(2)]
     );
-    assert_ne!(status["currentRevision"], status["updateRevision"]);
+    assert_eq!(halfway["currentRevision"], json!(before.metadata.name));
+    assert_eq!(halfway["updateRevision"], json!(after.metadata.name));
+    let done = status(&[ready(member(&new, 0)), ready(member(&new, 1))]);
+    assert_eq!(done["currentRevision"], json!(after.metadata.name));
+    assert_eq!(done["currentReplicas"], json!(2));
+}
+
+#[test]
+fn revisions_beyond_the_limit_are_forgotten() {
+    let images = ["1", "2", "3"];
+    let sets = images.map(|image| {
+        let template = json!({"spec": {"containers": [{"name": "c", "image": image}]}});
+        set(0, json!({"spec": {"template": template, "revisionHistoryLimit": 1}}))
+    });
+    let revisions: Vec<ControllerRevision> = sets
+        .iter()
+        .zip(1..)
+        .map(|(set, number)| revision(set, number))
+        .collect();
+    let actions = planned_with(&sets[2], &[], &revisions.iter().collect::<Vec<_>>());
+    assert_eq!(deleted(&actions), [revisions[0].metadata.name.as_deref().unwrap()]);
 }
 
 #[test]
@@ -178,6 +260,6 @@ fn pods_of_others_do_not_count() {
     let actions = planned(&set, &[other]);
     assert_eq!(created(&actions, Kind::Pod), [""; 0]);
     assert!(
-        matches!(&actions[0], Action::Patch { patch, .. } if patch["metadata"]["ownerReferences"][0]["uid"] == "set")
+        actions.iter().any(|action| matches!(action, Action::Patch { patch, .. } if patch["metadata"]["ownerReferences"][0]["uid"] == "set"))
     );
 }
