@@ -24,6 +24,7 @@ pub mod revision;
 mod samples;
 pub mod scheduler;
 pub mod stateful_set;
+pub mod taint;
 mod watch;
 
 use std::{
@@ -85,6 +86,7 @@ pub async fn run(client: Client, config: Config, shutdown: impl Future<Output = 
         config,
         backoff: Backoff::default(),
         seed: rand::random(),
+        news: Vec::new(),
         next: None,
         look_again: None,
     };
@@ -108,6 +110,8 @@ struct Controllers {
     life: Life,
     backoff: Backoff,
     seed: u64,
+    // What is to be told about what has been done.
+    news: Vec<Action>,
     // When to plan next because of a change; and though nothing changed.
     next: Option<Instant>,
     look_again: Option<Instant>,
@@ -174,11 +178,13 @@ impl Controllers {
             let retry = self.backoff.next(instant).unwrap_or(instant + RESYNC);
             self.look_again = Some(retry.min(instant + wait(&later, now)));
             if actions.is_empty() {
+                self.tell().await;
                 return;
             }
             self.carry_out(actions, now).await;
             self.drain();
         }
+        self.tell().await;
         self.next = Some(Instant::now() + GATHER);
     }
 
@@ -198,7 +204,6 @@ impl Controllers {
         allowed
     }
 
-    // First everything that is done, then what is told about that which succeeded: nobody waits for an event.
     async fn carry_out(&mut self, actions: Vec<Action>, now: Timestamp) {
         let mut deeds = Vec::new();
         let mut told = Vec::new();
@@ -210,12 +215,14 @@ impl Controllers {
         }
         let done = self.carry_out_all(deeds, now).await;
         let succeeded = |after: usize| after.checked_sub(1).is_some_and(|index| done.get(index) == Some(&true));
-        let told = told
-            .into_iter()
-            .filter(|(after, _)| succeeded(*after))
-            .map(|(_, action)| action)
-            .collect();
-        self.carry_out_all(told, now).await;
+        let told = told.into_iter().filter(|(after, _)| succeeded(*after));
+        self.news.extend(told.map(|(_, action)| action));
+    }
+
+    // Comes after everything that is done: nobody waits for an event.
+    async fn tell(&mut self) {
+        let news = std::mem::take(&mut self.news);
+        self.carry_out_all(news, Timestamp::now()).await;
     }
 
     // Says which of them succeeded.

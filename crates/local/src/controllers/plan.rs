@@ -20,7 +20,7 @@ use super::{
     node_life::{self, Sign},
     object::{controller, is_terminating},
     region::Region,
-    replica_set, scheduler, stateful_set,
+    replica_set, scheduler, stateful_set, taint,
 };
 
 /// What a plan needs beside the region's objects.
@@ -41,6 +41,9 @@ pub fn plan(region: &Region, facts: &Facts<'_>) -> Vec<Action> {
     let mut actions = namespaces::plan(region);
     actions.extend(claims::plan_class(region));
     actions.extend(node_life::plan(region, facts.signs, facts.now));
+    let lost = touched(&actions);
+    let tainted = taint::plan(region, facts.now).into_iter();
+    actions.extend(tainted.filter(|action| action.target().is_none_or(|target| !lost.contains(&target.uid))));
     plan_workloads(region, facts, &mut actions);
     plan_endpoints(region, &mut actions);
     actions.extend(claims::plan(region, facts.volumes));

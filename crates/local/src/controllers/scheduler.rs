@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Pod, Taint, Toleration};
+use k8s_openapi::api::core::v1::{Node, NodeSelectorTerm, Pod};
 use serde_json::json;
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     object::{self, is_terminating, time},
     quantity,
     region::Region,
+    taint,
 };
 
 const FROM: &str = "default-scheduler";
@@ -64,10 +65,6 @@ impl Load {
             memory: self.memory.saturating_add(other.memory),
             pods: self.pods + other.pods,
         }
-    }
-
-    fn fits(self, capacity: Self) -> bool {
-        self.cpu <= capacity.cpu && self.memory <= capacity.memory && self.pods <= capacity.pods
     }
 }
 
@@ -143,7 +140,7 @@ fn choose<'a>(
         }
     }
     let mut refusals: BTreeMap<&'static str, usize> = BTreeMap::new();
-    let mut best: Option<((u32, u64, &str), &str)> = None;
+    let mut best: Option<((usize, u32, u64, &str), &str)> = None;
     for node in region.nodes.iter() {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let load = loads.get(name).copied().unwrap_or_default();
@@ -151,7 +148,8 @@ fn choose<'a>(
             *refusals.entry(refusal).or_default() += 1;
             continue;
         }
-        let rank = (kin.get(&(name, owner)).copied().unwrap_or(0), load.pods, name);
+        let kin = kin.get(&(name, owner)).copied().unwrap_or(0);
+        let rank = (unwelcome(pod, node), kin, load.pods, name);
         if best.is_none_or(|(other, _)| rank < other) {
             best = Some((rank, name));
         }
@@ -162,64 +160,52 @@ fn choose<'a>(
             .iter()
             .map(|(reason, count)| format!("{count} {reason}"))
             .collect();
-        let reasons = if reasons.is_empty() {
-            "no node is there".to_owned()
-        } else {
-            reasons.join(", ")
-        };
-        Some(format!("0/{total} nodes are available: {reasons}."))
+        Some(match total {
+            0 => "no nodes available to schedule pods".to_owned(),
+            _ => format!("0/{total} nodes are available: {}.", reasons.join(", ")),
+        })
     })
 }
 
 fn check(pod: &Pod, node: &Node, load: Load) -> Result<(), &'static str> {
-    let spec = node.spec.as_ref();
-    if is_terminating(&node.metadata) || !is_node_ready(node) {
-        return Err("node(s) were not ready");
-    }
-    if spec.and_then(|spec| spec.unschedulable) == Some(true) {
+    let cordoned = node.spec.as_ref().and_then(|spec| spec.unschedulable) == Some(true);
+    if is_terminating(&node.metadata) || cordoned && !taint::tolerates_cordon(pod) {
         return Err("node(s) were unschedulable");
     }
-    let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-    let tolerations = pod
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.tolerations.as_deref())
-        .unwrap_or_default();
-    let refused = taints
-        .iter()
-        .filter(|taint| taint.effect != "PreferNoSchedule")
-        .any(|taint| !tolerations.iter().any(|toleration| tolerates(toleration, taint)));
-    if refused {
-        return Err("node(s) had untolerated taints");
+    let mut taints = taint::of(node)
+        .into_iter()
+        .filter(|taint| taint.effect != "PreferNoSchedule");
+    if taints.any(|taint| !taint::tolerates(pod, &taint)) || says_nothing(node) {
+        return Err("node(s) had untolerated taint(s)");
     }
     if !matches_node(pod, node) {
         return Err("node(s) didn't match Pod's node affinity/selector");
     }
-    if !load.plus(Load::of(pod)).fits(Load::capacity(node)) {
-        return Err("node(s) had too little cpu, memory or room for pods");
+    let capacity = Load::capacity(node);
+    let wanted = load.plus(Load::of(pod));
+    match () {
+        () if wanted.pods > capacity.pods => Err("Too many pods"),
+        () if wanted.cpu > capacity.cpu => Err("Insufficient cpu"),
+        () if wanted.memory > capacity.memory => Err("Insufficient memory"),
+        () => Ok(()),
     }
-    Ok(())
 }
 
-/// Whether the node says that it is ready.
-pub fn is_node_ready(node: &Node) -> bool {
-    let conditions = node
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_deref())
-        .unwrap_or_default();
-    conditions
+// A node that has not yet said how it is.
+fn says_nothing(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref());
+    !conditions
+        .unwrap_or_default()
         .iter()
-        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+        .any(|condition| condition.type_ == "Ready")
 }
 
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let effect = toleration.effect.as_deref().unwrap_or_default();
-    let key = toleration.key.as_deref().unwrap_or_default();
-    let exists = toleration.operator.as_deref() == Some("Exists");
-    (effect.is_empty() || effect == taint.effect)
-        && (key == taint.key || key.is_empty() && exists)
-        && (exists || toleration.value.as_deref().unwrap_or_default() == taint.value.as_deref().unwrap_or_default())
+// How many taints ask the pod to stay away where it can.
+fn unwelcome(pod: &Pod, node: &Node) -> usize {
+    let taints = taint::of(node).into_iter();
+    taints
+        .filter(|taint| taint.effect == "PreferNoSchedule" && !taint::tolerates(pod, taint))
+        .count()
 }
 
 fn matches_node(pod: &Pod, node: &Node) -> bool {

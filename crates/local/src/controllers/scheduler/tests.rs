@@ -123,13 +123,38 @@ fn a_tolerated_taint_is_no_hindrance() {
 }
 
 #[test]
+fn a_node_that_asks_to_be_passed_over_is_taken_only_where_there_is_no_other() {
+    let taint = json!({"spec": {"taints": [{"key": "k", "effect": "PreferNoSchedule"}]}});
+    let nodes = [node("n0", taint), node("n1", json!({}))];
+    let pods = [pending("a", json!({})), pending("b", json!({}))];
+    assert_eq!(bound(&planned(&nodes, &pods)), [("a", "n1"), ("b", "n1")]);
+    assert_eq!(bound(&planned(&nodes[..1], &pods[..1])), [("a", "n0")]);
+}
+
+#[test]
+fn a_refusal_counts_the_nodes_for_each_reason() {
+    let tainted = json!({"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}});
+    let nodes = [
+        node("n0", tainted.clone()),
+        node("n1", json!({"status": {"allocatable": {"pods": "0"}}})),
+        node("n2", tainted),
+    ];
+    let actions = planned(&nodes, &[pending("a", json!({}))]);
+    let [_, Action::Tell { news, .. }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let message = "0/3 nodes are available: 1 Too many pods, 2 node(s) had untolerated taint(s).";
+    assert_eq!(news.message, message);
+}
+
+#[test]
 fn the_same_refusal_is_told_once() {
     let mut waiting = pending("a", json!({}));
     let actions = planned(&[], &[waiting.clone()]);
     let [Action::Patch { patch, .. }, Action::Tell { news, .. }] = &actions[..] else {
         panic!("{actions:?}")
     };
-    assert_eq!(news.message, "0/0 nodes are available: no node is there.");
+    assert_eq!(news.message, "no nodes available to schedule pods");
     waiting.status = Some(object_of(patch["status"].clone()));
     assert_eq!(planned(&[], &[waiting]), []);
 }
