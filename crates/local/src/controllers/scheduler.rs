@@ -140,7 +140,7 @@ fn choose<'a>(
         }
     }
     let mut refusals: BTreeMap<&'static str, usize> = BTreeMap::new();
-    let mut best: Option<((usize, u32, u64, &str), &str)> = None;
+    let mut best: Option<(usize, u32, u64, &str)> = None;
     for node in region.nodes.iter() {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let load = loads.get(name).copied().unwrap_or_default();
@@ -150,11 +150,9 @@ fn choose<'a>(
         }
         let kin = kin.get(&(name, owner)).copied().unwrap_or(0);
         let rank = (unwelcome(pod, node), kin, load.pods, name);
-        if best.is_none_or(|(other, _)| rank < other) {
-            best = Some((rank, name));
-        }
+        best = Some(best.map_or(rank, |best| best.min(rank)));
     }
-    best.map(|(_, name)| name).ok_or_else(|| {
+    best.map(|(.., name)| name).ok_or_else(|| {
         let total = region.nodes.iter().count();
         let reasons: Vec<String> = refusals
             .iter()
