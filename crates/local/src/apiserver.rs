@@ -29,6 +29,7 @@ mod serve;
 mod service_ip;
 mod status;
 mod store;
+mod stream;
 mod subresource;
 mod time;
 mod view;

@@ -11,6 +11,7 @@ pub mod list_types;
 pub mod openapi;
 pub mod patch;
 pub mod schema;
+pub(crate) mod spdy;
 pub mod table;
 
 /// What is wrong with one field of an object, in the words of Kubernetes' `Status.details.causes`.

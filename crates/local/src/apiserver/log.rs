@@ -117,36 +117,27 @@ fn endpoint(node: &Value) -> Option<String> {
     Some(format!("{}:{port}", object::str_at(internal, "/address")))
 }
 
-/// The container asked for, or the only one, or the one that an annotation names.
-fn chosen_container(pod: &Value, asked: Option<&str>) -> Result<String, Failure> {
+/// The container asked for, or the only one.
+pub(super) fn chosen_container(pod: &Value, asked: Option<&str>) -> Result<String, Failure> {
     let names = |pointer: &str| -> Vec<&str> {
         let list = pod.pointer(pointer).and_then(Value::as_array);
         list.into_iter().flatten().map(|c| object::str_at(c, "/name")).collect()
     };
     let (containers, init) = (names("/spec/containers"), names("/spec/initContainers"));
     let pod_name = object::name(pod);
-    if let Some(asked) = asked {
-        if containers.contains(&asked) || init.contains(&asked) {
-            return Ok(asked.to_owned());
-        }
-        return Err(Failure::bad_request(format!(
+    match (asked, containers.as_slice()) {
+        (Some(asked), _) if containers.contains(&asked) || init.contains(&asked) => Ok(asked.to_owned()),
+        (Some(asked), _) => Err(Failure::bad_request(format!(
             "container {asked} is not valid for pod {pod_name}"
-        )));
+        ))),
+        (None, [only]) => Ok((*only).to_owned()),
+        (None, _) => {
+            let all = [init, containers].concat().join(" ");
+            Err(Failure::bad_request(format!(
+                "a container name must be specified for pod {pod_name}, choose one of: [{all}]"
+            )))
+        }
     }
-    if let [only] = containers.as_slice() {
-        return Ok((*only).to_owned());
-    }
-    let default = pod
-        .pointer("/metadata/annotations")
-        .and_then(|a| a.get("kubectl.kubernetes.io/default-container"));
-    if let Some(default) = default.and_then(Value::as_str).filter(|d| containers.contains(d)) {
-        return Ok(default.to_owned());
-    }
-    let message = format!(
-        "a container name must be specified for pod {pod_name}, choose one of: [{}]",
-        containers.join(" ")
-    );
-    Err(Failure::bad_request(message))
 }
 
 #[cfg(test)]

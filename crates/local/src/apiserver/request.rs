@@ -111,30 +111,37 @@ impl Path {
 
 /// The parameters after the question mark.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Query(HashMap<String, String>);
+pub(crate) struct Query(HashMap<String, Vec<String>>);
 
 impl Query {
     pub(crate) fn parse(query: Option<&str>) -> Self {
         let pairs = query.unwrap_or_default().split('&').filter(|p| !p.is_empty());
-        Self(
-            pairs
-                .map(|pair| {
-                    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (decode(&key.replace('+', " ")), decode(&value.replace('+', " ")))
-                })
-                .collect(),
-        )
+        let mut found: HashMap<String, Vec<String>> = HashMap::new();
+        for pair in pairs {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let values = found.entry(decode(&key.replace('+', " "))).or_default();
+            values.push(decode(&value.replace('+', " ")));
+        }
+        Self(found)
     }
 
     /// A parameter that is there and not empty.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key).map(String::as_str).filter(|v| !v.is_empty())
+        self.last(key).filter(|v| !v.is_empty())
+    }
+
+    /// Every value of a parameter that may be given more than once.
+    pub(crate) fn all(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.0.get(key).into_iter().flatten().map(String::as_str)
+    }
+
+    fn last(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.last().map(String::as_str)
     }
 
     pub(crate) fn flag(&self, key: &str) -> bool {
-        self.0
-            .get(key)
-            .is_some_and(|v| matches!(v.as_str(), "" | "1" | "true" | "True" | "TRUE" | "t" | "T"))
+        self.last(key)
+            .is_some_and(|v| matches!(v, "" | "1" | "true" | "True" | "TRUE" | "t" | "T"))
     }
 
     pub(crate) fn number(&self, key: &str) -> Result<Option<u64>, Failure> {

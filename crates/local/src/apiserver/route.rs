@@ -113,6 +113,9 @@ async fn resource(app: Arc<App>, user: User, path: ResourcePath, request: Reques
         accept: text(&parts.headers, &header::ACCEPT),
         resource,
     };
+    if let Some(subresource @ (Subresource::PortForward | Subresource::Exec | Subresource::Attach)) = call.subresource {
+        return call.stream(subresource, parts).await;
+    }
     let content_type = text(&parts.headers, &header::CONTENT_TYPE);
     let bytes = if parts.method == Method::GET {
         bytes::Bytes::new()
