@@ -10,6 +10,7 @@ pub mod manifest;
 pub mod normal;
 pub mod play;
 pub mod recorded;
+pub mod session;
 pub mod target;
 
 use anyhow::Result;

@@ -8,6 +8,7 @@ use clap::Parser;
 use futures::StreamExt as _;
 use leeward_api_diff::case::{self, Case};
 use leeward_api_diff::difference::{Accepted, Difference, differences};
+use leeward_api_diff::session::{self, play::Cluster};
 use leeward_api_diff::{Words, answers, manifest, recorded, target};
 
 /// Plays cases against a local region and a real API server and prints each difference in status, body, warnings or
@@ -42,6 +43,19 @@ struct Options {
     /// Print the real server's answers too.
     #[arg(long)]
     verbose: bool,
+    /// Play the sessions of kubectl in place of the cases. With `--local` the sessions that need pods are played too; both
+    /// clusters must have `--image` then.
+    #[arg(long)]
+    session: bool,
+    /// The directory of the sessions.
+    #[arg(long, default_value_os_t = here("session"))]
+    sessions: PathBuf,
+    /// The kubectl that plays them.
+    #[arg(long, default_value = "kubectl")]
+    kubectl: PathBuf,
+    /// The image of the sessions' pods: busybox, with `sh -c` as its entry point.
+    #[arg(long, default_value = "box:1")]
+    image: String,
 }
 
 fn here(name: &str) -> PathBuf {
@@ -52,7 +66,6 @@ fn here(name: &str) -> PathBuf {
 async fn main() -> Result<ExitCode> {
     let options = Options::parse();
     let accepted = Accepted::read(&options.accepted)?;
-    let real = target::client(&options.kubeconfig).await?;
     let started = match &options.local {
         Some(_) => None,
         None => Some(target::Local::start().await?),
@@ -60,8 +73,13 @@ async fn main() -> Result<ExitCode> {
     let kubeconfig = options
         .local
         .clone()
-        .or(started.as_ref().map(target::Local::kubeconfig));
-    let local = target::client(&kubeconfig.unwrap_or_default()).await?;
+        .or(started.as_ref().map(target::Local::kubeconfig))
+        .unwrap_or_default();
+    if options.session {
+        return sessions(&options, &kubeconfig).await;
+    }
+    let real = target::client(&options.kubeconfig).await?;
+    let local = target::client(&kubeconfig).await?;
     if !options.manifest.is_empty() {
         return manifests(&options.manifest, &accepted, &local, &real).await;
     }
@@ -131,6 +149,46 @@ impl Options {
             .as_deref()
             .is_none_or(|filter| stem.contains(filter) || case.name.contains(filter))
     }
+}
+
+/// Plays the sessions one after the other, each on both clusters at the same time.
+async fn sessions(options: &Options, local: &Path) -> Result<ExitCode> {
+    let cluster = |kubeconfig| Cluster::new(kubeconfig, &options.kubectl, &options.image);
+    let (local, real) = (cluster(local).await?, cluster(&options.kubeconfig).await?);
+    let (mut commands, mut accepted, mut wrong) = (0, 0, 0);
+    for session in session::read(&options.sessions)? {
+        if options
+            .filter
+            .as_ref()
+            .is_some_and(|filter| !session.name.contains(filter))
+        {
+            continue;
+        }
+        if session.pods && !(local.has_nodes() && real.has_nodes()) {
+            println!("{}: skipped, it needs nodes on both sides", session.name);
+            continue;
+        }
+        let (here, there) = tokio::join!(local.play(&session), real.play(&session));
+        let (here, there) = (here?, there?);
+        if options.verbose {
+            println!("{}: {}", session.name, serde_json::to_string_pretty(&there)?);
+        }
+        if options.record {
+            session::record(&options.sessions.join("recorded"), &session.name, &there)?;
+        }
+        for difference in session::compare::differences(&session, &here, &there) {
+            wrong += 1;
+            println!("{difference}");
+        }
+        commands += session.steps.len();
+        accepted += session.steps.iter().filter(|step| step.accepted.is_some()).count();
+    }
+    println!("{commands} commands: {wrong} print something else, {accepted} more are accepted");
+    Ok(if wrong == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 struct Outcome<'a> {

@@ -12,5 +12,7 @@ mod api;
 mod controllers;
 #[path = "local/kubectl.rs"]
 mod kubectl;
+#[path = "local/port_forward.rs"]
+mod port_forward;
 #[path = "local/region.rs"]
 mod region;

@@ -103,7 +103,8 @@ impl Call {
             };
             tokio::spawn(async move {
                 if let Ok(stream) = upgrade.await {
-                    stop.run_until_cancelled(tunnel::serve(TokioIo::new(stream), target)).await;
+                    stop.run_until_cancelled(tunnel::serve(TokioIo::new(stream), target))
+                        .await;
                 }
             });
             return Ok(switching());

@@ -14,13 +14,13 @@ use tokio::task::JoinHandle;
 use crate::region::Region;
 
 /// A served region.
-struct Served {
+pub(crate) struct Served {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
 }
 
-async fn serve(region: &Region, address: SocketAddr) -> Served {
+pub(crate) async fn serve(region: &Region, address: SocketAddr) -> Served {
     let listener = TcpListener::bind(address).await.unwrap();
     let address = listener.local_addr().unwrap();
     region.write_kubeconfig(address);
@@ -36,14 +36,14 @@ async fn serve(region: &Region, address: SocketAddr) -> Served {
 }
 
 impl Served {
-    async fn stop(self) -> SocketAddr {
+    pub(crate) async fn stop(self) -> SocketAddr {
         let _ = self.stop.send(());
         self.task.await.unwrap();
         self.address
     }
 }
 
-fn kubectl(region: &Region, arguments: &[&str]) -> Command {
+pub(crate) fn kubectl(region: &Region, arguments: &[&str]) -> Command {
     let mut command = Command::new("kubectl");
     command
         .args(arguments)
@@ -53,7 +53,7 @@ fn kubectl(region: &Region, arguments: &[&str]) -> Command {
     command
 }
 
-async fn run(region: &Region, arguments: &[&str], input: &str) -> (bool, String) {
+pub(crate) async fn run(region: &Region, arguments: &[&str], input: &str) -> (bool, String) {
     let mut child = kubectl(region, arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -75,7 +75,7 @@ async fn fine(region: &Region, arguments: &[&str], input: &str) -> String {
 }
 
 /// Whether kubectl is there; says so when not.
-fn found() -> bool {
+pub(crate) fn found() -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|dir: std::path::PathBuf| Path::new(&dir).join("kubectl").is_file());
     if !found {
