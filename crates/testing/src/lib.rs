@@ -20,8 +20,9 @@ use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 pub use access::{ADMIN, AGENT};
+pub use leeward_local::instance::pki::Authority;
 pub use local::Local;
-pub use real::{Programs, Real};
+pub use real::{Programs, Real, free};
 
 /// An API server, and how it is reached.
 pub struct Cluster {

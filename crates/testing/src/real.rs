@@ -222,8 +222,11 @@ fn flags(etcd: SocketAddr, secure: SocketAddr) -> Vec<String> {
     flags
 }
 
-/// Free ports of an address that is drawn for this server alone. Neither program can be given a listening socket.
-fn free<const N: usize>() -> Result<[SocketAddr; N]> {
+/// Free ports of an address of loopback that is drawn for this call alone, for what cannot be given a listening socket.
+///
+/// # Errors
+/// There are none.
+pub fn free<const N: usize>() -> Result<[SocketAddr; N]> {
     let [_, a, b, c] = rand::random::<u32>().to_be_bytes();
     let address = Ipv4Addr::new(127, a | 0x80, b, c.clamp(1, 254));
     let listeners: Vec<TcpListener> = (0..N)

@@ -1,0 +1,40 @@
+//! What an agent does through the Kubernetes API, on a local region's and on a real one: two whole agents and a witness in this
+//! process, the agents with no more rights than they need.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot set its stage may panic"
+)]
+
+#[path = "reconcile/application.rs"]
+mod application;
+#[path = "reconcile/data.rs"]
+mod data;
+#[path = "reconcile/operations.rs"]
+mod operations;
+#[path = "reconcile/resource.rs"]
+mod resource;
+#[path = "reconcile/stage.rs"]
+mod stage;
+
+use application::*;
+use data::*;
+use operations::*;
+use resource::*;
+
+leeward_testing::scenarios! {
+    a_resource_is_accepted_and_its_status_says_of_which_generation_it_is,
+    nothing_is_written_again_while_nothing_changes,
+    what_is_wrong_with_a_resource_is_said_on_it,
+    a_resource_is_kept_until_its_protection_has_ended,
+    an_agent_that_was_away_goes_on,
+    a_copy_that_is_changed_or_deleted_comes_back,
+    an_application_is_carried_to_a_standby_and_follows,
+    replicas_that_somebody_else_sets_are_brought_back,
+    the_state_of_each_cluster_is_shown,
+    an_operation_of_nothing_is_refused,
+    a_switchover_is_followed_to_its_end,
+    an_automatic_failover_leaves_a_record,
+    data_follows_bound_claims_with_pods_frozen,
+}

@@ -1,0 +1,173 @@
+//! The data of a writer role: through claims, bound volumes and the nodes' kubelet endpoints.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use axum::{Json, Router};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::{DeleteParams, Patch};
+use leeward_api::{Operation, ProtectedApp};
+use leeward_testing::Cluster;
+use serde_json::{Value, json};
+
+use crate::application::{active, replicas};
+use crate::operations::phase;
+use crate::resource::{protect, protected};
+use crate::stage::{Region, Stage, person, until};
+
+/// What the nodes' endpoint was asked: path and pods.
+type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+
+async fn freeze(State(asked): State<Asked>, headers: HeaderMap, Json(body): Json<Value>) -> Json<Value> {
+    assert_eq!(headers["authorization"], "Bearer a-token");
+    asked.lock().unwrap().push(("freeze".into(), body["pods"].clone()));
+    Json(json!({ "token": "t" }))
+}
+
+async fn thaw(State(asked): State<Asked>, Json(body): Json<Value>) -> Json<Value> {
+    asked.lock().unwrap().push(("thaw".into(), body));
+    Json(json!({ "held": true }))
+}
+
+/// A node whose kubelet endpoint is this process.
+async fn node(region: &Region, name: &str) -> Asked {
+    let asked = Asked::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new()
+        .route("/freeze", post(freeze))
+        .route("/thaw", post(thaw))
+        .with_state(Arc::clone(&asked));
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let nodes = region.all::<Node>();
+    let own = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name } });
+    nodes.patch(name, &person(), &Patch::Apply(&own)).await.unwrap();
+    let status = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": name }, "status": {
+        "addresses": [{ "type": "InternalIP", "address": address.ip() }],
+        "daemonEndpoints": { "kubeletEndpoint": { "Port": address.port() } },
+    } });
+    nodes
+        .patch_status(name, &person(), &Patch::Apply(&status))
+        .await
+        .unwrap();
+    asked
+}
+
+/// Binds the claim `data` to a directory, as the controller of volumes does it.
+async fn bind(region: &Region, name: &str, directory: &Path) {
+    std::fs::create_dir_all(directory).unwrap();
+    let class = json!({ "apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": { "name": "manual" },
+        "provisioner": "kubernetes.io/no-provisioner" });
+    region
+        .all::<StorageClass>()
+        .patch("manual", &person(), &Patch::Apply(&class))
+        .await
+        .unwrap();
+    let volume = json!({ "apiVersion": "v1", "kind": "PersistentVolume", "metadata": { "name": name }, "spec": {
+        "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "storageClassName": "manual",
+        "persistentVolumeReclaimPolicy": "Retain", "hostPath": { "path": directory },
+    } });
+    region
+        .all::<PersistentVolume>()
+        .patch(name, &person(), &Patch::Apply(&volume))
+        .await
+        .unwrap();
+    let claims = region.api::<PersistentVolumeClaim>();
+    let bound = Patch::Merge(json!({ "spec": { "volumeName": name } }));
+    claims.patch("data", &Default::default(), &bound).await.unwrap();
+    let status = Patch::Merge(json!({ "status": { "phase": "Bound", "accessModes": ["ReadWriteOnce"] } }));
+    claims.patch_status("data", &Default::default(), &status).await.unwrap();
+}
+
+pub(crate) async fn data_follows_bound_claims_with_pods_frozen(cluster: Arc<Cluster>) {
+    let mut stage = Stage::open(&cluster, "west").await;
+    let token = stage.directory.path().join("kubelet.token");
+    std::fs::write(&token, "a-token\n").unwrap();
+    stage.west.stop().await;
+    stage.west.set_kubelet_token(&token);
+    stage.west.start();
+
+    let roles = json!([{ "name": "data", "claims": ["data"], "interval": "1s" }]);
+    protect(&stage.west, &stage.namespace, roles).await;
+    let labels = json!({ "app": "web" });
+    stage
+        .west
+        .apply::<PersistentVolumeClaim>(json!({ "metadata": { "name": "data", "labels": labels }, "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": "manual", "resources": { "requests": { "storage": "1Gi" } },
+        } }))
+        .await;
+    let directory = |region: &str| stage.directory.path().join(format!("volume-{region}"));
+    let asked = node(&stage.west, &stage.namespace).await;
+    let pod = stage
+        .west
+        .apply::<Pod>(json!({ "metadata": { "name": "web-0", "labels": labels }, "spec": {
+            "nodeName": stage.namespace, "terminationGracePeriodSeconds": 0,
+            "containers": [{ "name": "web", "image": "leeward/web:1" }],
+            "volumes": [{ "name": "data", "persistentVolumeClaim": { "claimName": "data" } }],
+        } }))
+        .await;
+    bind(&stage.west, &format!("{}-west", stage.namespace), &directory("west")).await;
+    std::fs::write(directory("west").join("ledger"), "one").unwrap();
+    until(&stage.east.api::<PersistentVolumeClaim>(), "data", "carried", |claim| {
+        claim.spec.as_ref().is_some_and(|spec| spec.volume_name.is_none())
+    })
+    .await;
+    bind(&stage.east, &format!("{}-east", stage.namespace), &directory("east")).await;
+
+    // Points arrive, each taken while the node held the pod that uses the claim.
+    let app = until(&stage.west.api::<ProtectedApp>(), "web", "protected", protected).await;
+    let east = app
+        .status
+        .unwrap()
+        .placements
+        .into_iter()
+        .find(|p| p.cluster == "east")
+        .unwrap();
+    assert!(east.last_point.is_some(), "{east:?}");
+    let uid = pod.metadata.uid.unwrap();
+    let first = asked.lock().unwrap()[..2].to_vec();
+    assert_eq!(
+        first,
+        [
+            ("freeze".into(), json!([uid])),
+            ("thaw".into(), json!({ "token": "t" }))
+        ]
+    );
+    let own = stage.west.api::<ConfigMap>().get("leeward-web").await.unwrap();
+    let epoch: u64 = own.data.unwrap()["epoch"].parse().unwrap();
+
+    // The role moves: the old writer stops, and the claim of the new one has what it wrote.
+    let operation =
+        json!({ "metadata": { "name": "move" }, "spec": { "type": "Switchover", "app": "web", "to": "east" } });
+    stage.east.apply::<Operation>(operation).await;
+    until(&stage.east.api::<Operation>(), "move", "under way", |operation| {
+        phase(operation) == "Running"
+    })
+    .await;
+    until(&stage.west.api::<Deployment>(), "web", "scaled down", |web| {
+        replicas(web) == Some(0)
+    })
+    .await;
+    stage
+        .west
+        .api::<Pod>()
+        .delete("web-0", &DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    until(&stage.east.api::<ProtectedApp>(), "web", "active in east", |app| {
+        active(app, "east")
+    })
+    .await;
+    assert_eq!(
+        std::fs::read_to_string(directory("east").join("ledger")).unwrap(),
+        "one"
+    );
+    let own = until(&stage.east.api::<ConfigMap>(), "leeward-web", "told", |_| true).await;
+    assert!(own.data.unwrap()["epoch"].parse::<u64>().unwrap() > epoch);
+    stage.close().await;
+}

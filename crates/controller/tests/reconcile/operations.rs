@@ -1,0 +1,167 @@
+//! `Operation`s: asked for by a person, or made by Leeward as a record.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::api::{ListParams, ObjectMeta, Patch, PostParams};
+use leeward_api::operation::OperationType;
+use leeward_api::{Operation, OperationSpec, ProtectedApp, condition};
+use leeward_testing::Cluster;
+use serde_json::json;
+
+use crate::application::{active, replicas};
+use crate::resource::{person_of, protect, protected};
+use crate::stage::{Region, Stage, until};
+
+async fn ask(region: &Region, type_: OperationType, to: &str) -> String {
+    let operation = Operation {
+        metadata: ObjectMeta {
+            generate_name: Some("web-".into()),
+            ..ObjectMeta::default()
+        },
+        spec: OperationSpec {
+            type_,
+            app: "web".into(),
+            to: to.into(),
+        },
+        status: None,
+    };
+    let made = region
+        .api::<Operation>()
+        .create(&PostParams::default(), &operation)
+        .await
+        .unwrap();
+    made.metadata.name.unwrap()
+}
+
+pub(crate) fn phase(operation: &Operation) -> &str {
+    operation
+        .status
+        .as_ref()
+        .and_then(|status| status.phase.as_deref())
+        .unwrap_or_default()
+}
+
+fn is(operation: &Operation, type_: &str, status: &str) -> bool {
+    let conditions = operation.status.iter().flat_map(|status| &status.conditions);
+    conditions.into_iter().any(|condition| {
+        condition.type_ == type_ && condition.status == status && condition.observed_generation == Some(1)
+    })
+}
+
+pub(crate) async fn an_operation_of_nothing_is_refused(cluster: Arc<Cluster>) {
+    let stage = Stage::open(&cluster, "east").await;
+    protect(&stage.west, &stage.namespace, json!([])).await;
+    until(&stage.east.api::<ProtectedApp>(), "web", "copied", |copy| {
+        copy.status.is_some()
+    })
+    .await;
+    let operations = stage.east.api::<Operation>();
+    // The API knows what an Operation is.
+    let nothing = json!({ "apiVersion": "leeward.dev/v1alpha1", "kind": "Operation", "metadata": { "name": "x" },
+        "spec": { "type": "Failover", "app": "", "to": "east" } });
+    let refused = operations
+        .create(&PostParams::default(), &serde_json::from_value(nothing).unwrap())
+        .await;
+    assert!(
+        matches!(&refused, Err(kube::Error::Api(status)) if status.code == 422 && status.message.contains("spec.app")),
+        "{refused:?}"
+    );
+    // The agent knows what there is, and the leader what can be done.
+    let other =
+        json!({ "metadata": { "name": "other" }, "spec": { "type": "Failover", "app": "other", "to": "east" } });
+    stage.east.apply::<Operation>(other).await;
+    let same = ask(&stage.east, OperationType::Switchover, "west").await;
+    for (name, why) in [("other", "there is no ProtectedApp other"), (same.as_str(), "west")] {
+        let operation = until(&operations, name, "refused", |operation| phase(operation) == "Refused").await;
+        assert!(
+            is(&operation, condition::COMPLETE, "True") && is(&operation, condition::READY, "False"),
+            "{operation:?}"
+        );
+        let message = operation.status.unwrap().message.unwrap();
+        assert!(message.contains(why), "{message}");
+    }
+    stage.close().await;
+}
+
+pub(crate) async fn a_switchover_is_followed_to_its_end(cluster: Arc<Cluster>) {
+    let stage = Stage::open(&cluster, "east").await;
+    protect(&stage.west, &stage.namespace, json!([])).await;
+    until(&stage.west.api::<ProtectedApp>(), "web", "protected", protected).await;
+    let deployments = stage.east.api::<Deployment>();
+    until(&deployments, "web", "carried", |web| replicas(web) == Some(0)).await;
+    let name = ask(&stage.east, OperationType::Switchover, "east").await;
+    let operations = stage.east.api::<Operation>();
+    let operation = until(&operations, &name, "ended", |operation| phase(operation) == "Succeeded").await;
+    assert!(
+        is(&operation, condition::COMPLETE, "True") && is(&operation, condition::READY, "True"),
+        "{operation:?}"
+    );
+    let status = operation.status.unwrap();
+    assert_eq!(status.from.as_deref(), Some("west"));
+    assert!(status.started.is_some() && status.ended.is_some() && status.rto.is_some());
+    assert!(
+        status.steps.iter().all(|step| step.outcome.as_deref() == Some("Done")),
+        "{:?}",
+        status.steps
+    );
+    for region in [&stage.west, &stage.east] {
+        until(&region.api::<ProtectedApp>(), "web", "active in east", |app| {
+            active(app, "east")
+        })
+        .await;
+    }
+    until(&deployments, "web", "scaled up", |web| replicas(web) == Some(2)).await;
+    until(&stage.west.api::<Deployment>(), "web", "scaled down", |web| {
+        replicas(web) == Some(0)
+    })
+    .await;
+    // What was asked for cannot be changed afterwards.
+    let change = Patch::Merge(json!({ "spec": { "to": "west" } }));
+    let refused = operations
+        .patch(&name, &person_of("kubectl-edit"), &change)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&refused, kube::Error::Api(status) if status.code == 422 && status.message.contains("an Operation cannot be changed")),
+        "{refused}"
+    );
+    stage.close().await;
+}
+
+pub(crate) async fn an_automatic_failover_leaves_a_record(cluster: Arc<Cluster>) {
+    let stage = Stage::open(&cluster, "east").await;
+    protect(&stage.west, &stage.namespace, json!([])).await;
+    until(&stage.west.api::<ProtectedApp>(), "web", "protected", protected).await;
+    until(&stage.east.api::<Deployment>(), "web", "carried", |web| {
+        replicas(web) == Some(0)
+    })
+    .await;
+    stage.west.stop().await;
+    until(&stage.east.api::<ProtectedApp>(), "web", "active in east", |app| {
+        active(app, "east")
+    })
+    .await;
+    let operations = stage
+        .east
+        .api::<Operation>()
+        .list(&ListParams::default())
+        .await
+        .unwrap();
+    let [record] = &operations.items[..] else {
+        panic!("{operations:?}")
+    };
+    let name = record.metadata.name.clone().unwrap();
+    assert!(name.starts_with("failover-"), "{name}");
+    until(&stage.east.api::<Operation>(), &name, "ended", |operation| {
+        phase(operation) == "Succeeded"
+    })
+    .await;
+    // Who comes back stands by.
+    stage.west.start();
+    until(&stage.west.api::<Deployment>(), "web", "scaled down", |web| {
+        replicas(web) == Some(0)
+    })
+    .await;
+    stage.close().await;
+}

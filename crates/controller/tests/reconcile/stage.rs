@@ -1,0 +1,341 @@
+//! Two regions with their agents, whole and in this process: one has the API that the test is about, the other one a local API.
+//! No controller of Kubernetes runs in either; what an application needs of them is played here.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use leeward_api::{Cluster as ClusterResource, Operation, ProtectedApp};
+use leeward_controller::{serve, witness};
+use leeward_testing::{AGENT, Authority, Cluster};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// The longest that anything takes, however loaded the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Who a person is to the API.
+pub(crate) fn person() -> PatchParams {
+    PatchParams::apply("a-person")
+}
+
+/// A running agent.
+type Running = (CancellationToken, JoinHandle<()>);
+
+/// A region.
+pub(crate) struct Region {
+    pub(crate) client: Client,
+    namespace: String,
+    config: Value,
+    running: Mutex<Option<Running>>,
+    players: Vec<JoinHandle<()>>,
+    _cluster: Arc<Cluster>,
+}
+
+/// Both regions and the witness.
+pub(crate) struct Stage {
+    pub(crate) west: Region,
+    pub(crate) east: Region,
+    pub(crate) namespace: String,
+    pub(crate) directory: tempfile::TempDir,
+    stop: CancellationToken,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        for region in [&self.west, &self.east] {
+            region.players.iter().for_each(JoinHandle::abort);
+            if let Some((stop, _)) = region.running.lock().unwrap().take() {
+                stop.cancel();
+            }
+        }
+    }
+}
+
+impl Stage {
+    /// Starts both regions; `cluster` is the API of the one that is called `name`.
+    pub(crate) async fn open(cluster: &Arc<Cluster>, name: &str) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let other = Cluster::local_with("127.9.40.0/22").await.unwrap();
+        let (west, east) = match name {
+            "west" => (Arc::clone(cluster), other),
+            _ => (other, Arc::clone(cluster)),
+        };
+        let namespace = cluster.fresh("shop");
+        let stop = CancellationToken::new();
+        let authority = Authority::new("leeward-testing").unwrap();
+        std::fs::write(directory.path().join("ca.crt"), authority.certificate()).unwrap();
+        let [witness] = leeward_testing::free().unwrap();
+        let mut config = credentials(&authority, "witness", witness, directory.path());
+        config["data_dir"] = json!(directory.path().join("witness"));
+        let config = serde_json::from_value(config).unwrap();
+        let stopped = stop.clone();
+        tokio::spawn(async move { witness::run(config, stopped).await.unwrap() });
+        let addresses = [leeward_testing::free().unwrap(), leeward_testing::free().unwrap()];
+        let region = async |name, cluster, own| {
+            let config = agent(&authority, name, own, witness, directory.path());
+            Region::open(cluster, config, addresses, namespace.clone()).await
+        };
+        let west = region("west", west, addresses[0]).await;
+        let east = region("east", east, addresses[1]).await;
+        let stage = Self {
+            west,
+            east,
+            namespace,
+            directory,
+            stop,
+        };
+        stage.west.start();
+        stage.east.start();
+        stage
+    }
+
+    /// Ends the agents, so that none of them meets the next scenario.
+    pub(crate) async fn close(self) {
+        self.west.stop().await;
+        self.east.stop().await;
+    }
+}
+
+/// Certificates in the form in which a configuration names them.
+fn credentials(authority: &Authority, name: &str, address: SocketAddr, directory: &Path) -> Value {
+    let identity = authority.issue(name, &[], &[address.ip()]).unwrap();
+    let file = |end: &str| directory.join(format!("{name}.{end}"));
+    std::fs::write(file("crt"), identity.certificate).unwrap();
+    std::fs::write(file("key"), identity.key).unwrap();
+    json!({ "address": address, "ca": directory.join("ca.crt"), "cert": file("crt"), "key": file("key") })
+}
+
+/// The configuration of an agent: registry, ingress and peer link at its own addresses.
+fn agent(authority: &Authority, name: &str, own: [SocketAddr; 3], witness: SocketAddr, directory: &Path) -> Value {
+    let peer = credentials(authority, name, own[2], directory);
+    let url = format!("https://{witness}");
+    json!({
+        "region": name, "cluster": name, "lease_ttl_ms": 2000,
+        "data_dir": directory.join(name), "registry_dir": directory.join(name).join("registry"),
+        "registry_address": own[0], "ingress_address": own[1], "peer_address": own[2],
+        "peer_ca": peer["ca"], "peer_cert": peer["cert"], "peer_key": peer["key"],
+        "quorum_url": url, "witness_url": url,
+    })
+}
+
+impl Region {
+    async fn open(
+        cluster: Arc<Cluster>,
+        mut config: Value,
+        addresses: [[SocketAddr; 3]; 2],
+        namespace: String,
+    ) -> Self {
+        config["kubeconfig"] = json!(cluster.kubeconfig(AGENT));
+        let client = cluster.client().await.unwrap();
+        define(&client).await;
+        clear(&client).await;
+        for (name, [registry, ingress, peer]) in ["west", "east"].into_iter().zip(addresses) {
+            let resource = json!({
+                "apiVersion": "leeward.dev/v1alpha1", "kind": "Cluster", "metadata": { "name": name },
+                "spec": { "region": name, "ingress": ingress, "registry": registry, "peer": peer },
+            });
+            let api: Api<ClusterResource> = Api::all(client.clone());
+            api.patch(name, &person().force(), &Patch::Apply(&resource))
+                .await
+                .unwrap();
+        }
+        let players = vec![tokio::spawn(play(client.clone(), namespace.clone()))];
+        Self {
+            client,
+            namespace,
+            config,
+            running: Mutex::default(),
+            players,
+            _cluster: cluster,
+        }
+    }
+
+    /// Starts the agent.
+    pub(crate) fn start(&self) {
+        let (stop, config) = (
+            CancellationToken::new(),
+            serde_json::from_value(self.config.clone()).unwrap(),
+        );
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move { serve::run(config, stopped).await.unwrap() });
+        *self.running.lock().unwrap() = Some((stop, task));
+    }
+
+    /// Ends the agent.
+    pub(crate) async fn stop(&self) {
+        let running = self.running.lock().unwrap().take();
+        if let Some((stop, task)) = running {
+            stop.cancel();
+            task.await.unwrap();
+        }
+    }
+
+    /// Where images are pushed to.
+    pub(crate) fn registry(&self) -> SocketAddr {
+        serde_json::from_value(self.config["registry_address"].clone()).unwrap()
+    }
+
+    /// The token that opens the kubelet endpoint of the region's nodes.
+    pub(crate) fn set_kubelet_token(&mut self, file: &Path) {
+        self.config["kubelet_token"] = json!(file);
+    }
+
+    /// The application's objects of a kind.
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The cluster's objects of a kind.
+    pub(crate) fn all<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = ClusterResourceScope, DynamicType = ()>,
+    {
+        Api::all(self.client.clone())
+    }
+
+    /// Applies objects of the application's namespace as a person.
+    pub(crate) async fn apply<K>(&self, object: Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize,
+    {
+        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+        let mut whole = json!({ "apiVersion": K::api_version(&()), "kind": K::kind(&()) });
+        whole
+            .as_object_mut()
+            .unwrap()
+            .extend(object.as_object().unwrap().clone());
+        self.api::<K>()
+            .patch(&name, &person(), &Patch::Apply(&whole))
+            .await
+            .unwrap()
+    }
+}
+
+/// Waits until an object is as it should be, and gives it.
+pub(crate) async fn until<K>(api: &Api<K>, name: &str, what: &str, holds: impl Fn(&K) -> bool) -> K
+where
+    K: Clone + Debug + DeserializeOwned + Serialize,
+{
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let found = api.get_opt(name).await.unwrap();
+        if let Some(found) = found.as_ref().filter(|found| holds(found)) {
+            return found.clone();
+        }
+        let found = serde_json::to_value(&found).unwrap();
+        assert!(Instant::now() < end, "{what}: {name} is still {found:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Waits until an object is gone.
+pub(crate) async fn gone<K: Clone + Debug + DeserializeOwned>(api: &Api<K>, name: &str) {
+    let end = Instant::now() + PATIENCE;
+    while let Some(found) = api.get_opt(name).await.unwrap() {
+        assert!(Instant::now() < end, "{name} is still there: {found:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Leeward's kinds, served.
+async fn define(client: &Client) {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for definition in leeward_api::crds() {
+        let name = definition.name_any();
+        definitions
+            .patch(&name, &person().force(), &Patch::Apply(&definition))
+            .await
+            .unwrap();
+        until(&definitions, &name, "established", |found| {
+            let conditions = found
+                .status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten());
+            conditions
+                .into_iter()
+                .any(|c| c.type_ == "Established" && c.status == "True")
+        })
+        .await;
+    }
+}
+
+/// Takes away what a scenario before left, finished or not.
+async fn clear(client: &Client) {
+    async fn each<K>(client: &Client)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let all = Api::<K>::all(client.clone())
+            .list(&ListParams::default())
+            .await
+            .unwrap();
+        for object in all {
+            let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap());
+            let free = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+            // Either may find it gone already.
+            let _ = api.patch(&object.name_any(), &PatchParams::default(), &free).await;
+            let _ = api.delete(&object.name_any(), &DeleteParams::default()).await;
+        }
+    }
+    each::<ProtectedApp>(client).await;
+    each::<Operation>(client).await;
+}
+
+/// Plays the controllers of Deployments and of endpoints: what is asked for runs at once.
+async fn play(client: Client, namespace: String) {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
+    let slices: Api<EndpointSlice> = Api::namespaced(client, &namespace);
+    let params = PatchParams::apply("played-controllers").force();
+    loop {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let Ok(all) = deployments.list(&ListParams::default()).await else {
+            continue;
+        };
+        for deployment in all {
+            let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            let status = deployment.status.clone().unwrap_or_default();
+            if status.observed_generation == deployment.metadata.generation {
+                continue;
+            }
+            let name = deployment.name_any();
+            let status = json!({
+                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
+                "status": { "observedGeneration": deployment.metadata.generation, "replicas": replicas,
+                    "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas },
+            });
+            // Real API servers take no endpoint on loopback.
+            let endpoint = json!({ "addresses": ["10.9.8.7"], "conditions": { "ready": replicas > 0 } });
+            let slice = json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                "metadata": { "name": format!("{name}-1"), "labels": { "kubernetes.io/service-name": name } },
+                "endpoints": [endpoint], "ports": [{ "name": "", "port": 8080, "protocol": "TCP" }],
+            });
+            let played = async {
+                slices
+                    .patch(&format!("{name}-1"), &params, &Patch::Apply(&slice))
+                    .await?;
+                deployments.patch_status(&name, &params, &Patch::Apply(&status)).await
+            };
+            if let Err(error) = played.await {
+                eprintln!("playing a controller: {error}");
+            }
+        }
+    }
+}
