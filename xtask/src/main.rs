@@ -1,6 +1,7 @@
-//! The project's chores: `cargo xtask test`, `cargo xtask generate` and `cargo xtask api-diff`.
+//! The project's chores: `cargo xtask test`, `cargo xtask generate`, `cargo xtask facts` and `cargo xtask api-diff`.
 
 mod arrows;
+mod facts;
 mod generate;
 mod pages;
 mod test;
@@ -24,6 +25,15 @@ enum Chore {
     },
     /// Writes what is made from the resource kinds: the definitions and the reference page.
     Generate,
+    /// Writes what the local API knows about the types of the built-in kinds.
+    ///
+    /// The documents are those of a server, each got with `kubectl get --raw /openapi/v3/apis/apps/v1` and its like: the ones
+    /// in Kubernetes' repository lack the values of enumerations.
+    Facts {
+        /// The directory of the OpenAPI v3 documents, JSON.
+        #[arg(long)]
+        openapi: std::path::PathBuf,
+    },
     /// Compares a local region with a real API server; `cargo xtask api-diff --help` says how.
     #[command(disable_help_flag = true)]
     ApiDiff {
@@ -48,6 +58,7 @@ fn run(chore: Chore) -> Result<()> {
     match chore {
         Chore::Test { require_all } => test::run(&workspace, require_all),
         Chore::Generate => generate::write(&workspace),
+        Chore::Facts { openapi } => facts::write(&workspace, &openapi),
         Chore::ApiDiff { arguments } => {
             // The file names among the arguments are the caller's, so it runs where the caller is.
             let status = workspace::cargo()

@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod builtin;
+pub mod facts;
 pub mod kinds;
 pub mod list_types;
 pub mod openapi;

@@ -2,13 +2,16 @@
 //!
 //! One tree of [`Shape`]s a kind, for server-side apply (`x-kubernetes-list-type` and its relatives) and for strategic
 //! merge (`x-kubernetes-patch-merge-key`), which do not always agree: a container's ports merge by number and protocol
-//! in the one, by number in the other. The facts about the built-in kinds are those of Kubernetes' published OpenAPI;
-//! a custom resource's come from its schema. A list that no tree mentions is atomic, a map is granular.
+//! in the one, by number in the other. Those of the built-in kinds are made of the [`facts`]; a custom resource's come from
+//! its schema. A list of which nothing is said is atomic, a map is granular.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use serde_json::Value;
+
+use super::facts::{self, TypeId};
+use super::kinds::{self, Subresource};
 
 mod builtin;
 
@@ -52,15 +55,34 @@ pub enum PatchStrategy {
 pub struct Shape {
     pub(super) topology: Topology,
     pub(super) patch: PatchStrategy,
-    pub(super) fields: BTreeMap<String, Shape>,
+    fields: Fields,
     /// Items of a list, values of a map without fixed fields.
     pub(super) items: Option<Box<Shape>>,
+}
+
+/// The fields below a place, as far as something is to be said of them.
+#[derive(Debug, Clone, PartialEq)]
+enum Fields {
+    /// These.
+    Own(BTreeMap<String, Shape>),
+    /// Those of a built-in type, which may have itself below it.
+    Of(TypeId),
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self::Own(BTreeMap::new())
+    }
 }
 
 impl Shape {
     /// The shape of the field `name`; `None` where nothing is known of it.
     pub(super) fn field(&self, name: &str) -> Option<&Shape> {
-        self.fields.get(name).or(self.items.as_deref())
+        let own = match &self.fields {
+            Fields::Own(fields) => fields.get(name),
+            Fields::Of(id) => builtin::fields(*id).get(name),
+        };
+        own.or(self.items.as_deref())
     }
 }
 
@@ -74,11 +96,11 @@ pub struct ListTypes {
 impl ListTypes {
     /// The topology of a built-in kind.
     pub fn builtin(kind: &str) -> Self {
-        static KINDS: LazyLock<BTreeMap<&'static str, Arc<Shape>>> = LazyLock::new(builtin::all);
-        static OTHER: LazyLock<Arc<Shape>> = LazyLock::new(|| Arc::new(builtin::metadata_only()));
+        let id = facts::kind(kind, "");
+        let known = kinds::builtin().iter().find(|k| k.kind == kind);
         Self {
-            root: KINDS.get(kind).unwrap_or(&OTHER).clone(),
-            status: builtin::has_status(kind),
+            root: Arc::new(id.map(builtin::of_type).unwrap_or_default()),
+            status: known.is_some_and(|k| k.has(Subresource::Status)),
         }
     }
 
@@ -86,8 +108,10 @@ impl ListTypes {
     /// status subresource.
     pub fn from_schema(schema: &Value, status: bool) -> Self {
         let mut root = from_schema(schema);
-        if let Some(metadata) = builtin::metadata_only().fields.remove("metadata") {
-            root.fields.insert("metadata".into(), metadata);
+        // Every kind's metadata are of one type.
+        let any_kind = facts::kind("Pod", "v1").map(builtin::of_type);
+        if let (Fields::Own(fields), Some(pod)) = (&mut root.fields, any_kind) {
+            fields.extend(pod.field("metadata").map(|shape| ("metadata".into(), shape.clone())));
         }
         Self {
             root: Arc::new(root),
@@ -131,7 +155,7 @@ fn from_schema(schema: &Value) -> Shape {
     Shape {
         topology,
         patch: PatchStrategy::Replace,
-        fields,
+        fields: Fields::Own(fields),
         items,
     }
 }
@@ -167,11 +191,14 @@ mod tests {
             default,
         };
         let containers = at(&lists, "spec.template.spec.containers").unwrap();
-        assert_eq!(containers.topology, Topology::Keys(vec![key("name", None)]));
+        assert_eq!(containers.topology, Topology::Keys(vec![key("name", Some(json!("")))]));
         let ports = at(&lists, "spec.template.spec.initContainers.[].ports").unwrap();
         assert_eq!(
             ports.topology,
-            Topology::Keys(vec![key("containerPort", None), key("protocol", Some(json!("TCP")))])
+            Topology::Keys(vec![
+                key("containerPort", Some(json!(0))),
+                key("protocol", Some(json!("TCP")))
+            ])
         );
         assert_eq!(ports.patch, PatchStrategy::MergeBy("containerPort".into()));
         assert_eq!(at(&lists, "spec.selector").unwrap().topology, Topology::Atomic);
