@@ -4,8 +4,6 @@
 //! of fields are noted, `prepare_create` or `prepare_update`, then `validate` or, with the object before, also
 //! `validate_update` (422).
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::FieldError;
@@ -62,9 +60,4 @@ pub fn unknown_fields(kind: &str, object: &Value) -> Vec<String> {
 /// Drops the fields that `kind` does not have and returns their paths.
 pub fn prune(kind: &str, object: &mut Value) -> Vec<String> {
     types::examine(kind, object).unknown
-}
-
-/// The name of the kind's schema, and it with all that it refers to, as components of an OpenAPI document.
-pub(super) fn components(kind: &str, api_version: &str) -> Option<(&'static str, BTreeMap<&'static str, Value>)> {
-    types::components(kind, api_version)
 }

@@ -6,7 +6,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{builtin, kinds};
+use super::kinds;
+
+mod builtin;
+mod described;
 
 /// One served kind, as the documents name it.
 #[derive(Debug, Clone, Copy)]
@@ -41,9 +44,14 @@ impl<'a> From<&'a kinds::Kind> for Kind<'a> {
 impl Kind<'_> {
     /// The path of the document that describes it, such as `apis/apps/v1`.
     fn group_version(&self) -> String {
+        let root = if self.group.is_empty() { "api" } else { "apis" };
+        format!("{root}/{}", self.api_version())
+    }
+
+    fn api_version(&self) -> String {
         match self.group {
-            "" => format!("api/{}", self.version),
-            group => format!("apis/{group}/{}", self.version),
+            "" => self.version.to_owned(),
+            group => format!("{group}/{}", self.version),
         }
     }
 
@@ -85,7 +93,11 @@ pub fn index(kinds: &[Kind<'_>]) -> Value {
 pub fn document(group_version: &str, kinds: &[Kind<'_>]) -> Value {
     let mut paths = Map::new();
     let mut schemas = Map::new();
-    for kind in kinds.iter().filter(|kind| kind.group_version() == group_version) {
+    let of_version: Vec<&Kind<'_>> = kinds
+        .iter()
+        .filter(|kind| kind.group_version() == group_version)
+        .collect();
+    for kind in &of_version {
         let scope = if kind.namespaced { "/namespaces/{namespace}" } else { "" };
         let collection = format!("/{group_version}{scope}/{}", kind.plural);
         paths.insert(format!("{collection}/{{name}}"), named(kind));
@@ -93,44 +105,28 @@ pub fn document(group_version: &str, kinds: &[Kind<'_>]) -> Value {
             collection,
             json!({"post": operation(kind, "post", &["dryRun", "fieldManager", "fieldValidation"])}),
         );
-        let own = match kind.schema {
-            Some(schema) => {
-                schemas.insert(kind.schema_name(), schema.clone());
-                kind.schema_name()
-            }
-            None => add_builtin(kind, &mut schemas),
-        };
-        if let Some(schema) = schemas.get_mut(&own).and_then(Value::as_object_mut) {
-            schema.insert("x-kubernetes-group-version-kind".into(), json!([kind.identity()]));
+        if let Some(schema) = kind.schema {
+            let mut schema = schema.clone();
+            schema["x-kubernetes-group-version-kind"] = json!([kind.identity()]);
+            schemas.insert(kind.schema_name(), schema);
         }
     }
+    let builtin: Vec<(&str, String)> = of_version
+        .iter()
+        .filter(|kind| kind.schema.is_none())
+        .map(|kind| (kind.kind, kind.api_version()))
+        .collect();
+    let builtin: Vec<(&str, &str)> = builtin
+        .iter()
+        .map(|(kind, version)| (*kind, version.as_str()))
+        .collect();
+    schemas.extend(builtin::schemas(&builtin));
     json!({
         "openapi": "3.0.0",
         "info": {"title": "Kubernetes", "version": "v1.36.0"},
         "paths": paths,
         "components": {"schemas": schemas},
     })
-}
-
-/// Adds the schemas of a built-in kind and returns the name of its own.
-fn add_builtin(kind: &Kind<'_>, schemas: &mut Map<String, Value>) -> String {
-    let api_version = if kind.group.is_empty() {
-        kind.version.to_owned()
-    } else {
-        format!("{}/{}", kind.group, kind.version)
-    };
-    match builtin::components(kind.kind, &api_version) {
-        Some((own, all)) => {
-            for (name, schema) in all {
-                schemas.entry(name).or_insert(schema);
-            }
-            own.to_owned()
-        }
-        None => {
-            schemas.insert(kind.schema_name(), json!({"type": "object"}));
-            kind.schema_name()
-        }
-    }
 }
 
 fn named(kind: &Kind<'_>) -> Value {

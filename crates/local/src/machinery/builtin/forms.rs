@@ -9,7 +9,8 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use super::{quantity, types};
+use super::quantity;
+use crate::machinery::facts::{self, Form as Kind};
 
 /// The facts that the schemas do not tell.
 const FACTS: &str = include_str!("forms.txt");
@@ -71,7 +72,7 @@ fn short(name: &str) -> &str {
 }
 
 fn plans() -> HashMap<&'static str, Type> {
-    let mut facts: HashMap<&str, HashMap<&str, &str>> = HashMap::new();
+    let mut facts_of: HashMap<&str, HashMap<&str, &str>> = HashMap::new();
     let mut defaults: HashMap<&str, Vec<(&str, Value)>> = HashMap::new();
     for line in FACTS.lines().filter(|line| !line.starts_with('#')) {
         let mut words = line.split(' ');
@@ -85,71 +86,59 @@ fn plans() -> HashMap<&'static str, Type> {
                     defaults.entry(of).or_default().push((name, value));
                 }
                 None => {
-                    facts.entry(of).or_default().insert(word, fact);
+                    facts_of.entry(of).or_default().insert(word, fact);
                 }
             }
         }
     }
-    let plan = |(name, schema): (&'static String, &'static Value)| {
-        let short = short(name);
-        let known = facts.get(short);
-        let properties = schema.get("properties").and_then(Value::as_object)?;
-        let required = schema.get("required").and_then(Value::as_array);
-        let field = |(name, property): (&'static String, &'static Value)| {
+    let plan = |(_, a_type): (_, &'static facts::Type)| {
+        let name = short(a_type.itself.name);
+        let known = facts_of.get(name);
+        let field = |field: &'static facts::Field| {
             let fact = known
-                .and_then(|known| known.get(name.as_str()).copied())
+                .and_then(|known| known.get(field.name).copied())
                 .unwrap_or_default();
-            let required = required.is_some_and(|list| list.iter().any(|other| other == name));
-            (name.as_str(), field(property, fact, required))
+            (field.name, self::field(field, fact))
         };
-        let fields = properties.iter().map(field).collect();
-        let defaults = defaults.get(short).cloned().unwrap_or_default();
-        Some((
-            name.as_str(),
-            Type {
-                short,
-                fields,
-                defaults,
-            },
-        ))
+        let plan = Type {
+            short: name,
+            fields: a_type.fields.iter().map(field).collect(),
+            defaults: defaults.get(name).cloned().unwrap_or_default(),
+        };
+        (!a_type.fields.is_empty()).then_some((a_type.itself.name, plan))
     };
-    types::definitions().iter().filter_map(plan).collect()
+    facts::all().filter_map(plan).collect()
 }
 
-fn field(schema: &'static Value, fact: &str, required: bool) -> Field {
+fn field(of: &'static facts::Field, fact: &str) -> Field {
     let plain = |form| Field { form, inner: None };
-    if let Some(name) = types::reference(schema) {
-        return match short(name) {
-            "api.resource.Quantity" => plain(Form::Quantity),
-            "meta.v1.ObjectMeta" => Field {
-                form: Form::Kept(Zero::Object),
-                inner: Some(name),
-            },
-            _ => Field {
-                form: match fact {
-                    "struct" => Form::Kept(Zero::Object),
-                    "null" => Form::Kept(Zero::Null),
-                    _ => Form::Pointer,
-                },
-                inner: Some(name),
-            },
-        };
-    }
-    let items = schema.get("items").or_else(|| schema.get("additionalProperties"));
-    if let Some(items) = items.filter(|items| items.is_object()) {
-        let inner = types::reference(items);
-        let amounts = inner.is_some_and(|name| short(name) == "api.resource.Quantity");
-        let form = match fact {
-            "null" => Form::Kept(Zero::Null),
-            _ if amounts => Form::Quantities,
-            _ => Form::Dropped,
-        };
-        return Field { form, inner };
-    }
-    let zero = match schema.get("type").and_then(Value::as_str) {
-        Some("string") => Zero::Text,
-        Some("integer" | "number") => Zero::Number,
-        Some("boolean") => Zero::False,
+    let name_of = |kind: &Kind| match kind {
+        Kind::Type(id) => Some(facts::get(*id).itself.name),
+        _ => None,
+    };
+    let zero = match &of.form {
+        Kind::Type(_) => {
+            let inner = name_of(&of.form);
+            let form = match (inner.map(short), fact) {
+                (Some("api.resource.Quantity"), _) => Form::Quantity,
+                (Some("meta.v1.ObjectMeta"), _) | (_, "struct") => Form::Kept(Zero::Object),
+                (_, "null") => Form::Kept(Zero::Null),
+                _ => Form::Pointer,
+            };
+            return Field { form, inner };
+        }
+        Kind::List(item) | Kind::Map(item) => {
+            let inner = name_of(item);
+            let form = match (inner.map(short), fact) {
+                (_, "null") => Form::Kept(Zero::Null),
+                (Some("api.resource.Quantity"), _) => Form::Quantities,
+                _ => Form::Dropped,
+            };
+            return Field { form, inner };
+        }
+        Kind::String | Kind::Bytes => Zero::Text,
+        Kind::Int32 | Kind::Int64 | Kind::Double => Zero::Number,
+        Kind::Boolean => Zero::False,
         _ => return plain(Form::Pointer),
     };
     plain(match fact {
@@ -157,8 +146,8 @@ fn field(schema: &'static Value, fact: &str, required: bool) -> Field {
         "kept" => Form::Kept(zero),
         "dropped" | "value" => Form::Dropped,
         "pointer" => Form::Pointer,
-        _ if required => Form::Kept(zero),
-        _ if zero == Zero::Text && schema.get("format").is_none_or(|format| format == "byte") => Form::Dropped,
+        _ if of.required => Form::Kept(zero),
+        _ if zero == Zero::Text => Form::Dropped,
         _ => Form::Pointer,
     })
 }
@@ -234,7 +223,11 @@ mod tests {
     use super::*;
 
     fn shaped(name: &str, mut object: Value) -> Value {
-        let name = types::definitions().keys().find(|full| short(full) == name).unwrap();
+        let name = PLANS
+            .iter()
+            .find(|(_, plan)| plan.short == name)
+            .map(|(full, _)| *full)
+            .unwrap();
         shape(name, object.as_object_mut().unwrap(), &mut |_, _| {});
         object
     }

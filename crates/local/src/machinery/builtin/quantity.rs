@@ -100,6 +100,24 @@ fn power(suffix: &str) -> Option<(Style, u32, i32)> {
     (exponent.abs() <= 18).then_some((Style::Exponent, 0, exponent))
 }
 
+/// What is wrong with an amount, in Kubernetes' words.
+pub(super) fn wrong(text: &str) -> Option<&'static str> {
+    const FORM: &str = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+    let rest = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let digits = |c: char| c.is_ascii_digit();
+    let suffix = rest.trim_start_matches(digits);
+    let suffix = suffix
+        .strip_prefix('.')
+        .map_or(suffix, |rest| rest.trim_start_matches(digits));
+    let number = &rest[..rest.len() - suffix.len()];
+    let after = suffix.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
+    let after = after.strip_prefix(['+', '-']).unwrap_or(after);
+    if !number.contains(digits) || !after.trim_start_matches(digits).is_empty() {
+        return Some(FORM);
+    }
+    power(suffix).is_none().then_some("unable to parse quantity's suffix")
+}
+
 /// Writes an amount as Kubernetes does; what is none stays as it is.
 pub(super) fn canonical(value: &mut Value) {
     if let Some(amount) = Amount::of(value) {

@@ -1,100 +1,19 @@
-//! What fields the built-in kinds have, and of which types: the schemas that `k8s-openapi` carries.
+//! Compares objects with the types of their kinds, as Go's decoder would: fields that a kind does not have, and values of
+//! a wrong type. The messages are the decoder's.
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use base64::DecodeError;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
 
-use schemars::SchemaGenerator;
-use serde_json::{Map, Value, json};
+use super::quantity;
+use crate::machinery::facts::{self, Form, Type, TypeId};
 
-mod known;
+mod time;
 
-const PREFIX: &str = "#/$defs/";
-
-/// Types that hold any JSON, whatever their schema says.
-const FREE: &[&str] = &[
-    "FieldsV1",
-    "JSON",
-    "JSONSchemaPropsOrArray",
-    "JSONSchemaPropsOrBool",
-    "JSONSchemaPropsOrStringArray",
-    "RawExtension",
-];
-
-struct Types {
-    /// Where the schema of a kind is among the definitions.
-    kinds: BTreeMap<known::Key, String>,
-    definitions: Map<String, Value>,
-}
-
-static TYPES: LazyLock<Types> = LazyLock::new(types);
-
-fn types() -> Types {
-    let mut generator = SchemaGenerator::default();
-    let kinds = known::all(&mut generator);
-    Types {
-        kinds,
-        definitions: generator.take_definitions(true),
-    }
-}
-
-/// Every schema by its full name.
-pub(super) fn definitions() -> &'static Map<String, Value> {
-    &TYPES.definitions
-}
-
-/// The name of the schema that another refers to.
-pub(super) fn reference(schema: &'static Value) -> Option<&'static str> {
-    schema.get("$ref").and_then(Value::as_str)?.strip_prefix(PREFIX)
-}
-
-/// The name of the kind's own definition. A kind without a version that has it is taken from the first that does.
+/// The name of the kind's type in the table of types.
 pub(super) fn definition_of(kind: &str, api_version: &str) -> Option<&'static str> {
-    let mut versions = TYPES.kinds.iter().filter(|((_, name), _)| *name == kind).peekable();
-    let first = versions.peek().copied();
-    let found = versions.find(|((version, _), _)| *version == api_version);
-    found.or(first).map(|(_, name)| name.as_str())
-}
-
-/// The name of the kind's schema, and it with every schema that it refers to by name, as OpenAPI's components.
-pub(super) fn components(kind: &str, api_version: &str) -> Option<(&'static str, BTreeMap<&'static str, Value>)> {
-    let root = definition_of(kind, api_version)?;
-    let mut found = BTreeMap::new();
-    let mut open = vec![root];
-    while let Some(name) = open.pop() {
-        if found.contains_key(name) {
-            continue;
-        }
-        if let Some(definition) = TYPES.definitions.get(name) {
-            found.insert(name, component(definition, &mut open));
-        }
-    }
-    Some((root, found))
-}
-
-/// A definition with its references turned into those of components; what it refers to goes to `open`.
-fn component(schema: &'static Value, open: &mut Vec<&'static str>) -> Value {
-    match schema {
-        Value::Object(map) => {
-            let mut result: Map<String, Value> = map
-                .iter()
-                .filter(|(key, _)| *key != "$ref")
-                .map(|(key, child)| (key.clone(), component(child, open)))
-                .collect();
-            let reference = map
-                .get("$ref")
-                .and_then(Value::as_str)
-                .and_then(|name| name.strip_prefix(PREFIX));
-            if let Some(name) = reference {
-                open.push(name);
-                // A bare reference may have no other words beside it.
-                let link = json!({"$ref": format!("#/components/schemas/{name}")});
-                result.insert("allOf".into(), json!([link]));
-            }
-            Value::Object(result)
-        }
-        Value::Array(items) => Value::Array(items.iter().map(|item| component(item, open)).collect()),
-        other => other.clone(),
-    }
+    facts::kind(kind, api_version).map(|id| facts::get(id).itself.name)
 }
 
 /// What a walk over an object found.
@@ -109,170 +28,184 @@ pub(super) struct Findings {
 /// Compares `object` with its kind, and drops the fields that the kind does not have. A kind that is not known has
 /// every field.
 pub(super) fn examine(kind: &str, object: &mut Value) -> Findings {
-    let mut findings = Findings::default();
+    let mut walk = Walk::default();
     let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
-    let Some(schema) = definition_of(kind, api_version).and_then(|name| TYPES.definitions.get(name)) else {
-        return findings;
-    };
-    walk(
-        schema,
-        object,
-        &Place {
-            path: String::new(),
-            owner: kind,
-        },
-        &mut findings,
-    );
-    findings
+    if let Some(id) = facts::kind(kind, api_version) {
+        walk.value(&Form::Type(id), object);
+    }
+    walk.findings
 }
 
-/// Where a walk is: the path from the object's root, and the name of the type that has the last field.
-struct Place<'a> {
+#[derive(Default)]
+struct Walk {
+    findings: Findings,
+    /// The path as people write it, with the places in lists and the keys of maps.
     path: String,
-    owner: &'a str,
+    /// The names of the fields on the way.
+    fields: Vec<&'static str>,
+    /// The type that has the last field.
+    owner: &'static str,
 }
 
-impl Place<'_> {
-    fn child(&self, name: &str) -> String {
-        if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.path)
+impl Walk {
+    fn value(&mut self, form: &Form, value: &mut Value) {
+        if value.is_null() {
+            return;
         }
-    }
-}
-
-/// The schema that a reference leads to, and its short name.
-fn resolved(schema: &Value) -> (&Value, Option<&str>) {
-    let name = schema
-        .get("$ref")
-        .and_then(Value::as_str)
-        .and_then(|name| name.strip_prefix(PREFIX));
-    match name.and_then(|name| TYPES.definitions.get(name).map(|schema| (schema, name))) {
-        Some((schema, name)) => (schema, name.rsplit('.').next()),
-        None => (schema, None),
-    }
-}
-
-fn walk(schema: &Value, value: &mut Value, place: &Place<'_>, findings: &mut Findings) {
-    let (schema, name) = resolved(schema);
-    let owner = name.unwrap_or(place.owner);
-    if value.is_null() || name.is_some_and(|name| FREE.contains(&name)) {
-        return;
-    }
-    if let Some(expected) = wrong_type(schema, value, owner) {
-        let found = found(value);
-        let at = format!("{}.{}", place.owner, place.path);
-        findings.wrong.push(format!(
-            "json: cannot unmarshal {found} into Go struct field {at} of type {expected}"
-        ));
-        return;
-    }
-    let additional = schema.get("additionalProperties").filter(|inner| inner.is_object());
-    match value {
-        Value::Object(map) => {
-            let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
+        match (resolved(form), value) {
+            (Form::Type(id), Value::Object(map)) => {
+                let a_type = facts::get(id);
+                map.retain(|key, _| {
+                    let known = a_type.field(key).is_some();
+                    if !known {
+                        let path = self.below(key);
+                        self.findings.unknown.push(path);
+                    }
+                    known
+                });
                 for (key, child) in map.iter_mut() {
-                    if let Some(inner) = additional {
-                        walk(
-                            inner,
-                            child,
-                            &Place {
-                                path: place.child(key),
-                                owner,
-                            },
-                            findings,
-                        );
+                    if let Some(field) = a_type.field(key) {
+                        let owner = std::mem::replace(&mut self.owner, a_type.short_name());
+                        self.fields.push(field.name);
+                        self.at(self.below(key), &field.form, child);
+                        self.fields.pop();
+                        self.owner = owner;
                     }
                 }
-                return;
-            };
-            map.retain(|key, _| {
-                let known = properties.contains_key(key);
-                if !known {
-                    findings.unknown.push(place.child(key));
+            }
+            (Form::Map(item), Value::Object(map)) => {
+                for (key, child) in map.iter_mut() {
+                    self.at(self.below(key), &item, child);
                 }
-                known
-            });
-            for (key, child) in map.iter_mut() {
-                walk(
-                    &properties[key],
-                    child,
-                    &Place {
-                        path: place.child(key),
-                        owner,
-                    },
-                    findings,
-                );
+            }
+            (Form::List(item), Value::Array(items)) => {
+                for (i, child) in items.iter_mut().enumerate() {
+                    self.at(format!("{}[{i}]", self.path), &item, child);
+                }
+            }
+            (resolved, value) => self.findings.wrong.extend(self.wrong(form, &resolved, value)),
+        }
+    }
+
+    fn at(&mut self, path: String, form: &Form, value: &mut Value) {
+        let path = std::mem::replace(&mut self.path, path);
+        self.value(form, value);
+        self.path = path;
+    }
+
+    fn below(&self, name: &str) -> String {
+        match self.path.as_str() {
+            "" => name.to_owned(),
+            path => format!("{path}.{name}"),
+        }
+    }
+
+    /// What is wrong with a scalar, or with a value that should be an object or a list.
+    fn wrong(&self, declared: &Form, form: &Form, value: &Value) -> Option<String> {
+        match (form, value) {
+            (Form::Any | Form::Object, _)
+            | (Form::String | Form::IntOrString, Value::String(_))
+            | (Form::Boolean, Value::Bool(_))
+            | (Form::Double, Value::Number(_)) => None,
+            (Form::Int32 | Form::IntOrString, Value::Number(number)) => {
+                let fits = number.as_i64().is_some_and(|n| i32::try_from(n).is_ok());
+                (!fits).then(|| self.mismatch(form, &format!("number {number}")))
+            }
+            (Form::Int64, Value::Number(number)) => {
+                (!number.is_i64()).then(|| self.mismatch(form, &format!("number {number}")))
+            }
+            (Form::Bytes, Value::String(text)) => illegal_base64(text),
+            (Form::Time, Value::String(text)) => time::wrong(text, layout(declared)),
+            (Form::Time, _) => Some(format!(
+                "json: cannot unmarshal {} into Go value of type string",
+                found(value)
+            )),
+            (Form::Quantity, Value::String(text)) => quantity::wrong(text).map(str::to_owned),
+            (Form::Quantity, Value::Number(number)) => quantity::wrong(&number.to_string()).map(str::to_owned),
+            (Form::Quantity, _) => quantity::wrong("").map(str::to_owned),
+            _ => Some(self.mismatch(form, found(value))),
+        }
+    }
+
+    fn mismatch(&self, expected: &Form, found: &str) -> String {
+        let expected = go_name(expected);
+        match self.fields.as_slice() {
+            [] => format!("json: cannot unmarshal {found} into Go value of type {expected}"),
+            fields => {
+                let field = format!("{}.{}", self.owner, fields.join("."));
+                format!("json: cannot unmarshal {found} into Go struct field {field} of type {expected}")
             }
         }
-        Value::Array(items) => {
-            let Some(inner) = schema.get("items") else { return };
-            for (i, item) in items.iter_mut().enumerate() {
-                walk(
-                    inner,
-                    item,
-                    &Place {
-                        path: format!("{}[{i}]", place.path),
-                        owner,
-                    },
-                    findings,
-                );
-            }
-        }
-        _ => {}
     }
 }
 
-/// The Go type that was expected, where the value is of another.
-fn wrong_type(schema: &Value, value: &Value, owner: &str) -> Option<String> {
-    if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
-        let fits = value.is_string() || value.is_number();
-        return (!fits).then(|| "intstr.IntOrString".into());
+/// The form of a type without fields is its own.
+fn resolved(form: &Form) -> Form {
+    match form {
+        Form::Type(id) if is_scalar(*id) => facts::get(*id).itself.form.clone(),
+        other => other.clone(),
     }
-    let format = schema.get("format").and_then(Value::as_str);
-    let kind = schema.get("type").and_then(Value::as_str)?;
-    let (fits, expected) = match kind {
-        "string" => (value.is_string(), "string".to_owned()),
-        "boolean" => (value.is_boolean(), "bool".to_owned()),
-        "integer" => (is_integer(value, format), format.unwrap_or("int64").to_owned()),
-        "number" => (value.is_number(), "float64".to_owned()),
-        "array" => (
-            value.is_array(),
-            "[]".to_owned()
-                + schema
-                    .pointer("/items/type")
-                    .and_then(Value::as_str)
-                    .unwrap_or("object"),
-        ),
-        "object" if schema.get("properties").is_none() => (value.is_object(), "map[string]string".to_owned()),
-        "object" => (value.is_object(), format!("v1.{owner}")),
-        _ => return None,
+}
+
+fn is_scalar(id: TypeId) -> bool {
+    facts::get(id).fields.is_empty()
+}
+
+/// How a time is written.
+fn layout(form: &Form) -> &'static str {
+    match form {
+        Form::Type(id) if facts::get(*id).short_name() == "MicroTime" => "2006-01-02T15:04:05.000000Z07:00",
+        _ => "2006-01-02T15:04:05Z07:00",
+    }
+}
+
+/// The name of the type in Go.
+fn go_name(form: &Form) -> String {
+    match form {
+        Form::String => "string".into(),
+        Form::Boolean => "bool".into(),
+        Form::Int32 | Form::IntOrString => "int32".into(),
+        Form::Int64 => "int64".into(),
+        Form::Double => "float64".into(),
+        Form::Bytes => "[]uint8".into(),
+        Form::Time => "string".into(),
+        Form::Quantity | Form::Object | Form::Any => "object".into(),
+        Form::List(item) => format!("[]{}", go_name(item)),
+        Form::Map(item) => format!("map[string]{}", go_name(item)),
+        Form::Type(id) => go_type(facts::get(*id)),
+    }
+}
+
+/// Package and name, such as `v1.Pod`.
+fn go_type(a_type: &Type) -> String {
+    let name = a_type.itself.name;
+    let package = name.rmatch_indices('.').nth(1).map_or(name, |(at, _)| &name[at + 1..]);
+    package.to_owned()
+}
+
+fn illegal_base64(text: &str) -> Option<String> {
+    let at = match STANDARD.decode(text).err()? {
+        DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+        DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => text.len() / 4 * 4,
     };
-    (!fits).then_some(expected)
+    Some(format!("illegal base64 data at input byte {at}"))
 }
 
-fn is_integer(value: &Value, format: Option<&str>) -> bool {
-    match (value.as_i64(), format) {
-        (Some(number), Some("int32")) => i32::try_from(number).is_ok(),
-        (Some(_), _) => true,
-        (None, _) => false,
-    }
-}
-
-fn found(value: &Value) -> String {
+fn found(value: &Value) -> &'static str {
     match value {
-        Value::Null => "null".into(),
-        Value::Bool(_) => "bool".into(),
-        Value::Number(number) => format!("number {number}"),
-        Value::String(_) => "string".into(),
-        Value::Array(_) => "array".into(),
-        Value::Object(_) => "object".into(),
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -301,7 +234,7 @@ mod tests {
             (
                 "Pod",
                 json!({"spec": {"containers": {}}}),
-                "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []object",
+                "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
             ),
             (
                 "Pod",
@@ -311,7 +244,7 @@ mod tests {
             (
                 "ConfigMap",
                 json!({"data": {"a": 1}}),
-                "json: cannot unmarshal number 1 into Go struct field ConfigMap.data.a of type string",
+                "json: cannot unmarshal number into Go struct field ConfigMap.data of type string",
             ),
             (
                 "Pod",
@@ -321,10 +254,37 @@ mod tests {
             (
                 "Service",
                 json!({"spec": {"ports": [{"port": 3_000_000_000u64}]}}),
-                "json: cannot unmarshal number 3000000000 into Go struct field ServicePort.spec.ports[0].port of type int32",
+                "json: cannot unmarshal number 3000000000 into Go struct field ServicePort.spec.ports.port of type int32",
             ),
         ];
-        for (kind, mut object, expected) in cases {
+        let more = [
+            (
+                "Pod",
+                json!({"metadata": {"labels": ["a"]}}),
+                "json: cannot unmarshal array into Go struct field ObjectMeta.metadata.labels of type map[string]string",
+            ),
+            (
+                "Pod",
+                json!({"spec": {"containers": [{"ports": [{"containerPort": 1.5}]}]}}),
+                "json: cannot unmarshal number 1.5 into Go struct field ContainerPort.spec.containers.ports.containerPort of type int32",
+            ),
+            (
+                "Secret",
+                json!({"data": {"a": "!!"}}),
+                "illegal base64 data at input byte 0",
+            ),
+            (
+                "Lease",
+                json!({"spec": {"renewTime": "yesterday"}}),
+                "parsing time \"yesterday\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"yesterday\" as \"2006\"",
+            ),
+            (
+                "Pod",
+                json!({"spec": {"containers": [{"resources": {"limits": {"cpu": []}}}]}}),
+                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+            ),
+        ];
+        for (kind, mut object, expected) in cases.into_iter().chain(more) {
             assert_eq!(examine(kind, &mut object).wrong, [expected]);
         }
     }

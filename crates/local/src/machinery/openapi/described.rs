@@ -1,34 +1,33 @@
-//! The built-in kinds among the types of `k8s-openapi`.
-
-use std::collections::BTreeMap;
+//! The words that describe the built-in types: those of the `k8s-openapi` crate. They are large, so they are made when they
+//! are asked for, and kept no longer than that.
 
 use k8s_openapi::Resource;
 use schemars::{JsonSchema, SchemaGenerator};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::PREFIX;
-
-/// API version and kind.
-pub(super) type Key = (&'static str, &'static str);
-
-fn add<T: JsonSchema + Resource>(generator: &mut SchemaGenerator, names: &mut BTreeMap<Key, String>) {
-    let reference = generator.subschema_for::<T>().to_value();
-    let name = reference.get("$ref").and_then(Value::as_str);
-    if let Some(name) = name.and_then(|name| name.strip_prefix(PREFIX)) {
-        names.insert((T::API_VERSION, T::KIND), name.to_owned());
+/// The schemas of a kind's type and of all that it uses are added to the generator, if the kind is this one.
+fn add<T: JsonSchema + Resource>(generator: &mut SchemaGenerator, kind: &str, api_version: &str) {
+    if (T::KIND, T::API_VERSION) == (kind, api_version) {
+        generator.subschema_for::<T>();
     }
 }
 
+/// The crate's schemas of the kinds, each a name and an API version, and of all that they use, by the types' full names.
+pub(super) fn schemas<'a>(kinds: impl Iterator<Item = (&'a str, &'a str)>) -> Map<String, Value> {
+    let mut generator = SchemaGenerator::default();
+    for (kind, api_version) in kinds {
+        add_kind(&mut generator, kind, api_version);
+    }
+    generator.take_definitions(true)
+}
+
 macro_rules! kinds {
-    (@add $generator:ident $names:ident [$($module:tt)+] $kind:ident) => {
-        add::<k8s_openapi::$($module)+::$kind>($generator, &mut $names)
+    (@add $generator:ident $kind:ident $version:ident [$($module:tt)+] $type:ident) => {
+        add::<k8s_openapi::$($module)+::$type>($generator, $kind, $version)
     };
-    ($($module:tt $($kind:ident),+;)+) => {
-        /// Adds every built-in kind to the generator's definitions; their names there.
-        pub(super) fn all(generator: &mut SchemaGenerator) -> BTreeMap<Key, String> {
-            let mut names = BTreeMap::new();
-            $($(kinds!(@add generator names $module $kind);)+)+
-            names
+    ($($module:tt $($type:ident),+;)+) => {
+        fn add_kind(generator: &mut SchemaGenerator, kind: &str, api_version: &str) {
+            $($(kinds!(@add generator kind api_version $module $type);)+)+
         }
     };
 }
