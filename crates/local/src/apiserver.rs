@@ -18,6 +18,7 @@ mod events;
 mod given;
 mod log;
 mod object;
+mod options;
 mod protobuf;
 mod read;
 mod registry;
@@ -124,7 +125,6 @@ pub(crate) struct App {
     root_ca: Option<String>,
     services: service_ip::Range,
     service_turn: service_ip::Turn,
-    pages: read::Pages,
     nodes: log::NodeClient,
     stop: CancellationToken,
 }
@@ -197,7 +197,6 @@ impl Server {
             root_ca,
             services,
             service_turn: service_ip::Turn::default(),
-            pages: read::Pages::default(),
             nodes: log::node_client(),
             stop: CancellationToken::new(),
         });

@@ -115,6 +115,8 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let mut config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await?;
     // A watch that says nothing for long is what some tests show.
     config.read_timeout = None;
+    // An answer is shown as it came, also one that asks to try again.
+    config.default_retry = false;
     Ok(Client::try_from(config)?)
 }
 

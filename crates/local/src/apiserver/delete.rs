@@ -37,7 +37,10 @@ impl Options {
                 .map(str::to_owned)
         };
         let grace = match body.get("gracePeriodSeconds") {
-            None | Some(Value::Null) => call.query.number("gracePeriodSeconds")?,
+            None | Some(Value::Null) => call
+                .query
+                .integer("gracePeriodSeconds")?
+                .map(|s| u64::try_from(s).unwrap_or(0)),
             Some(value) => Some(value.as_i64().map_or(0, |v| u64::try_from(v).unwrap_or(0))),
         };
         let propagation = text("/propagationPolicy").or_else(|| call.query.get("propagationPolicy").map(Into::into));

@@ -1,6 +1,7 @@
 //! A request's path and query, taken apart. Pure.
 
 use std::collections::HashMap;
+use std::num::IntErrorKind;
 
 use super::status::Failure;
 
@@ -139,19 +140,21 @@ impl Query {
         self.0.get(key)?.last().map(String::as_str)
     }
 
-    pub(crate) fn flag(&self, key: &str) -> bool {
-        self.last(key)
-            .is_some_and(|v| matches!(v, "" | "1" | "true" | "True" | "TRUE" | "t" | "T"))
+    /// Whatever is not `false` or `0` is true.
+    pub(crate) fn boolean(&self, key: &str) -> Option<bool> {
+        self.last(key).map(|v| v != "0" && !v.eq_ignore_ascii_case("false"))
     }
 
-    pub(crate) fn number(&self, key: &str) -> Result<Option<u64>, Failure> {
+    pub(crate) fn flag(&self, key: &str) -> bool {
+        self.boolean(key).unwrap_or(false)
+    }
+
+    pub(crate) fn integer(&self, key: &str) -> Result<Option<i64>, Failure> {
         let Some(text) = self.get(key) else { return Ok(None) };
-        let number = text.parse().map_err(|_| {
-            Failure::bad_request(format!(
-                "{key}: Invalid value: \"{text}\": must be a whole number, 0 or more"
-            ))
-        })?;
-        Ok(Some(number))
+        let number = text.parse::<i64>();
+        number
+            .map(Some)
+            .map_err(|error| Failure::bad_request(number_error("ParseInt", text, error.kind())))
     }
 
     /// Whether nothing is to be kept.
@@ -164,6 +167,15 @@ impl Query {
             ))),
         }
     }
+}
+
+/// What Kubernetes says of a text that is no number.
+pub(crate) fn number_error(function: &str, text: &str, kind: &IntErrorKind) -> String {
+    let why = match kind {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    format!("strconv.{function}: parsing {text:?}: {why}")
 }
 
 /// Undoes percent-encoding; what is not an encoding stays.
@@ -241,7 +253,7 @@ mod tests {
         let query = Query::parse(Some("labelSelector=a%3Db%2Cc&watch=true&limit=x&e="));
         assert_eq!(query.get("labelSelector"), Some("a=b,c"));
         assert!(query.flag("watch"));
-        assert!(query.number("limit").is_err());
+        assert!(query.integer("limit").is_err());
         assert_eq!(query.get("e"), None);
         assert!(!Query::parse(Some("watch=0")).flag("watch"));
     }

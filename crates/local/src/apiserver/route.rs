@@ -133,9 +133,10 @@ async fn collection(call: Call, method: &Method, bytes: &[u8], content_type: &st
     let kind = &call.resource.kind;
     let verb = match *method {
         Method::GET if call.query.flag("watch") => Verb::Watch,
-        Method::GET | Method::HEAD => Verb::List,
+        Method::GET => Verb::List,
         Method::POST => Verb::Create,
-        _ => Verb::DeleteCollection,
+        Method::DELETE => Verb::DeleteCollection,
+        _ => return Err(Failure::method_not_allowed()),
     };
     if !kind.allows(verb) {
         return Err(Failure::method_not_allowed());
@@ -146,7 +147,7 @@ async fn collection(call: Call, method: &Method, bytes: &[u8], content_type: &st
     }
     match *method {
         Method::GET if verb == Verb::Watch => call.watch(),
-        Method::GET | Method::HEAD => call.list(),
+        Method::GET => call.list(),
         Method::POST => {
             if kind.namespaced && call.namespace.is_empty() {
                 return Err(Failure::method_not_allowed());
@@ -188,11 +189,11 @@ async fn object(call: Call, method: &Method, bytes: &[u8], content_type: &str) -
         }
     }
     let outcome = match (call.subresource, method) {
-        (None | Some(Status), &Method::GET | &Method::HEAD) => return call.read(),
+        (None | Some(Status), &Method::GET) => return call.read(),
         (None | Some(Status), &Method::PUT) => call.replace(body::object(bytes, content_type)?).await?,
         (None | Some(Status), &Method::PATCH) => call.patch(bytes, content_type).await?,
         (None, &Method::DELETE) => call.delete(&delete_options(&call, bytes, content_type)?).await?,
-        (Some(Scale), &Method::GET | &Method::HEAD) => return Ok(json_response(200, &call.read_scale()?)),
+        (Some(Scale), &Method::GET) => return Ok(json_response(200, &call.read_scale()?)),
         (Some(Scale), &Method::PUT | &Method::PATCH) => {
             let outcome = call.write_scale(bytes, content_type, *method == Method::PUT).await?;
             return Ok(json_response(outcome.code, &outcome.object));

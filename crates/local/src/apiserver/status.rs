@@ -15,6 +15,8 @@ pub(crate) struct Failure {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
     pub(crate) details: Option<Value>,
+    /// A token with which a list that cannot go on as it began goes on with what is there now.
+    pub(crate) resume: Option<String>,
 }
 
 impl Failure {
@@ -24,6 +26,7 @@ impl Failure {
             reason,
             message: message.into(),
             details: None,
+            resume: None,
         }
     }
 
@@ -99,10 +102,19 @@ impl Failure {
     }
 
     pub(crate) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
-        let full = if kind.group.is_empty() {
-            kind.kind.clone()
+        Self::invalid_as(&kind.kind, &kind.group, name, errors)
+    }
+
+    /// Options of a request that are none, or do not go together.
+    pub(crate) fn invalid_options(kind: &str, errors: &[FieldError]) -> Self {
+        Self::invalid_as(kind, "meta.k8s.io", "", errors)
+    }
+
+    fn invalid_as(kind: &str, group: &str, name: &str, errors: &[FieldError]) -> Self {
+        let full = if group.is_empty() {
+            kind.to_owned()
         } else {
-            format!("{}.{}", kind.kind, kind.group)
+            format!("{kind}.{group}")
         };
         let listed: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
         let what = match listed.as_slice() {
@@ -114,9 +126,11 @@ impl Failure {
             .iter()
             .map(|e| json!({"reason": e.reason.name(), "message": e.message, "field": e.field}))
             .collect();
-        let mut details = json!({"name": name, "kind": kind.kind, "causes": causes});
-        if !kind.group.is_empty() {
-            details["group"] = kind.group.clone().into();
+        let mut details = json!({"kind": kind, "causes": causes});
+        for (key, text) in [("name", name), ("group", group)] {
+            if !text.is_empty() {
+                details[key] = text.into();
+            }
         }
         failure.details = Some(details);
         failure
@@ -173,11 +187,16 @@ impl Failure {
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code,
         });
+        if !self.reason.is_empty() {
+            status["reason"] = self.reason.into();
+        }
         if let Some(details) = &self.details {
             status["details"] = details.clone();
+        }
+        if let Some(token) = &self.resume {
+            status["metadata"]["continue"] = token.clone().into();
         }
         status
     }

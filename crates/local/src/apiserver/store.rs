@@ -301,7 +301,6 @@ fn judge(before: Option<Object>, request: &Request, revision: u64) -> Result<Eve
         event_type,
         object: Arc::new(object),
         before,
-        replayed: false,
     })
 }
 

@@ -98,7 +98,7 @@ pub(crate) fn as_table(resource: &Resource, objects: &[Object], include: Option<
     if let Some(rows) = result.get_mut("rows").and_then(Value::as_array_mut) {
         for (row, object) in rows.iter_mut().zip(items) {
             match include {
-                Some("None") => object::copy_key(&Value::Null, row, "object"),
+                Some("None") => row["object"] = Value::Null,
                 Some("Object") => row["object"] = object,
                 _ => row["object"] = metadata_only(&object),
             }

@@ -16,6 +16,8 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 
 use super::call::Call;
+use super::object;
+use super::options::ListOptions;
 use super::selector::Selector;
 use super::status::Failure;
 use super::store::{Event, EventType, Object};
@@ -23,6 +25,8 @@ use super::view::{self, Form};
 
 /// Time between bookmarks, as in Kubernetes.
 const BOOKMARK: Duration = Duration::from_secs(60);
+/// The last one comes this long before the watch ends.
+const BEFORE_END: Duration = Duration::from_secs(2);
 
 struct Watch {
     call: Call,
@@ -31,7 +35,11 @@ struct Watch {
     /// Everything up to this revision was sent.
     position: u64,
     changed: watch::Receiver<u64>,
+    /// A table's columns are described in its first event.
+    columns_sent: bool,
     pending: VecDeque<Bytes>,
+    bookmarks: bool,
+    /// When the next one is due.
     bookmark: Option<Instant>,
     end: Instant,
     over: bool,
@@ -40,33 +48,36 @@ struct Watch {
 impl Call {
     /// `GET` of a collection with `watch=true`.
     pub(crate) fn watch(self) -> Result<Response, Failure> {
-        let form = Form::negotiate(&self.accept)?;
+        let form = self.form()?;
+        let options = ListOptions::parse(&self.query)?;
         let selector = self.selector()?;
-        let asked = self.query.number("resourceVersion")?.unwrap_or(0);
-        let bookmarks = self.query.flag("allowWatchBookmarks");
-        let streaming_list = self.query.flag("sendInitialEvents");
-        if asked > 0 {
-            self.reachable(asked)?;
-        }
-        let seconds = match self.query.number("timeoutSeconds")? {
-            Some(0) | None => rand::rng().random_range(1800..3600),
-            Some(seconds) => seconds.min(24 * 3600),
+        let asked = options.revision().map_err(|why| Failure::new(500, "", why))?;
+        let seconds = match options.seconds {
+            0 => rand::rng().random_range(1800..3600),
+            seconds => seconds.min(24 * 3600),
         };
         let mut watch = Watch {
             changed: self.app.store.subscribe(&self.resource.table),
             position: asked,
             selector,
             form,
+            columns_sent: false,
             pending: VecDeque::new(),
-            bookmark: bookmarks.then(|| Instant::now() + BOOKMARK),
+            bookmarks: options.bookmarks,
+            bookmark: None,
             end: Instant::now() + Duration::from_secs(seconds),
             over: false,
             call: self,
         };
-        if asked == 0 || streaming_list {
-            watch.begin_with_all(streaming_list && bookmarks);
-        } else if let Err(too_old) = watch.call.app.store.read().since(&watch.call.resource.table, asked) {
-            return Err(too_old_failure(asked, too_old.oldest));
+        watch.plan_bookmark();
+        match options.initial_events {
+            Some(true) => match watch.call.reachable(asked) {
+                Ok(()) => watch.begin_with_all(),
+                Err(failure) => watch.fail(&failure),
+            },
+            // From now on.
+            _ if asked == 0 => watch.position = watch.call.app.store.read().revision(),
+            _ => {}
         }
         let stream = futures::stream::unfold(watch, |mut watch| async move {
             let bytes = watch.next().await?;
@@ -80,22 +91,31 @@ impl Call {
     }
 }
 
-fn too_old_failure(asked: u64, oldest: u64) -> Failure {
-    Failure::expired(format!("too old resource version: {asked} ({oldest})"))
-}
-
 impl Watch {
-    fn begin_with_all(&mut self, bookmark: bool) {
+    fn begin_with_all(&mut self) {
         let (revision, objects) = self.call.matching(&self.selector);
         self.position = revision;
         for object in objects {
             self.push("ADDED", &object);
         }
-        if bookmark {
+        if self.bookmarks {
             let mut object = self.bookmark_object();
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-            self.push_raw("BOOKMARK", &object);
+            self.push("BOOKMARK", &Object::new(object));
         }
+    }
+
+    /// The last event of a watch that cannot go on.
+    fn fail(&mut self, failure: &Failure) {
+        self.push_raw("ERROR", &failure.body());
+        self.over = true;
+    }
+
+    /// When the next one is due: a minute from now, or shortly before the end.
+    fn plan_bookmark(&mut self) {
+        let now = Instant::now();
+        let last = self.end.checked_sub(BEFORE_END).filter(|last| *last > now);
+        self.bookmark = last.map(|last| last.min(now + BOOKMARK)).filter(|_| self.bookmarks);
     }
 
     fn bookmark_object(&self) -> Value {
@@ -103,13 +123,18 @@ impl Watch {
         json!({
             "kind": kind.kind,
             "apiVersion": kind.api_version(),
-            "metadata": {"resourceVersion": self.position.to_string(), "creationTimestamp": null},
+            "metadata": {"resourceVersion": self.position.to_string()},
         })
     }
 
     fn push(&mut self, event_type: &str, object: &Object) {
         let include = self.call.query.get("includeObject");
-        let shown = view::one(&self.call.resource, object, self.form, include);
+        let mut shown = view::one(&self.call.resource, object, self.form, include);
+        if self.form == Form::Table && std::mem::replace(&mut self.columns_sent, true) {
+            let mut rows = (*shown).clone();
+            rows["columnDefinitions"] = Value::Null;
+            shown = Object::new(rows);
+        }
         self.push_raw(event_type, &shown);
     }
 
@@ -122,24 +147,26 @@ impl Watch {
     /// What the watcher sees of a change: an object that comes to match is added, one that ceases to is deleted.
     fn show(&mut self, event: &Event) {
         let inside =
-            |object: &Object| self.call.namespace.is_empty() || super::object::namespace(object) == self.call.namespace;
+            |object: &Object| self.call.namespace.is_empty() || object::namespace(object) == self.call.namespace;
         let shown = view::at_version(&self.call.resource, &event.object);
         if !inside(&shown) {
             return;
         }
         let now = event.event_type != EventType::Deleted && self.selector.matches(&shown);
-        if event.replayed {
-            // What it was before is not known: the watcher may have it, and is told that it does not match any more.
-            self.push(if now { "ADDED" } else { "DELETED" }, &shown);
-            return;
-        }
         let before = event.before.as_ref().map(|o| view::at_version(&self.call.resource, o));
-        let before = before.is_some_and(|o| self.selector.matches(&o));
+        let before = before.filter(|o| self.selector.matches(o));
         match (before, now) {
-            (false, true) => self.push("ADDED", &shown),
-            (true, true) => self.push("MODIFIED", &shown),
-            (true, false) => self.push("DELETED", &shown),
-            (false, false) => {}
+            (None, true) => self.push("ADDED", &shown),
+            (Some(_), true) => self.push("MODIFIED", &shown),
+            (Some(_), false) if event.event_type == EventType::Deleted => self.push("DELETED", &shown),
+            // It is shown as it was when it still matched.
+            (Some(before), false) => {
+                let mut last = (*before).clone();
+                let revision = event.revision.to_string();
+                object::metadata(&mut last).insert("resourceVersion".into(), revision.into());
+                self.push("DELETED", &Object::new(last));
+            }
+            (None, false) => {}
         }
     }
 
@@ -160,13 +187,15 @@ impl Watch {
                 .since(&self.call.resource.table, self.position);
             match news {
                 Err(too_old) => {
-                    let status = too_old_failure(self.position, too_old.oldest).body();
-                    self.push_raw("ERROR", &status);
-                    self.over = true;
+                    let (asked, oldest) = (self.position, too_old.oldest);
+                    self.fail(&Failure::expired(format!(
+                        "too old resource version: {asked} ({oldest})"
+                    )));
                     continue;
                 }
                 Ok((events, position)) => {
-                    self.position = position;
+                    // A watch from the future waits for it.
+                    self.position = self.position.max(position);
                     for event in &events {
                         self.show(event);
                     }
@@ -189,10 +218,10 @@ impl Watch {
                 if now >= self.end {
                     self.over = true;
                 } else if self.bookmark.is_some() {
-                    self.bookmark = Some(now + BOOKMARK);
+                    self.plan_bookmark();
                     self.position = self.position.max(self.current());
-                    let bookmark = self.bookmark_object();
-                    self.push_raw("BOOKMARK", &bookmark);
+                    let bookmark = Object::new(self.bookmark_object());
+                    self.push("BOOKMARK", &bookmark);
                 }
             }
         }

@@ -323,9 +323,11 @@ impl Call {
         if !gone && object::same(old, &new) {
             return Ok(old.clone());
         }
-        let written = self.app.store.write(self.id(), expect, (!gone).then_some(new)).await;
+        let kept = (!gone).then(|| new.clone());
+        let written = self.app.store.write(self.id(), expect, kept).await;
         let object = written.map_err(|e| self.write_failure(&self.name, e))?;
-        Ok(object)
+        // What ends with a change is answered as changed.
+        Ok(if gone { new.into() } else { object })
     }
 
     /// `PATCH` in one of four formats.

@@ -149,7 +149,15 @@ async fn a_watch_resumes_after_a_restart_and_hears_of_deletions() {
 
     let server = region.open().await;
     let mut watch = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion={at}")).await;
+    // Every event again, as it was, and not only what they led to.
+    assert_eq!(watch.next_brief().await.unwrap(), ("ADDED".into(), "b".into()));
     assert_eq!(watch.next_brief().await.unwrap(), ("DELETED".into(), "b".into()));
+    let (_, then) = get(
+        &server,
+        &format!("{MAPS}?resourceVersion={at}&resourceVersionMatch=Exact"),
+    )
+    .await;
+    assert_eq!(then["items"].as_array().unwrap().len(), 1, "{then}");
     let (_, list) = get(&server, MAPS).await;
     let now = list["metadata"]["resourceVersion"].as_str().unwrap();
     let mut watch = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion={now}")).await;
@@ -192,14 +200,27 @@ async fn a_watch_from_a_revision_that_is_no_longer_kept_gets_410() {
         )
         .await;
     }
-    let (status, _) = get(&server, &format!("{MAPS}?watch=true&resourceVersion={at}")).await;
+    let mut late = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion={at}")).await;
+    for watch in [&mut slow, &mut late] {
+        let event = watch.next().await.unwrap();
+        assert_eq!(
+            (event["type"].as_str(), event["object"]["code"].as_u64()),
+            (Some("ERROR"), Some(410))
+        );
+        assert!(watch.next().await.is_none());
+    }
+    let (status, expired) = get(
+        &server,
+        &format!("{MAPS}?resourceVersion={at}&resourceVersionMatch=Exact"),
+    )
+    .await;
+    assert_eq!((status, &expired["reason"]), (StatusCode::GONE, &json!("Expired")));
+    let token = "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJhIn0";
+    let (status, expired) = get(&server, &format!("{MAPS}?continue={token}")).await;
     assert_eq!(status, StatusCode::GONE);
-    let event = slow.next().await.unwrap();
-    assert_eq!(
-        (event["type"].as_str(), event["object"]["code"].as_u64()),
-        (Some("ERROR"), Some(410))
-    );
-    assert!(slow.next().await.is_none());
+    let token = expired["metadata"]["continue"].as_str().unwrap();
+    let (_, rest) = get(&server, &format!("{MAPS}?continue={token}")).await;
+    assert_eq!(rest["items"][0]["metadata"]["name"], "a", "{rest}");
 }
 
 #[tokio::test]
@@ -665,7 +686,7 @@ async fn events_of_both_groups_are_the_same_events() {
     .await;
     let one = &list["items"][0];
     assert_eq!(
-        (&one["message"], &one["apiVersion"]),
+        (&one["message"], &list["apiVersion"]),
         (&json!("it is there"), &json!("v1")),
         "{list}"
     );

@@ -1,6 +1,7 @@
-//! The file: one table of objects as JSON, one of what was deleted last, one of revisions, in redb.
+//! The file: one table of objects as JSON, one of the last changes, one of revisions, in redb.
 //!
-//! What was deleted is kept for watches that resume after a restart: of what still exists the newest state tells enough.
+//! The changes are kept for watches that resume and lists that go on after a restart, up to a number and a size. A change
+//! and the object that it made are of one transaction.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,18 +10,19 @@ use std::sync::Arc;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde_json::Value;
 
-use super::state::{Event, EventType};
+use super::state::{Event, EventType, Packed};
 use super::{Id, WriteError};
 
 const OBJECTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("objects");
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("meta");
-/// Deletions by revision: the object's key, a zero byte, its last state.
-const DELETED: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("deleted");
+/// Changes by revision: the object's key, what kind of change, the object after and before it; zero bytes between them.
+const CHANGES: TableDefinition<'static, u64, &str> = TableDefinition::new("changes");
 const REVISION: &str = "revision";
-/// The newest deletion that is no longer kept.
-const FLOOR: &str = "floor";
-/// Deletions that are kept.
-const KEPT: u64 = 1024;
+/// The newest change that is no longer kept.
+const FLOOR: &str = "changes-floor";
+/// Changes that are kept: their number, and their size in bytes.
+const KEPT: u64 = 4096;
+const KEPT_BYTES: u64 = 8 << 20;
 
 /// Everything is in memory, so the file's own cache may be small. Bytes.
 const CACHE: usize = 4 << 20;
@@ -51,11 +53,11 @@ pub(super) fn opener() -> Opener {
 #[derive(Default)]
 pub(super) struct Loaded {
     pub(super) revision: u64,
-    /// Deletions up to this revision are forgotten.
+    /// Changes up to this revision are forgotten.
     pub(super) floor: u64,
     pub(super) objects: Vec<(Id, Value)>,
-    /// The last deletions, oldest first.
-    pub(super) deleted: Vec<(u64, Id, Value)>,
+    /// The last changes, oldest first.
+    pub(super) changes: Vec<(Id, Packed)>,
 }
 
 /// The names of tables, each allocated once.
@@ -64,21 +66,39 @@ struct Interned(HashMap<String, Arc<str>>);
 
 impl Interned {
     fn object(&mut self, key: &str, bytes: &[u8]) -> Result<(Id, Value), LoadError> {
+        let id = self.id(key)?;
+        let object = serde_json::from_slice(bytes)
+            .map_err(|e| LoadError::Object(format!("{} {}/{} is not JSON: {e}", id.resource, id.namespace, id.name)))?;
+        Ok((id, object))
+    }
+
+    fn id(&mut self, key: &str) -> Result<Id, LoadError> {
         let mut parts = key.splitn(3, '\0');
         let (Some(resource), Some(namespace), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(LoadError::Object(format!("it has a key of another form: {key:?}")));
         };
-        let object = serde_json::from_slice(bytes)
-            .map_err(|e| LoadError::Object(format!("{resource} {namespace}/{name} is not JSON: {e}")))?;
-        let resource = self.0.entry(resource.into()).or_insert_with(|| resource.into()).clone();
-        Ok((
-            Id {
-                resource,
-                namespace: namespace.into(),
-                name: name.into(),
-            },
-            object,
-        ))
+        Ok(Id {
+            resource: self.0.entry(resource.into()).or_insert_with(|| resource.into()).clone(),
+            namespace: namespace.into(),
+            name: name.into(),
+        })
+    }
+
+    fn change(&mut self, revision: u64, row: &str) -> Result<(Id, Packed), LoadError> {
+        let malformed = || LoadError::Object(format!("the change {revision} has another form"));
+        let mut parts = row.rsplitn(4, '\0');
+        let (Some(before), Some(object), Some(event_type), Some(key)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(malformed());
+        };
+        let packed = Packed {
+            revision,
+            event_type: EventType::named(event_type).ok_or_else(malformed)?,
+            object: object.into(),
+            before: (!before.is_empty()).then(|| before.into()),
+        };
+        Ok((self.id(key)?, packed))
     }
 }
 
@@ -87,6 +107,8 @@ pub(super) struct Disk {
     opener: Opener,
     /// `None` after a failed write, until it could be opened again.
     database: Option<Database>,
+    /// What the changes take.
+    changes_bytes: u64,
 }
 
 impl Disk {
@@ -95,6 +117,7 @@ impl Disk {
             path: path.to_owned(),
             opener,
             database: None,
+            changes_bytes: 0,
         };
         disk.reopen()?;
         Ok(disk)
@@ -147,14 +170,16 @@ impl Disk {
         };
         let write = database.begin_write()?;
         write.open_table(OBJECTS)?;
-        write.open_table(DELETED)?;
+        write.open_table(CHANGES)?;
         write.open_table(META)?;
         write.commit()?;
         let read = database.begin_read()?;
         let meta = read.open_table(META)?;
+        let revision = meta.get(REVISION)?.map_or(0, |v| v.value());
         let mut loaded = Loaded {
-            revision: meta.get(REVISION)?.map_or(0, |v| v.value()),
-            floor: meta.get(FLOOR)?.map_or(0, |v| v.value()),
+            revision,
+            // A file that never kept changes has them from now on.
+            floor: meta.get(FLOOR)?.map_or(revision, |v| v.value()),
             ..Loaded::default()
         };
         let mut tables = Interned::default();
@@ -162,14 +187,11 @@ impl Disk {
             let (key, value) = entry?;
             loaded.objects.push(tables.object(key.value(), value.value())?);
         }
-        for entry in read.open_table(DELETED)?.iter()? {
-            let (revision, value) = entry?;
-            let bytes = value.value();
-            let split = bytes.iter().position(|b| *b == b'{').unwrap_or(bytes.len());
-            let (key, object) = bytes.split_at(split);
-            let key = std::str::from_utf8(key).map_err(|e| LoadError::Object(e.to_string()))?;
-            let (id, object) = tables.object(key.trim_end_matches('\0'), object)?;
-            loaded.deleted.push((revision.value(), id, object));
+        self.changes_bytes = 0;
+        for entry in read.open_table(CHANGES)?.iter()? {
+            let (revision, row) = entry?;
+            self.changes_bytes += row.value().len() as u64;
+            loaded.changes.push(tables.change(revision.value(), row.value())?);
         }
         Ok(loaded)
     }
@@ -186,7 +208,8 @@ impl Disk {
         let Some(database) = &self.database else {
             return Err(self.refused(&redb::Error::DatabaseClosed));
         };
-        write(database, revision, changes).map_err(|e| self.refused(&e))
+        self.changes_bytes = write(database, revision, changes, self.changes_bytes).map_err(|e| self.refused(&e))?;
+        Ok(())
     }
 
     fn refused(&self, error: &redb::Error) -> WriteError {
@@ -212,35 +235,50 @@ fn key(id: &Id) -> String {
     format!("{}\0{}\0{}", id.resource, id.namespace, id.name)
 }
 
+fn row(id: &Id, event: &Event) -> String {
+    let before = event.before.as_ref().map(ToString::to_string).unwrap_or_default();
+    format!("{}\0{}\0{}\0{before}", key(id), event.event_type.name(), event.object)
+}
+
+/// Writes one transaction; says what the changes take after it.
 #[allow(clippy::result_large_err)]
 fn write<'a>(
     database: &Database,
     revision: u64,
     changes: impl Iterator<Item = (&'a Id, &'a Event)>,
-) -> Result<(), redb::Error> {
+    mut bytes: u64,
+) -> Result<u64, redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut objects = transaction.open_table(OBJECTS)?;
-        let mut deleted = transaction.open_table(DELETED)?;
+        let mut kept = transaction.open_table(CHANGES)?;
         let mut meta = transaction.open_table(META)?;
         for (id, event) in changes {
             if event.event_type == EventType::Deleted {
                 objects.remove(key(id).as_str())?;
-                deleted.insert(event.revision, format!("{}\0{}", key(id), event.object).as_bytes())?;
             } else {
                 objects.insert(key(id).as_str(), event.object.to_string().as_bytes())?;
             }
+            let row = row(id, event);
+            bytes += row.len() as u64;
+            kept.insert(event.revision, row.as_str())?;
         }
-        while deleted.len()? > KEPT {
-            let Some(oldest) = deleted.pop_first()?.map(|(revision, _)| revision.value()) else {
-                break;
-            };
+        if meta.get(FLOOR)?.is_none() {
+            let first = kept.first()?.map_or(revision, |(first, _)| first.value() - 1);
+            meta.insert(FLOOR, first)?;
+        }
+        while kept.len()? > KEPT || bytes > KEPT_BYTES {
+            let oldest = kept
+                .pop_first()?
+                .map(|(revision, row)| (revision.value(), row.value().len() as u64));
+            let Some((oldest, size)) = oldest else { break };
+            bytes = bytes.saturating_sub(size);
             meta.insert(FLOOR, oldest)?;
         }
         meta.insert(REVISION, revision)?;
     }
     transaction.commit()?;
-    Ok(())
+    Ok(bytes)
 }
 
 enum LoadError {

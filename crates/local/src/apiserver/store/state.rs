@@ -21,6 +21,22 @@ pub(crate) enum EventType {
     Deleted,
 }
 
+impl EventType {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::Added, Self::Modified, Self::Deleted]
+            .into_iter()
+            .find(|t| t.name() == name)
+    }
+}
+
 /// One committed change.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
@@ -30,8 +46,6 @@ pub(crate) struct Event {
     pub(crate) object: Object,
     /// The object before the change.
     pub(crate) before: Option<Object>,
-    /// Known from the disk alone: the object may have changed several times, and what it was before is not known.
-    pub(crate) replayed: bool,
 }
 
 /// The revision asked for is older than what is kept.
@@ -42,7 +56,7 @@ pub(crate) struct TooOld {
 }
 
 struct Table {
-    objects: BTreeMap<(String, String), Object>,
+    objects: BTreeMap<Key, Object>,
     live: VecDeque<Event>,
     /// What is older than `live`.
     packed: VecDeque<Packed>,
@@ -67,8 +81,12 @@ impl Table {
         if self.live.len() > LIVE
             && let Some(old) = self.live.pop_front()
         {
-            self.packed.push_back(Packed::new(&old));
+            self.keep_packed(Packed::new(&old));
         }
+    }
+
+    fn keep_packed(&mut self, packed: Packed) {
+        self.packed.push_back(packed);
         if self.packed.len() > KEPT - LIVE
             && let Some(old) = self.packed.pop_front()
         {
@@ -85,12 +103,11 @@ impl Table {
 }
 
 /// A change as text.
-struct Packed {
-    revision: u64,
-    event_type: EventType,
-    object: Box<str>,
-    before: Option<Box<str>>,
-    replayed: bool,
+pub(super) struct Packed {
+    pub(super) revision: u64,
+    pub(super) event_type: EventType,
+    pub(super) object: Box<str>,
+    pub(super) before: Option<Box<str>>,
 }
 
 impl Packed {
@@ -101,7 +118,6 @@ impl Packed {
             event_type: event.event_type,
             object: text(&event.object),
             before: event.before.as_ref().map(text),
-            replayed: event.replayed,
         }
     }
 
@@ -113,7 +129,6 @@ impl Packed {
             event_type: self.event_type,
             object: value(&self.object),
             before: self.before.as_deref().map(value),
-            replayed: self.replayed,
         }
     }
 }
@@ -141,45 +156,22 @@ impl State {
             dependents: HashMap::new(),
             uids: HashMap::new(),
         };
-        let mut events: Vec<(Arc<str>, Event)> = Vec::new();
-        let replay = |revision, event_type, object| Event {
-            revision,
-            event_type,
-            object,
-            before: None,
-            replayed: true,
-        };
         for (id, object) in loaded.objects {
             let object = Arc::new(object);
             state.index(&id, None, Some(&object));
-            events.push((
-                id.resource.clone(),
-                replay(revision_of(&object), EventType::Modified, object.clone()),
-            ));
-            state
-                .table(&id.resource)
-                .objects
-                .insert((id.namespace, id.name), object);
+            let table = state.table(&id.resource);
+            table.objects.insert((id.namespace, id.name), object);
         }
-        for (revision, id, object) in loaded.deleted {
-            events.push((id.resource, replay(revision, EventType::Deleted, Arc::new(object))));
-        }
-        events.sort_by_key(|(_, event)| event.revision);
-        for (resource, event) in events {
-            if event.revision > state.floor {
-                state.table(&resource).keep(event);
-            }
+        for (id, change) in loaded.changes {
+            state.table(&id.resource).keep_packed(change);
         }
         state
     }
 
-    /// Forgets what is in memory for what the disk holds; every watch has to list again.
+    /// Forgets what is in memory for what the disk holds, and has every watch look.
     pub(super) fn replace(&mut self, loaded: Loaded) {
         let revision = loaded.revision;
-        let mut fresh = Self::load(Loaded {
-            floor: revision,
-            ..loaded
-        });
+        let mut fresh = Self::load(loaded);
         for (resource, old) in self.tables.drain() {
             let table = fresh.table(&resource);
             table.changed = old.changed;
@@ -205,20 +197,54 @@ impl State {
         table.objects.get(&(id.namespace.clone(), id.name.clone())).cloned()
     }
 
-    /// The objects of a resource in order of namespace and name, of one namespace or of all.
+    /// The objects of a resource in the order of `namespace/name`, of one namespace or of all.
     pub(crate) fn list(&self, resource: &str, namespace: Option<&str>) -> Vec<Object> {
         let Some(table) = self.tables.get(resource) else {
             return Vec::new();
         };
         match namespace {
-            None => table.objects.values().cloned().collect(),
-            Some(namespace) => table
-                .objects
-                .range((namespace.to_owned(), String::new())..)
-                .take_while(|((ns, _), _)| ns == namespace)
-                .map(|(_, object)| object.clone())
-                .collect(),
+            None => in_order(
+                table
+                    .objects
+                    .iter()
+                    .map(|(key, object)| (key, object.clone()))
+                    .collect(),
+            ),
+            Some(namespace) => of_namespace(&table.objects, namespace),
         }
+    }
+
+    /// The objects as they were at an earlier revision, in the same order.
+    pub(crate) fn list_at(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+        revision: u64,
+    ) -> Result<Vec<Object>, TooOld> {
+        let (events, _) = self.since(resource, revision)?;
+        let Some(table) = self.tables.get(resource).filter(|_| !events.is_empty()) else {
+            return Ok(self.list(resource, namespace));
+        };
+        let mut objects = table.objects.clone();
+        for event in events.into_iter().rev() {
+            let text = |key: &str| {
+                event
+                    .object
+                    .pointer(key)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            let key = (text("/metadata/namespace"), text("/metadata/name"));
+            match event.before {
+                Some(before) => objects.insert(key, before),
+                None => objects.remove(&key),
+            };
+        }
+        Ok(match namespace {
+            None => in_order(objects.iter().map(|(key, object)| (key, object.clone())).collect()),
+            Some(namespace) => of_namespace(&objects, namespace),
+        })
     }
 
     /// The tables that hold anything in a namespace.
@@ -321,6 +347,23 @@ impl State {
             }
         }
     }
+}
+
+type Key = (String, String);
+
+fn of_namespace(objects: &BTreeMap<Key, Object>, namespace: &str) -> Vec<Object> {
+    let from = objects.range((namespace.to_owned(), String::new())..);
+    let of_it = from.take_while(|((ns, _), _)| ns == namespace);
+    of_it.map(|(_, object)| object.clone()).collect()
+}
+
+/// Namespaces that begin alike are in another order by themselves than with a slash behind them.
+fn in_order(mut objects: Vec<(&Key, Object)>) -> Vec<Object> {
+    let bytes = |key: &'_ Key| key.0.bytes().chain([b'/']).chain(key.1.bytes()).collect::<Vec<u8>>();
+    if objects.first().is_some_and(|(key, _)| !key.0.is_empty()) {
+        objects.sort_by_cached_key(|(key, _)| bytes(key));
+    }
+    objects.into_iter().map(|(_, object)| object).collect()
 }
 
 fn uid_of(object: &Value) -> Option<&str> {
