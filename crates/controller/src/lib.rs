@@ -15,5 +15,6 @@ pub mod freezer;
 pub mod operation;
 pub mod peer;
 pub mod protected_app;
+pub mod reach;
 pub mod serve;
 pub mod witness;

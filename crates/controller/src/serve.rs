@@ -33,6 +33,7 @@ use crate::{
     operation,
     peer::{self, Credentials, PeerError},
     protected_app::{self, Context, admission, carry, data::Data, show, table},
+    reach,
 };
 
 /// Why an agent cannot start.
@@ -209,7 +210,7 @@ async fn kube_client(config: &Config) -> Result<Client, ServeError> {
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
         .map_err(|e| error(e.to_string()))?;
-    Client::try_from(config).map_err(|e| error(e.to_string()))
+    reach::client(config).map_err(|e| error(e.to_string()))
 }
 
 /// Keeps the edge's table, roles and backends up to date.

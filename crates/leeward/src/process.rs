@@ -6,9 +6,13 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// What is logged where `RUST_LOG` does not choose. While the Kubernetes API is away every request fails, each with a line of the
+/// client; agents and nodes say themselves when that begins and ends.
+const LOGGED: &str = "info,kube_client=off,kube_runtime=error";
+
 /// Writes the log to standard error; `RUST_LOG` chooses what.
 pub(crate) fn log_to_stderr() {
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info,kube=warn".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOGGED.into());
     // A second logger is refused, and the first one goes on.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -5,9 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Node};
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Node};
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use leeward_local::instance::processes::{self, Role, Stat};
+use leeward_local::instance::{Instance, Options};
 use serde_json::{Value, json};
 
 use crate::region::{PATIENCE, Region, ready};
@@ -128,6 +129,70 @@ async fn a_killed_region_comes_back_with_its_objects() {
         .unwrap();
     region.until_pods("gone", <[Value]>::is_empty).await;
     region.instance.stop_all().unwrap();
+}
+
+#[tokio::test]
+async fn an_api_that_is_away_for_a_while_is_told_once_by_each_who_uses_it() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        nodes_per_region: 1,
+        dies_with_owner: true,
+        program: Some(env!("CARGO_BIN_EXE_leeward").into()),
+        ..Options::default()
+    };
+    let instance = Instance::create(&dir.path().join("instance"), &["west"], &options).unwrap();
+    instance.start_witness().unwrap();
+    instance.start_region("west").unwrap();
+    instance.wait_api_ready("west", PATIENCE).await.unwrap();
+    let client = leeward_testing::client(&instance.kubeconfig("west").unwrap())
+        .await
+        .unwrap();
+    let leases: Api<Lease> = Api::namespaced(client, "kube-node-lease");
+    let end = Instant::now() + PATIENCE;
+    while leases.get_opt("west-node-0").await.unwrap().is_none() {
+        assert!(Instant::now() < end, "the node has no lease");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let log = |process: &str| std::fs::read_to_string(instance.layout().log(Some("west"), process)).unwrap();
+    let until = async |process: &str, text: &str| {
+        let end = Instant::now() + PATIENCE;
+        while !log(process).contains(text) {
+            assert!(
+                Instant::now() < end,
+                "{process} has not said {text:?}:\n{}",
+                log(process)
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    until("serve", "the agent runs").await;
+    instance.kill_process("west-api").unwrap();
+    let told = [
+        (
+            "serve",
+            "the Kubernetes API does not answer",
+            "the Kubernetes API answers again",
+        ),
+        (
+            "west-node-0",
+            "the node's lease cannot be renewed",
+            "the node's lease is renewed again",
+        ),
+    ];
+    for (process, away, _) in told {
+        until(process, away).await;
+    }
+    // Long enough for each watch to be tried again.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    instance.start_kubernetes("west").unwrap();
+    for (process, away, back) in told {
+        until(process, back).await;
+        let log = log(process);
+        assert_eq!((log.matches(away).count(), log.matches(back).count()), (1, 1), "{log}");
+        assert!(!log.contains("ERROR"), "{log}");
+    }
+    instance.stop_all().unwrap();
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ pub(super) async fn keep(node: Arc<Node>) {
     let since = Timestamp::now();
     let mut round = 0_u32;
     let mut renewed = tokio::time::Instant::now();
+    let mut away = false;
     let mut tick = tokio::time::interval(RENEW);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -35,7 +36,10 @@ pub(super) async fn keep(node: Arc<Node>) {
             match register(&node, since).await {
                 Ok(()) => round = round.max(1),
                 Err(error) => {
-                    tracing::debug!(%error, "cannot register the node yet");
+                    // At the beginning the API may be a moment later than its nodes.
+                    if round > 0 && !std::mem::replace(&mut away, true) {
+                        tracing::warn!(%error, "the node cannot be registered");
+                    }
                     round = 0;
                     tick.reset_after(Duration::from_millis(100));
                     continue;
@@ -44,10 +48,19 @@ pub(super) async fn keep(node: Arc<Node>) {
         }
         match renew(&node).await {
             Ok(()) => {
+                if std::mem::take(&mut away) {
+                    let after_s = renewed.elapsed().as_secs();
+                    tracing::info!(after_s, "the node's lease is renewed again");
+                }
                 renewed = tokio::time::Instant::now();
                 round = round.wrapping_add(1).max(1);
             }
-            Err(error) => tracing::debug!(%error, "cannot renew the node's lease"),
+            // Said once: the API is away, as a rule, and everything else waits for it too.
+            Err(error) if !away => {
+                away = true;
+                tracing::warn!(%error, "the node's lease cannot be renewed");
+            }
+            Err(_) => {}
         }
     }
 }
