@@ -7,8 +7,10 @@
 pub mod apply;
 pub mod builtin;
 pub mod facts;
+pub mod json;
 pub mod kinds;
 pub mod list_types;
+pub mod metadata;
 pub mod openapi;
 pub mod patch;
 pub mod schema;

@@ -4,10 +4,11 @@ use rand::Rng;
 use serde_json::Value;
 
 use super::call::Call;
+use super::registry::Resource;
 use super::status::Failure;
 use super::{definition, object, service_ip, time};
+use crate::machinery::builtin;
 use crate::machinery::kinds::{self, Kind, Subresource};
-use crate::machinery::{FieldError, builtin};
 
 /// The kind of namespaces, for failures.
 pub(crate) fn namespace_kind() -> Kind {
@@ -36,7 +37,6 @@ pub(crate) fn new_metadata(object: &mut Value, applied: bool, counts_generations
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "selfLink",
-        "generation",
         "resourceVersion",
     ] {
         metadata.remove(key);
@@ -51,40 +51,79 @@ pub(crate) fn new_metadata(object: &mut Value, applied: bool, counts_generations
     }
 }
 
-/// Gives `new` the metadata of `old` that no request may change. The owners of fields are for `track_update` to tell.
+/// Gives `new` the metadata of `old` that a request need not, or cannot, say.
 pub(crate) fn kept_metadata(old: &Value, new: &mut Value) {
     let before = old.get("metadata").cloned().unwrap_or_default();
     object::metadata(new);
     let metadata = &mut new["metadata"];
-    for key in [
-        "uid",
-        "name",
-        "namespace",
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-        "generateName",
-        "resourceVersion",
-        "selfLink",
-    ] {
+    for key in ["creationTimestamp", "generation", "resourceVersion", "selfLink"] {
         object::copy_key(&before, metadata, key);
+    }
+    for key in ["uid", "name", "namespace", "deletionGracePeriodSeconds"] {
+        if metadata.get(key).is_none_or(|said| said.is_null() || said == "") {
+            object::copy_key(&before, metadata, key);
+        }
+    }
+    if before.get("deletionTimestamp").is_some() {
+        object::copy_key(&before, metadata, "deletionTimestamp");
     }
 }
 
-/// The object with only the status of `new`.
-pub(crate) fn only_status(old: &Value, new: Value, custom: bool, applied: bool) -> Value {
+/// Drops what of the metadata is empty, as absent and empty are one.
+pub(crate) fn drop_empty_metadata(object: &mut Value) {
+    let empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    };
+    object::metadata(object).retain(|_, value| !empty(value));
+}
+
+/// Keeps each owner once. A warning tells of those that were named again.
+pub(crate) fn distinct_owners(object: &mut Value) -> Option<String> {
+    let owners = object.pointer_mut("/metadata/ownerReferences")?.as_array_mut()?;
+    let mut seen: Vec<Value> = Vec::new();
+    let mut again = Vec::new();
+    owners.retain(|owner| {
+        let fresh = !seen.contains(owner);
+        if fresh {
+            seen.push(owner.clone());
+        } else {
+            again.push(object::str_at(owner, "/uid").to_owned());
+        }
+        fresh
+    });
+    (!again.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may \
+             reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            again.join(", ")
+        )
+    })
+}
+
+/// The object with only the status of `new`, and for built-in kinds the metadata.
+pub(crate) fn only_status(old: &Value, new: Value, resource: &Resource) -> Value {
     let mut result = old.clone();
     object::copy_key(&new, &mut result, "apiVersion");
     object::copy_key(&new, &mut result, "status");
-    let from = new.get("metadata").cloned().unwrap_or_default();
-    object::metadata(&mut result);
-    if !custom && !applied {
-        for key in ["labels", "annotations"] {
-            object::copy_key(&from, &mut result["metadata"], key);
-        }
+    if resource.custom.is_some() {
+        let from = new.get("metadata").cloned().unwrap_or_default();
+        object::metadata(&mut result);
+        object::copy_key(&from, &mut result["metadata"], "managedFields");
+        return result;
     }
-    object::copy_key(&from, &mut result["metadata"], "managedFields");
+    object::copy_key(&new, &mut result, "metadata");
+    let kept: &[&str] = match resource.kind.kind.as_str() {
+        "Deployment" => &["labels"],
+        "Pod" => &["ownerReferences"],
+        _ => &[],
+    };
+    let before = old.get("metadata").cloned().unwrap_or_default();
+    for key in kept {
+        object::copy_key(&before, &mut result["metadata"], key);
+    }
     result
 }
 
@@ -108,48 +147,6 @@ pub(crate) fn nothing_holds(object: &Value) -> bool {
             .and_then(Value::as_array)
             .is_some_and(|f| !f.is_empty());
     object::finalizers(object).is_empty() && grace == 0 && !namespace_content
-}
-
-/// What is wrong with the name, labels and owners.
-pub(crate) fn metadata_errors(object: &Value, kind: &Kind) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let name = object::name(object);
-    let strict = matches!(kind.kind.as_str(), "Namespace" | "Service");
-    if strict && !is_dns_label(name) {
-        let detail = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
-                      and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
-                      '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-        errors.push(FieldError::invalid("metadata.name", &name.into(), detail));
-    } else if !strict && !is_dns_subdomain(name) {
-        let detail = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
-                      must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
-                      '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-        errors.push(FieldError::invalid("metadata.name", &name.into(), detail));
-    }
-    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    for (i, owner) in owners.into_iter().flatten().enumerate() {
-        for key in ["apiVersion", "kind", "name", "uid"] {
-            if object::str_at(owner, &format!("/{key}")).is_empty() {
-                let field = format!("metadata.ownerReferences[{i}].{key}");
-                errors.push(FieldError::required(field, "must not be empty"));
-            }
-        }
-    }
-    errors
-}
-
-fn is_dns_label(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let fine = (1..=63).contains(&text.len()) && text.chars().all(inner);
-    fine && !text.starts_with('-') && !text.ends_with('-')
-}
-
-fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253
-        && text.split('.').all(|part| {
-            let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            !part.is_empty() && part.chars().all(inner) && !part.starts_with('-') && !part.ends_with('-')
-        })
 }
 
 /// Completes a new object. What it returns is held until the object is written.

@@ -3,58 +3,57 @@
 use serde_json::{Value, json};
 
 use super::call::{Call, Outcome};
+use super::decode::Origin;
 use super::status::Failure;
-use super::write::ATTEMPTS;
-use super::{body, object, time, view};
-use crate::machinery::FieldError;
-use crate::machinery::apply::{self, ApplyError};
-use crate::machinery::kinds::Subresource;
+use super::write::{ATTEMPTS, expected_version};
+use super::{admit, body, object, view};
+use crate::machinery::apply::ApplyError;
+use crate::machinery::json::Read;
 
 impl Call {
     /// `PATCH` with an apply configuration, JSON or YAML.
     pub(crate) async fn apply(&self, bytes: &[u8]) -> Result<Outcome, Failure> {
         let kind = &self.resource.kind;
-        let mut wanted = body::yaml(bytes)?;
-        if !wanted.is_object() {
-            return Err(Failure::bad_request("the body of the request is not an object"));
-        }
-        if self.query.get("fieldManager").is_none() {
-            let missing = FieldError::required("fieldManager", "is required for apply patch");
-            let mut failure = Failure::invalid(kind, "", &[missing]);
-            failure.message =
-                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for \
-                               apply patch"
-                    .into();
-            return Err(failure);
-        }
-        if wanted
-            .pointer("/metadata/managedFields")
-            .and_then(Value::as_array)
-            .is_some_and(|m| !m.is_empty())
-        {
+        let Read {
+            value: mut wanted,
+            repeated,
+        } = body::configuration(bytes)?;
+        self.check_applied_kind(&wanted)?;
+        if wanted.pointer("/metadata/managedFields").is_some_and(|m| !m.is_null()) {
             return Err(Failure::bad_request("metadata.managedFields must be nil"));
         }
-        self.identify(&mut wanted)?;
-        let warnings = self.decode(&mut wanted)?;
-        let expected = object::resource_version(&wanted).to_owned();
+        let distinct = self.as_writer(|writer| writer.check(&wanted));
+        distinct.map_err(|error| self.untyped(&wanted, &error.to_string()))?;
+        let mut warnings = self.decode(&mut wanted, repeated, Origin::Applied)?;
+        warnings.extend(admit::distinct_owners(&mut wanted));
+        let expected = expected_version(&wanted)?;
         for _ in 0..ATTEMPTS {
             let live = self.app.store.get(&self.id());
+            let seen = live.as_ref().map(|old| view::at_version(&self.resource, old));
+            let mut new = self.applied(seen.as_deref(), &wanted)?;
             let Some(old) = live else {
                 if self.subresource.is_some() {
                     return Err(Failure::not_found(kind, &self.name));
                 }
-                let new = self.applied(None, &wanted)?;
-                match self.create_identified(new, true).await {
-                    Err(failure) if failure.reason == "AlreadyExists" => continue,
-                    Ok(outcome) => return Ok(Outcome { warnings, ..outcome }),
-                    Err(failure) => return Err(failure),
+                let uid = object::uid(&wanted);
+                if !uid.is_empty() {
+                    let why = format!(
+                        "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                    );
+                    return Err(Failure::conflict(kind, &self.name, &why));
+                }
+                self.check_namespace(&mut new)?;
+                self.check_name(&new)?;
+                match self.create_decoded(new, warnings.clone(), true).await {
+                    Err(failure) if failure.reason == "AlreadyExists" && !self.query.dry_run() => continue,
+                    outcome => return outcome,
                 }
             };
+            self.check_namespace(&mut new)?;
+            self.check_name(&new)?;
             if !expected.is_empty() && expected != object::resource_version(&old) {
                 return Err(Failure::modified(kind, &self.name));
             }
-            let seen = view::at_version(&self.resource, &old);
-            let new = self.applied(Some(&seen), &wanted)?;
             match self.update(&old, new, true).await {
                 Err(failure) if failure.reason == "Conflict" && expected.is_empty() => {}
                 Ok(object) => {
@@ -70,26 +69,33 @@ impl Call {
         Err(Failure::modified(kind, &self.name))
     }
 
+    /// A configuration must say what it is.
+    fn check_applied_kind(&self, wanted: &Value) -> Result<(), Failure> {
+        let kind = &self.resource.kind;
+        let (version, given) = (object::str_at(wanted, "/apiVersion"), object::str_at(wanted, "/kind"));
+        if version == kind.api_version() && given == kind.kind {
+            return Ok(());
+        }
+        let (group, version) = version.split_once('/').unwrap_or(("", version));
+        Err(Failure::bad_request(format!(
+            "invalid object type: {group}/{version}, Kind={given}"
+        )))
+    }
+
     fn applied(&self, live: Option<&Value>, wanted: &Value) -> Result<Value, Failure> {
-        let api_version = self.resource.kind.api_version();
-        let (manager, force) = (self.manager(), self.query.flag("force"));
-        let sub = self.subresource.map(Subresource::path);
-        let lists = self.resource.list_types();
-        let result = apply::apply(live, wanted, &manager, force, &api_version, sub, &time::now(), &lists);
+        let force = self.query.flag("force");
+        let result = self.as_writer(|writer| writer.apply(live, wanted, force));
         result.map_err(|error| match &error {
             ApplyError::Conflicts(conflicts) => {
                 let causes: Vec<Value> = conflicts
                     .iter()
-                    .map(|c| {
-                        let message = format!("conflict with \"{}\" using {}", c.manager, c.api_version);
-                        json!({"reason": "FieldManagerConflict", "message": message, "field": c.field})
-                    })
+                    .map(|c| json!({"reason": "FieldManagerConflict", "message": c.cause(), "field": c.field}))
                     .collect();
                 let mut failure = Failure::new(409, "Conflict", error.to_string());
                 failure.details = Some(json!({"causes": causes}));
                 failure
             }
-            ApplyError::Invalid(_) => Failure::bad_request(error.to_string()),
+            ApplyError::Invalid(why) => self.untyped(wanted, why),
         })
     }
 }

@@ -53,7 +53,7 @@ impl Options {
             )));
         }
         let orphan = body.get("orphanDependents").and_then(Value::as_bool) == Some(true);
-        let dry_run = call.query.dry_run()?
+        let dry_run = call.query.dry_run()
             || body
                 .get("dryRun")
                 .and_then(Value::as_array)

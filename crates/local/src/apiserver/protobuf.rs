@@ -16,9 +16,16 @@ const MAGIC: &[u8] = b"k8s\0";
 use Type::{Bool, BytesMap, Int, IntOrString, Message, NonZero, Skip, Text, TextMap, True};
 
 /// The object of a body in protobuf.
-pub(crate) fn object(bytes: &[u8]) -> Result<Value, Failure> {
-    let bad = || Failure::bad_request("the object provided is unrecognized: the body is not Kubernetes' protobuf");
-    let envelope = bytes.strip_prefix(MAGIC).ok_or_else(bad)?;
+pub(crate) fn object(bytes: &[u8], wanted: &str) -> Result<Value, Failure> {
+    let unrecognized = |why: &str| super::body::unrecognized(wanted, why, bytes);
+    let bad = || unrecognized("unexpected EOF");
+    let foreign = "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]";
+    let envelope = match bytes.strip_prefix(MAGIC) {
+        _ if bytes.is_empty() => return Err(unrecognized("empty data")),
+        None => return Err(unrecognized(foreign)),
+        Some([]) => return Err(unrecognized("empty body")),
+        Some(envelope) => envelope,
+    };
     let (mut type_meta, mut raw): (&[u8], &[u8]) = (&[], &[]);
     for field in Fields(envelope) {
         match field.ok_or_else(bad)? {
@@ -224,29 +231,31 @@ mod tests {
         let raw = [field(1, &metadata), field(2, &data), field(3, b"Opaque")].concat();
         let expected = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "dg=="},
             "type": "Opaque"});
-        assert_eq!(object(&envelope("v1", "Secret", &raw)).unwrap(), expected);
+        assert_eq!(object(&envelope("v1", "Secret", &raw), "Secret").unwrap(), expected);
     }
 
     #[test]
     fn what_is_not_known_is_sent_back_with_advice() {
-        let failure = object(&envelope("v1", "Pod", b"")).unwrap_err();
+        let failure = object(&envelope("v1", "Pod", b""), "Pod").unwrap_err();
         assert_eq!(
             (failure.code, failure.message.contains("application/json")),
             (415, true)
         );
         assert_eq!(
-            object(&envelope("v1", "Secret", &field(15, b""))).unwrap_err().code,
+            object(&envelope("v1", "Secret", &field(15, b"")), "Secret")
+                .unwrap_err()
+                .code,
             415
         );
-        assert_eq!(object(b"k8s\0\xff").unwrap_err().code, 400);
-        assert_eq!(object(b"{}").unwrap_err().code, 400);
+        assert_eq!(object(b"k8s\0\xff", "Pod").unwrap_err().code, 400);
+        assert_eq!(object(b"{}", "Pod").unwrap_err().code, 400);
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
-            let _ = object(&[MAGIC, &bytes[..]].concat());
-            let _ = object(&envelope("apps/v1", "Deployment", &bytes));
+            let _ = object(&[MAGIC, &bytes[..]].concat(), "Pod");
+            let _ = object(&envelope("apps/v1", "Deployment", &bytes), "Deployment");
         }
     }
 }

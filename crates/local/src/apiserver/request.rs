@@ -145,6 +145,11 @@ impl Query {
         self.last(key).map(|v| v != "0" && !v.eq_ignore_ascii_case("false"))
     }
 
+    /// A parameter that is there, be it empty.
+    pub(crate) fn given(&self, key: &str) -> Option<&str> {
+        self.last(key)
+    }
+
     pub(crate) fn flag(&self, key: &str) -> bool {
         self.boolean(key).unwrap_or(false)
     }
@@ -158,14 +163,8 @@ impl Query {
     }
 
     /// Whether nothing is to be kept.
-    pub(crate) fn dry_run(&self) -> Result<bool, Failure> {
-        match self.get("dryRun") {
-            None => Ok(false),
-            Some("All") => Ok(true),
-            Some(other) => Err(Failure::bad_request(format!(
-                "dryRun: Unsupported value: \"{other}\": supported values: \"All\""
-            ))),
-        }
+    pub(crate) fn dry_run(&self) -> bool {
+        self.get("dryRun") == Some("All")
     }
 }
 

@@ -16,6 +16,7 @@ use super::request::{Path, Query, ResourcePath};
 use super::review;
 use super::status::Failure;
 use super::view::{self, Form};
+use super::write_options;
 use crate::machinery::kinds::{Subresource, Verb};
 
 type Body = axum::body::Body;
@@ -142,7 +143,8 @@ async fn collection(call: Call, method: &Method, bytes: &[u8], content_type: &st
         return Err(Failure::method_not_allowed());
     }
     if !kind.is_stored() {
-        let outcome = review::answer(&call, body::object(bytes, content_type)?).await?;
+        let review = call.body(bytes, content_type, write_options::Kind::Create)?;
+        let outcome = review::answer(&call, review.value).await?;
         return show(&call, &outcome);
     }
     match *method {
@@ -152,7 +154,9 @@ async fn collection(call: Call, method: &Method, bytes: &[u8], content_type: &st
             if kind.namespaced && call.namespace.is_empty() {
                 return Err(Failure::method_not_allowed());
             }
-            let outcome = call.create(body::object(bytes, content_type)?).await?;
+            let outcome = call
+                .create(call.body(bytes, content_type, write_options::Kind::Create)?)
+                .await?;
             show(&call, &outcome)
         }
         Method::DELETE => {
@@ -167,7 +171,7 @@ fn delete_options(call: &Call, bytes: &[u8], content_type: &str) -> Result<Optio
     let body = if bytes.is_empty() {
         None
     } else {
-        Some(body::object(bytes, content_type)?)
+        Some(body::object(bytes, content_type, "DeleteOptions")?.value)
     };
     Options::parse(call, body.as_ref())
 }
@@ -190,7 +194,10 @@ async fn object(call: Call, method: &Method, bytes: &[u8], content_type: &str) -
     }
     let outcome = match (call.subresource, method) {
         (None | Some(Status), &Method::GET) => return call.read(),
-        (None | Some(Status), &Method::PUT) => call.replace(body::object(bytes, content_type)?).await?,
+        (None | Some(Status), &Method::PUT) => {
+            call.replace(call.body(bytes, content_type, write_options::Kind::Update)?)
+                .await?
+        }
         (None | Some(Status), &Method::PATCH) => call.patch(bytes, content_type).await?,
         (None, &Method::DELETE) => call.delete(&delete_options(&call, bytes, content_type)?).await?,
         (Some(Scale), &Method::GET) => return Ok(json_response(200, &call.read_scale()?)),
@@ -199,9 +206,15 @@ async fn object(call: Call, method: &Method, bytes: &[u8], content_type: &str) -
             return Ok(json_response(outcome.code, &outcome.object));
         }
         (Some(Log), &Method::GET) => return call.log().await,
-        (Some(Eviction), &Method::POST) => call.evict(&body::object(bytes, content_type)?).await?,
-        (Some(Binding), &Method::POST) => call.bind(&body::object(bytes, content_type)?).await?,
-        (Some(Finalize), &Method::PUT) => call.replace(body::object(bytes, content_type)?).await?,
+        (Some(Eviction), &Method::POST) => {
+            call.evict(&body::object(bytes, content_type, "Eviction")?.value)
+                .await?
+        }
+        (Some(Binding), &Method::POST) => call.bind(&body::object(bytes, content_type, "Binding")?.value).await?,
+        (Some(Finalize), &Method::PUT) => {
+            call.replace(call.body(bytes, content_type, write_options::Kind::Update)?)
+                .await?
+        }
         _ => return Err(Failure::method_not_allowed()),
     };
     show(&call, &outcome)

@@ -5,8 +5,8 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::machinery::FieldError;
 use crate::machinery::kinds::Kind;
+use crate::machinery::{FieldError, Reason};
 
 /// A request that failed, as the client will see it.
 #[derive(Clone, Debug)]
@@ -31,11 +31,7 @@ impl Failure {
     }
 
     fn about(mut self, kind: &Kind, name: &str) -> Self {
-        let mut details = json!({"name": name, "kind": kind.plural});
-        if !kind.group.is_empty() {
-            details["group"] = kind.group.clone().into();
-        }
-        self.details = Some(details);
+        self.details = Some(details(name, &kind.plural, &kind.group));
         self
     }
 
@@ -102,21 +98,33 @@ impl Failure {
     }
 
     pub(crate) fn invalid(kind: &Kind, name: &str, errors: &[FieldError]) -> Self {
-        Self::invalid_as(&kind.kind, &kind.group, name, errors)
+        Self::invalid_thing((&kind.kind, &kind.group), name, errors)
     }
 
-    /// Options of a request that are none, or do not go together.
-    pub(crate) fn invalid_options(kind: &str, errors: &[FieldError]) -> Self {
-        Self::invalid_as(kind, "meta.k8s.io", "", errors)
+    /// Options of a request, such as `PatchOptions`, that mean nothing.
+    pub(crate) fn invalid_options(options: &str, errors: &[FieldError]) -> Self {
+        Self::invalid_thing((options, "meta.k8s.io"), "", errors)
     }
 
-    fn invalid_as(kind: &str, group: &str, name: &str, errors: &[FieldError]) -> Self {
+    /// A patch whose result is no object of the kind. `shown` is the result or the patch.
+    pub(crate) fn invalid_patch(shown: &str, why: &str) -> Self {
+        let message = format!("Invalid value: {}: {why}", json!(shown));
+        Self::invalid_thing(("", ""), "", &[FieldError::new("patch", Reason::Invalid, message)])
+    }
+
+    fn invalid_thing((kind, group): (&str, &str), name: &str, errors: &[FieldError]) -> Self {
         let full = if group.is_empty() {
             kind.to_owned()
         } else {
             format!("{kind}.{group}")
         };
-        let listed: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
+        let mut listed: Vec<String> = Vec::new();
+        for text in errors.iter().map(|e| format!("{}: {}", e.field, e.message)) {
+            // What two checks find is said once.
+            if !listed.contains(&text) {
+                listed.push(text);
+            }
+        }
         let what = match listed.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
@@ -126,12 +134,8 @@ impl Failure {
             .iter()
             .map(|e| json!({"reason": e.reason.name(), "message": e.message, "field": e.field}))
             .collect();
-        let mut details = json!({"kind": kind, "causes": causes});
-        for (key, text) in [("name", name), ("group", group)] {
-            if !text.is_empty() {
-                details[key] = text.into();
-            }
-        }
+        let mut details = details(name, kind, group);
+        details["causes"] = causes.into();
         failure.details = Some(details);
         failure
     }
@@ -154,6 +158,11 @@ impl Failure {
     pub(crate) fn too_large(limit: usize) -> Self {
         let message = format!("Request entity too large: limit is {limit}");
         Self::new(413, "RequestEntityTooLarge", message)
+    }
+
+    /// A failure that Kubernetes has no reason for.
+    pub(crate) fn unexplained(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
     }
 
     pub(crate) fn unsupported_media(accepted: &str) -> Self {
@@ -200,6 +209,13 @@ impl Failure {
         }
         status
     }
+}
+
+/// What a failure is about, as far as it is known.
+fn details(name: &str, kind: &str, group: &str) -> Value {
+    let known = [("name", name), ("kind", kind), ("group", group)];
+    let known = known.into_iter().filter(|(_, text)| !text.is_empty());
+    known.map(|(key, text)| (key.to_owned(), Value::from(text))).collect()
 }
 
 impl IntoResponse for Failure {

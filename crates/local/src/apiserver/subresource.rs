@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::call::{Call, Outcome};
 use super::delete::Options;
+use super::patch::failure;
 use super::status::Failure;
 use super::store::Object;
 use super::{body, object};
@@ -71,20 +72,18 @@ impl Call {
     /// `PUT` (`media` empty) or `PATCH` of the scale.
     pub(crate) async fn write_scale(&self, bytes: &[u8], media: &str, replace: bool) -> Result<Outcome, Failure> {
         let body = if replace {
-            body::object(bytes, media)?
+            body::object(bytes, media, "Scale")?.value
         } else {
-            body::json(bytes)?
+            body::patch(bytes).map_err(Failure::bad_request)?.value
         };
         for _ in 0..ATTEMPTS {
             let old = self.get()?;
             let before = self.scale_of(&old);
             let wanted = match body::media_type(media) {
                 _ if replace => body.clone(),
-                "application/json-patch+json" => {
-                    patch::json(&before, &body).map_err(|e| Failure::bad_request(e.to_string()))?
-                }
+                "application/json-patch+json" => patch::json(&before, &body).map_err(|e| failure(&e))?,
                 "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
-                    patch::merge(&before, &body)
+                    patch::merge(&before, &body).map_err(|e| failure(&e))?
                 }
                 _ => {
                     return Err(Failure::unsupported_media(

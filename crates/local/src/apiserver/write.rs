@@ -1,128 +1,34 @@
-//! Create, update and patch: from the body of a request to a write in the store.
+//! Create and update: from the object of a request to a write in the store. `patch` and `apply` come here with theirs.
 //!
-//! A body is decoded, completed (`admit`), defaulted, validated, its owners of fields recorded, and written on condition
-//! that what it was computed from is still there. A patch that lost such a race is computed again from what won.
+//! An object is decoded (`decode`), defaulted, its owners of fields recorded, completed (`admit`), validated, and written
+//! on condition that what it was computed from is still there.
 
 use serde_json::Value;
 
 use super::call::{Call, Outcome};
+use super::decode::Origin;
 use super::status::Failure;
 use super::store::{Expect, Object, revision_of};
-use super::{admit, body, definition, events, object, time, view};
-use crate::machinery::apply;
+use super::{admit, body, definition, object, time, write_options};
+use crate::machinery::json::Read;
 use crate::machinery::kinds::Subresource;
-use crate::machinery::{FieldError, builtin, patch};
+use crate::machinery::metadata::{self, Names};
+use crate::machinery::{FieldError, apply, builtin};
 
-/// Attempts of a patch against concurrent writers.
+/// Attempts of a write without a condition against concurrent writers.
 pub(super) const ATTEMPTS: usize = 16;
 
-/// What is done with fields that a kind does not have.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum FieldValidation {
-    Strict,
-    Warn,
-    Ignore,
-}
-
 impl Call {
-    fn field_validation(&self) -> Result<FieldValidation, Failure> {
-        match self.query.get("fieldValidation") {
-            Some("Strict") => Ok(FieldValidation::Strict),
-            None | Some("Warn") => Ok(FieldValidation::Warn),
-            Some("Ignore") => Ok(FieldValidation::Ignore),
-            Some(other) => Err(Failure::bad_request(format!(
-                "fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""
-            ))),
-        }
-    }
-
-    /// Checks that the body is of the resource that the path names, and gives it the path's namespace and name.
-    pub(super) fn identify(&self, object: &mut Value) -> Result<(), Failure> {
-        let kind = &self.resource.kind;
-        let api_version = object::str_at(object, "/apiVersion").to_owned();
-        let expected = kind.api_version();
-        if !api_version.is_empty() && api_version != expected {
-            let message = format!(
-                "the API version in the data ({api_version}) does not match the expected API version ({expected})"
-            );
-            return Err(Failure::bad_request(message));
-        }
-        let given = object::str_at(object, "/kind").to_owned();
-        if !given.is_empty() && given != kind.kind {
-            let message = format!(
-                "the kind in the data ({given}) does not match the expected kind ({})",
-                kind.kind
-            );
-            return Err(Failure::bad_request(message));
-        }
-        if object.get("metadata").is_some_and(|m| !m.is_object() && !m.is_null()) {
-            return Err(Failure::bad_request("metadata is not an object"));
-        }
-        object["apiVersion"] = expected.into();
-        object["kind"] = kind.kind.clone().into();
-        let namespace = object::namespace(object).to_owned();
-        if !namespace.is_empty() && namespace != self.namespace {
-            return Err(Failure::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
-        let metadata = object::metadata(object);
-        if kind.namespaced {
-            metadata.insert("namespace".into(), self.namespace.clone().into());
-        } else {
-            metadata.remove("namespace");
-        }
-        let name = object::name(object).to_owned();
-        if !self.name.is_empty() {
-            if name.is_empty() {
-                object::metadata(object).insert("name".into(), self.name.clone().into());
-            } else if name != self.name {
-                let message = format!(
-                    "the name of the object ({name}) does not match the name on the URL ({})",
-                    self.name
-                );
-                return Err(Failure::bad_request(message));
-            }
-        }
-        Ok(())
-    }
-
-    /// Refuses what does not decode, and drops what the kind does not have. Returns the warnings.
-    pub(super) fn decode(&self, object: &mut Value) -> Result<Vec<String>, Failure> {
-        let kind = &self.resource.kind;
-        let cannot = |why: &str| {
-            let text = format!(
-                "{0} in version \"{1}\" cannot be handled as a {0}: {why}",
-                kind.kind, kind.version
-            );
-            Failure::bad_request(text)
-        };
-        if self.is_new_event() {
-            *object = events::convert(object, "v1");
-        }
-        let unknown = match &self.resource.custom {
-            Some(custom) => custom.schema.as_ref().map(|s| s.prune(object)).unwrap_or_default(),
-            None => {
-                if let Some(error) = builtin::decode_error(&kind.kind, object) {
-                    return Err(cannot(&error));
-                }
-                builtin::prune(&kind.kind, object)
-            }
-        };
-        if unknown.is_empty() {
-            return Ok(Vec::new());
-        }
-        let said: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
-        match self.field_validation()? {
-            FieldValidation::Strict => Err(cannot(&format!("strict decoding error: {}", said.join(", ")))),
-            FieldValidation::Warn => Ok(said),
-            FieldValidation::Ignore => Ok(Vec::new()),
-        }
+    /// The object of a request's body, once the request's options are found to make sense.
+    pub(crate) fn body(&self, bytes: &[u8], content_type: &str, options: write_options::Kind) -> Result<Read, Failure> {
+        write_options::check(&self.query, options)?;
+        body::object(bytes, content_type, &self.resource.kind.kind)
     }
 
     fn default(&self, object: &mut Value) {
         match &self.resource.custom {
             Some(custom) => {
+                admit::drop_empty_metadata(object);
                 if let Some(schema) = &custom.schema {
                     schema.default(object);
                 }
@@ -133,15 +39,21 @@ impl Call {
 
     fn validate(&self, new: &Value, old: Option<&Value>) -> Result<(), Failure> {
         let kind = &self.resource.kind;
-        let mut errors = admit::metadata_errors(new, kind);
+        let mut errors = metadata::errors(new, Names::of(&kind.kind));
+        if let Some(old) = old {
+            // Both the server and the kind look at it.
+            let changed = metadata::update_errors(old, new);
+            errors.extend(changed.clone());
+            errors.extend(changed);
+        }
         match &self.resource.custom {
             Some(custom) => {
-                errors.extend(builtin::validate_metadata(new));
                 if let Some(schema) = &custom.schema {
                     errors.extend(schema.validate(new, old));
                 }
             }
             None => {
+                errors.extend(metadata::unqualified_finalizers(new));
                 errors.extend(builtin::validate(&kind.kind, new));
                 if kind.kind == "CustomResourceDefinition" {
                     errors.extend(definition::errors(new, old));
@@ -156,11 +68,6 @@ impl Call {
         } else {
             Err(Failure::invalid(kind, object::name(new), &errors))
         }
-    }
-
-    /// Whether the request is for an event of `events.k8s.io`, which is stored, defaulted and validated as one of `v1`.
-    fn is_new_event(&self) -> bool {
-        *self.resource.table == *"events" && self.resource.kind.group == "events.k8s.io"
     }
 
     /// A stored object in the form in which it is compared and validated: at the path's version, events at `v1`.
@@ -179,39 +86,57 @@ impl Call {
         }
     }
 
+    /// Calls `record` with who writes this request's fields.
+    pub(super) fn as_writer<T>(&self, record: impl FnOnce(&apply::Writer<'_>) -> T) -> T {
+        let kind = &self.resource.kind;
+        record(&apply::Writer {
+            manager: &self.manager(),
+            api_version: &kind.api_version(),
+            subresource: self.subresource.map(Subresource::path),
+            now: &time::now(),
+            lists: &self.resource.list_types(),
+            builtin: self.resource.custom.is_none().then_some(kind.kind.as_str()),
+        })
+    }
+
     fn track(&self, before: Option<&Value>, after: Value) -> Value {
-        let api_version = self.resource.kind.api_version();
-        let sub = self.subresource.map(Subresource::path);
-        let lists = self.resource.list_types();
-        apply::track_update(before, after, &self.manager(), &api_version, sub, &time::now(), &lists)
+        self.as_writer(|writer| writer.track(before, after))
     }
 
     /// `POST` of a new object.
-    pub(crate) async fn create(&self, mut new: Value) -> Result<Outcome, Failure> {
-        self.identify(&mut new)?;
-        self.create_identified(new, false).await
+    pub(crate) async fn create(&self, new: impl Into<Read>) -> Result<Outcome, Failure> {
+        let Read {
+            value: mut new,
+            repeated,
+        } = new.into();
+        self.check_kind(&mut new)?;
+        let warnings = self.decode(&mut new, repeated, Origin::Sent)?;
+        self.create_decoded(new, warnings, false).await
     }
 
     /// Creates; `applied` when `managedFields` are complete already.
-    pub(super) async fn create_identified(&self, mut new: Value, applied: bool) -> Result<Outcome, Failure> {
+    pub(super) async fn create_decoded(
+        &self,
+        mut new: Value,
+        mut warnings: Vec<String>,
+        applied: bool,
+    ) -> Result<Outcome, Failure> {
         let kind = &self.resource.kind;
-        if !object::resource_version(&new).is_empty() {
-            return Err(Failure::bad_request(
-                "resourceVersion should not be set on objects to be created",
-            ));
-        }
-        let warnings = self.decode(&mut new)?;
+        self.check_namespace(&mut new)?;
+        warnings.extend(admit::distinct_owners(&mut new));
+        let version = object::resource_version(&new).to_owned();
         let generate = object::str_at(&new, "/metadata/generateName").to_owned();
-        if object::name(&new).is_empty() {
-            if generate.is_empty() {
-                let missing = FieldError::required("metadata.name", "name or generateName is required");
-                return Err(Failure::invalid(kind, "", &[missing]));
-            }
+        let named = !object::name(&new).is_empty();
+        if !named && !generate.is_empty() {
             let name = admit::generated_name(&generate);
             object::metadata(&mut new).insert("name".into(), name.into());
         }
         let name = object::name(&new).to_owned();
         self.namespace_takes(&name)?;
+        if name.is_empty() {
+            let missing = FieldError::required("metadata.name", "name or generateName is required");
+            return Err(Failure::invalid(kind, "", &[missing]));
+        }
         admit::new_metadata(&mut new, applied, self.resource.counts_generations());
         self.default(&mut new);
         if !applied {
@@ -224,8 +149,13 @@ impl Call {
         }
         let reserved = admit::create(self, &mut new).await?;
         self.validate(&new, None)?;
+        if !version.is_empty() {
+            return Err(Failure::unexplained(
+                "resourceVersion should not be set on objects to be created",
+            ));
+        }
         self.stored_form(&mut new);
-        let stored: Object = if self.query.dry_run()? {
+        let stored: Object = if self.query.dry_run() {
             if self.app.store.get(&self.id_of(&name)).is_some() {
                 return Err(Failure::already_exists(kind, &name));
             }
@@ -257,14 +187,35 @@ impl Call {
     }
 
     /// `PUT` of an object or its status.
-    pub(crate) async fn replace(&self, mut new: Value) -> Result<Outcome, Failure> {
-        self.identify(&mut new)?;
-        let warnings = self.decode(&mut new)?;
-        let expected = object::resource_version(&new).to_owned();
+    pub(crate) async fn replace(&self, new: impl Into<Read>) -> Result<Outcome, Failure> {
+        let kind = &self.resource.kind;
+        let Read {
+            value: mut new,
+            repeated,
+        } = new.into();
+        self.check_kind(&mut new)?;
+        let mut warnings = self.decode(&mut new, repeated, Origin::Sent)?;
+        self.check_namespace(&mut new)?;
+        self.check_name(&new)?;
+        warnings.extend(admit::distinct_owners(&mut new));
+        let expected = expected_version(&new)?;
         for _ in 0..ATTEMPTS {
-            let old = self.get()?;
+            let live = self.app.store.get(&self.id());
+            self.check_uid(&new, live.as_deref())?;
+            let Some(old) = live else {
+                if self.subresource.is_some() || !creates_on_update(&kind.kind) {
+                    return Err(Failure::not_found(kind, &self.name));
+                }
+                object::metadata(&mut new).remove("resourceVersion");
+                return self.create_decoded(new, warnings, false).await;
+            };
+            if expected.is_empty() && (self.resource.custom.is_some() || needs_version(&kind.kind)) {
+                let at = "metadata.resourceVersion";
+                let unversioned = FieldError::invalid(at, &0.into(), "must be specified for an update");
+                return Err(Failure::invalid(kind, &self.name, &[unversioned]));
+            }
             if !expected.is_empty() && expected != object::resource_version(&old) {
-                return Err(Failure::modified(&self.resource.kind, &self.name));
+                return Err(Failure::modified(kind, &self.name));
             }
             match self.update(&old, new.clone(), false).await {
                 Err(failure) if failure.reason == "Conflict" && expected.is_empty() => {}
@@ -278,36 +229,56 @@ impl Call {
                 Err(failure) => return Err(failure),
             }
         }
-        Err(Failure::modified(&self.resource.kind, &self.name))
+        Err(Failure::modified(kind, &self.name))
+    }
+
+    /// Refuses an update that is meant for another object of the same name.
+    fn check_uid(&self, new: &Value, live: Option<&Value>) -> Result<(), Failure> {
+        let (wanted, found) = (object::uid(new), live.map_or("", object::uid));
+        if wanted.is_empty() || wanted == found {
+            return Ok(());
+        }
+        let namespace = if self.namespace.is_empty() {
+            String::new()
+        } else {
+            format!("/{}", self.namespace)
+        };
+        let key = format!("{}{namespace}/{}", self.stored_under(), self.name);
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: /registry/{key}, ResourceVersion: 0, AdditionalErrorMsg: \
+             Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+        );
+        Err(Failure::conflict(&self.resource.kind, &self.name, &why))
+    }
+
+    /// Where Kubernetes keeps the kind: messages show it.
+    fn stored_under(&self) -> String {
+        let kind = &self.resource.kind;
+        match kind.kind.as_str() {
+            _ if self.resource.custom.is_some() => format!("{}/{}", kind.group, kind.plural),
+            "Service" => "services/specs".into(),
+            "Endpoints" => "services/endpoints".into(),
+            "Node" => "minions".into(),
+            "Ingress" => "ingress".into(),
+            _ => kind.plural.clone(),
+        }
     }
 
     /// Writes `new` in place of `old`; `applied` when `managedFields` are complete already.
     pub(crate) async fn update(&self, old: &Object, mut new: Value, applied: bool) -> Result<Object, Failure> {
-        let kind = &self.resource.kind;
-        let uid = object::uid(&new);
-        if !uid.is_empty() && uid != object::uid(old) {
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                object::uid(old)
-            );
-            return Err(Failure::conflict(kind, &self.name, &why));
-        }
-        new = match self.subresource {
-            Some(Subresource::Status) => admit::only_status(old, new, self.resource.custom.is_some(), applied),
-            _ => {
-                if kind.has(Subresource::Status) {
-                    object::copy_key(old, &mut new, "status");
-                }
-                new
-            }
-        };
-        admit::kept_metadata(old, &mut new);
         let seen = self.decoded_form(old);
         if self.subresource != Some(Subresource::Finalize) {
             self.default(&mut new);
         }
+        admit::kept_metadata(old, &mut new);
         if !applied {
             new = self.track(Some(&seen), new);
+        }
+        let has_status = self.resource.kind.has(Subresource::Status);
+        match self.subresource {
+            Some(Subresource::Status) => new = admit::only_status(old, new, &self.resource),
+            _ if has_status => object::copy_key(old, &mut new, "status"),
+            _ => {}
         }
         admit::update(self, old, &mut new)?;
         if self.resource.counts_generations() && !object::same_spec(old, &new) {
@@ -315,7 +286,7 @@ impl Call {
         }
         self.validate(&new, Some(&seen))?;
         self.stored_form(&mut new);
-        if self.query.dry_run()? {
+        if self.query.dry_run() {
             return Ok(new.into());
         }
         let expect = Expect::Revision(revision_of(old));
@@ -329,70 +300,55 @@ impl Call {
         // What ends with a change is answered as changed.
         Ok(if gone { new.into() } else { object })
     }
+}
 
-    /// `PATCH` in one of four formats.
-    pub(crate) async fn patch(&self, bytes: &[u8], content_type: &str) -> Result<Outcome, Failure> {
-        match body::media_type(content_type) {
-            "application/apply-patch+yaml" | "application/apply-patch+json" => self.apply(bytes).await,
-            media @ ("application/json-patch+json"
-            | "application/merge-patch+json"
-            | "application/strategic-merge-patch+json") => self.patch_as(media, &body::json(bytes)?).await,
-            _ => Err(Failure::unsupported_media(
-                "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml, \
-                 application/strategic-merge-patch+json",
-            )),
-        }
-    }
-
-    async fn patch_as(&self, media: &str, patch: &Value) -> Result<Outcome, Failure> {
-        let kind = &self.resource.kind;
-        for _ in 0..ATTEMPTS {
-            let old = self.get()?;
-            let seen = view::at_version(&self.resource, &old);
-            let patched = match media {
-                "application/json-patch+json" => patch::json(&seen, patch),
-                "application/merge-patch+json" => Ok(patch::merge(&seen, patch)),
-                _ if self.resource.custom.is_some() => {
-                    return Err(Failure::unsupported_media(
-                        "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
-                    ));
-                }
-                _ => patch::strategic(&seen, patch, &kind.kind),
-            };
-            let mut new = patched.map_err(|e| patch_failure(self, &e))?;
-            if !new.is_object() {
-                return Err(Failure::bad_request("the patch makes something that is not an object"));
-            }
-            self.identify(&mut new)?;
-            let warnings = self.decode(&mut new)?;
-            if object::resource_version(&new) != object::resource_version(&old) {
-                return Err(Failure::modified(kind, &self.name));
-            }
-            let named = patch.pointer("/metadata/resourceVersion").is_some();
-            match self.update(&old, new, false).await {
-                Err(failure) if failure.reason == "Conflict" && !named => {}
-                Ok(object) => {
-                    return Ok(Outcome {
-                        code: 200,
-                        object,
-                        warnings,
-                    });
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
-        Err(Failure::modified(kind, &self.name))
+/// The revision that an update is meant for; empty where it is meant for any.
+pub(super) fn expected_version(object: &Value) -> Result<String, Failure> {
+    let version = object::resource_version(object);
+    match version.parse::<u64>() {
+        _ if version.is_empty() => Ok(String::new()),
+        Ok(0) => Ok(String::new()),
+        Ok(_) => Ok(version.to_owned()),
+        Err(_) => Err(Failure::unexplained(format!(
+            "strconv.ParseUint: parsing {version:?}: invalid syntax"
+        ))),
     }
 }
 
-fn patch_failure(call: &Call, error: &patch::PatchError) -> Failure {
-    let (kind, name) = (&call.resource.kind, &call.name);
-    match error {
-        patch::PatchError::Malformed(_) => Failure::bad_request(error.to_string()),
-        _ => {
-            let mut failure = Failure::invalid(kind, name, &[]);
-            failure.message = format!("the server rejected our request due to an error in our request: {error}");
-            failure
-        }
-    }
+/// Kinds whose objects a `PUT` makes where there is none.
+fn creates_on_update(kind: &str) -> bool {
+    matches!(
+        kind,
+        "ClusterRole"
+            | "ClusterRoleBinding"
+            | "Endpoints"
+            | "Event"
+            | "Lease"
+            | "LimitRange"
+            | "Role"
+            | "RoleBinding"
+            | "RuntimeClass"
+            | "Service"
+    )
+}
+
+/// Built-in kinds whose updates must name a revision.
+fn needs_version(kind: &str) -> bool {
+    matches!(
+        kind,
+        "CSIDriver"
+            | "CSINode"
+            | "CSIStorageCapacity"
+            | "CustomResourceDefinition"
+            | "Lease"
+            | "MutatingAdmissionPolicy"
+            | "MutatingAdmissionPolicyBinding"
+            | "MutatingWebhookConfiguration"
+            | "PodDisruptionBudget"
+            | "RuntimeClass"
+            | "ValidatingAdmissionPolicy"
+            | "ValidatingAdmissionPolicyBinding"
+            | "ValidatingWebhookConfiguration"
+            | "VolumeAttachment"
+    )
 }

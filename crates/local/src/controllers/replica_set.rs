@@ -144,7 +144,7 @@ pub(super) fn omit_zero(count: usize) -> Value {
 
 /// Whether merging `wanted` into `present` would change it.
 pub(super) fn differs(present: &Value, wanted: &Value) -> bool {
-    crate::machinery::patch::merge(present, wanted) != *present
+    crate::machinery::patch::merge(present, wanted).is_ok_and(|merged| merged != *present)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::list_types::ListTypes;
 
+mod always;
 mod fields;
 mod managers;
 mod merge;
@@ -77,168 +78,211 @@ fn conflict_message(conflicts: &[Conflict]) -> String {
     message
 }
 
-/// Applies `applied` for `manager` onto `live`: what it sets is owned by it, what it alone owned and left out goes away.
-///
-/// `now` is RFC 3339. The result has its managedFields; defaults, validation and the server's own metadata are the
-/// caller's. On the main resource a `status` is left out where the kind has the subresource, and on the status
-/// subresource everything else.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the parameters of the request, each of another meaning"
-)]
-pub fn apply(
-    live: Option<&Value>,
-    applied: &Value,
-    manager: &str,
-    force: bool,
-    api_version: &str,
-    subresource: Option<&str>,
-    now: &str,
-    lists: &ListTypes,
-) -> Result<Value, ApplyError> {
-    check_request(applied, manager)?;
-    let config = configuration(applied, subresource, lists);
-    merge::check_lists(&config, lists.root())?;
-    let empty = Value::Object(Map::new());
-    let mut base = live.unwrap_or(&empty).clone();
-    let mut managers = Managers::take(&mut base);
-
-    let mut set = fields::of_config(&config, Some(lists.root()));
-    strip_ignored(&mut set);
-    let id = Entry::id(manager, Operation::Apply, api_version, subresource);
-    let previous = managers
-        .position_of_applier(manager, subresource)
-        .map(|i| managers.entries.remove(i));
-
-    let merged = merge::merge(Some(&base), &config, Some(lists.root()));
-    let result = match &previous {
-        Some(previous) => {
-            let kept = managers
-                .entries
-                .iter()
-                .fold(set.clone(), |all, entry| all.union(&entry.fields));
-            merge::prune(merged, &previous.fields, &kept, lists.root())
-        }
-        None => merged,
-    };
-
-    let comparison = compare(Some(&base), Some(&result), Some(lists.root()));
-    let conflicts = managers.conflicts(&comparison.changed);
-    if !conflicts.is_empty() && !force {
-        return Err(ApplyError::Conflicts(conflicts));
-    }
-    managers.release(&comparison.changed);
-    managers.release(&comparison.removed);
-
-    let unchanged = live.is_some() && result == base;
-    let time = match previous {
-        Some(previous) if unchanged && previous.fields == set => previous.time,
-        _ => Some(now.to_owned()),
-    };
-    managers.put(Entry {
-        fields: set,
-        time,
-        ..id
-    });
-    Ok(managers.put_into(result))
+/// A write whose fields are recorded: who writes what, and how the kind's fields merge.
+#[derive(Debug, Clone, Copy)]
+pub struct Writer<'a> {
+    /// Who writes.
+    pub manager: &'a str,
+    /// The version of the API that is used.
+    pub api_version: &'a str,
+    /// The subresource that is written, such as `status`.
+    pub subresource: Option<&'a str>,
+    /// The time, RFC 3339.
+    pub now: &'a str,
+    /// How the fields merge.
+    pub lists: &'a ListTypes,
+    /// The kind, where it is a built-in one.
+    pub builtin: Option<&'a str>,
 }
 
-/// Records in `after`'s managedFields what `manager`'s create, update or patch changed against `before`.
-///
-/// `after` may bring managedFields of its own, as a client that rewrites them does; without them `before`'s are the
-/// start, and a list of one empty entry clears them all.
-pub fn track_update(
-    before: Option<&Value>,
-    after: Value,
-    manager: &str,
-    api_version: &str,
-    subresource: Option<&str>,
-    now: &str,
-    lists: &ListTypes,
-) -> Value {
-    let empty = Value::Object(Map::new());
-    let mut old = before.unwrap_or(&empty).clone();
-    let mut new = after;
-    let mut managers = Managers::take(&mut old);
-    if new.pointer("/metadata/managedFields") == Some(&json!([{}])) {
-        Managers::take(&mut new);
-        return new;
-    }
-    let brought = Managers::take(&mut new);
-    if !brought.entries.is_empty() {
-        managers = brought;
-    }
+/// The manager of what was there before anybody applied.
+const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 
-    let comparison = compare(Some(&old), Some(&new), Some(lists.root()));
-    let mut changed = comparison.changed;
-    strip_ignored(&mut changed);
-    if lists.has_status() && subresource != Some("status") {
-        changed.remove(&["f:status"]);
-    }
-    managers.release(&changed);
-    managers.release(&comparison.removed);
+impl Writer<'_> {
+    /// Applies `applied`, which has passed [`Self::check`], onto `live`: what it sets is owned by the manager, what that alone owned and left out goes away.
+    ///
+    /// The result has its managedFields; defaults, validation and the server's own metadata are the caller's.
+    ///
+    /// # Errors
+    /// Others own fields that would change, and `force` is not given.
+    pub fn apply(&self, live: Option<&Value>, applied: &Value, force: bool) -> Result<Value, ApplyError> {
+        let config = self.configuration(applied);
+        let mut base = live.cloned().unwrap_or_else(|| Value::Object(Map::new()));
+        let mut managers = Managers::parse(take_list(&mut base).as_ref()).unwrap_or_default();
+        if managers.entries.is_empty() && live.is_some() {
+            managers.put(self.before_first_apply(&base));
+        }
 
-    let id = Entry::id(manager, Operation::Update, api_version, subresource);
-    if !changed.is_empty() {
-        let mine = managers
-            .position(&id)
-            .map(|i| managers.entries.remove(i).fields)
-            .unwrap_or_default();
+        let mut set = fields::of_config(&config, Some(self.lists.root()));
+        self.leave_to_others(&mut set);
+        strip_server_fields(&mut set);
+        let id = Entry::id(self.manager, Operation::Apply, self.api_version, self.subresource);
+        let previous = managers
+            .position_of_applier(self.manager, self.subresource)
+            .map(|i| managers.entries.remove(i));
+
+        let merged = merge::merge(Some(&base), &config, Some(self.lists.root()));
+        let result = match &previous {
+            Some(previous) => {
+                let kept = managers
+                    .entries
+                    .iter()
+                    .fold(set.clone(), |all, entry| all.union(&entry.fields));
+                merge::prune(merged, &previous.fields, &kept, self.lists.root())
+            }
+            None => merged,
+        };
+
+        let mut comparison = compare(Some(&base), Some(&result), Some(self.lists.root()));
+        self.leave_to_others(&mut comparison.changed);
+        self.leave_to_others(&mut comparison.removed);
+        let conflicts = managers.conflicts(&comparison.changed);
+        if !conflicts.is_empty() && !force {
+            return Err(ApplyError::Conflicts(conflicts));
+        }
+        managers.release(&comparison.changed);
+        managers.release(&comparison.removed);
+
+        let unchanged = live.is_some() && result == base;
+        let time = if unchanged {
+            previous.and_then(|entry| entry.time)
+        } else {
+            Some(self.now.to_owned())
+        };
         managers.put(Entry {
-            fields: mine.union(&changed),
-            time: Some(now.to_owned()),
+            fields: set,
+            time,
             ..id
         });
+        Ok(managers.put_into(result))
     }
-    managers.put_into(new)
-}
 
-fn check_request(applied: &Value, manager: &str) -> Result<(), ApplyError> {
-    if !applied.is_object() {
-        return Err(ApplyError::Invalid("the body of an apply must be an object".into()));
+    /// Refuses a configuration with lists whose items cannot be told apart.
+    ///
+    /// # Errors
+    /// Says which list it is.
+    pub fn check(&self, applied: &Value) -> Result<(), ApplyError> {
+        merge::check_lists(applied, self.lists.root())
     }
-    if manager.is_empty() {
-        return Err(ApplyError::Invalid("fieldManager is required for apply patch".into()));
-    }
-    if applied
-        .pointer("/metadata/managedFields")
-        .is_some_and(|fields| !fields.is_null())
-    {
-        return Err(ApplyError::Invalid("metadata.managedFields must be nil".into()));
-    }
-    Ok(())
-}
 
-/// What of the request's body counts: no nulls, and only the side of the object that the subresource writes.
-fn configuration(applied: &Value, subresource: Option<&str>, lists: &ListTypes) -> Value {
-    let mut config = without_nulls(applied);
-    let Some(map) = config.as_object_mut() else {
-        return config;
-    };
-    match subresource {
-        Some("status") => map.retain(|name, _| name == "status"),
-        _ if lists.has_status() => drop(map.remove("status")),
-        _ => {}
+    /// Records in `after`'s managedFields what a create, update or patch changed against `before`.
+    ///
+    /// `after` may bring managedFields of its own, as a client that rewrites them does; where it brings none that can
+    /// be read, `before`'s are the start, and an empty list or one empty entry clears them all. An object without
+    /// managedFields stays without: only a create or an apply begins them.
+    pub fn track(&self, before: Option<&Value>, after: Value) -> Value {
+        let mut old = before.cloned().unwrap_or_else(|| self.nothing());
+        let mut new = after;
+        let kept = take_list(&mut old);
+        let brought = take_list(&mut new);
+        let known = || Managers::parse(kept.as_ref()).unwrap_or_default();
+        let mut managers = match brought {
+            _ if self.subresource.is_some() => known(),
+            Some(list) if managers::is_reset(&list) => Managers::default(),
+            list => Managers::parse(list.as_ref())
+                .filter(|brought| !brought.entries.is_empty())
+                .unwrap_or_else(known),
+        };
+        if managers.entries.is_empty() && before.is_some() {
+            return new;
+        }
+
+        let (mut changed, removed) = self.changes(&old, &new);
+        managers.release(&changed);
+        managers.release(&removed);
+        strip_server_fields(&mut changed);
+
+        if !changed.is_empty() {
+            let id = Entry::id(self.manager, Operation::Update, self.api_version, self.subresource);
+            let mine = managers
+                .position(&id)
+                .map(|i| managers.entries.remove(i).fields)
+                .unwrap_or_default();
+            managers.put(Entry {
+                fields: mine.union(&changed),
+                time: Some(self.now.to_owned()),
+                ..id
+            });
+        }
+        managers.limit_updaters();
+        managers.put_into(new)
     }
-    if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
-        for name in SERVER_METADATA {
-            metadata.remove(*name);
+
+    /// What became different, less what the place that is written does not set.
+    fn changes(&self, old: &Value, new: &Value) -> (Fields, Fields) {
+        let nothing = self.nothing();
+        let root = Some(self.lists.root());
+        let mut found = compare(
+            Some(&always::over(&nothing, old)),
+            Some(&always::over(&nothing, new)),
+            root,
+        );
+        self.leave_to_others(&mut found.changed);
+        self.leave_to_others(&mut found.removed);
+        (found.changed, found.removed)
+    }
+
+    /// The object in which nothing is set.
+    fn nothing(&self) -> Value {
+        self.builtin
+            .map_or_else(|| json!({}), |kind| always::nothing(kind, self.api_version))
+    }
+
+    fn before_first_apply(&self, live: &Value) -> Entry {
+        let (mut fields, _) = self.changes(&self.nothing(), live);
+        strip_server_fields(&mut fields);
+        let id = Entry::id(
+            BEFORE_FIRST_APPLY,
+            Operation::Update,
+            self.api_version,
+            self.subresource,
+        );
+        Entry {
+            fields,
+            time: Some(self.now.to_owned()),
+            ..id
         }
     }
-    config
+
+    /// Takes out what a write of the object or of its subresource does not set.
+    fn leave_to_others(&self, set: &mut Fields) {
+        match (self.subresource, self.builtin) {
+            (Some("status"), None) => set.children.retain(|key, _| key == "f:status"),
+            (Some("status"), Some(_)) => set.remove(&["f:spec"]),
+            _ if self.lists.has_status() => set.remove(&["f:status"]),
+            _ => {}
+        }
+    }
+
+    /// What of the request's body counts: only the side of the object that the subresource writes.
+    fn configuration(&self, applied: &Value) -> Value {
+        let mut config = applied.clone();
+        let Some(map) = config.as_object_mut() else {
+            return config;
+        };
+        match (self.subresource, self.builtin) {
+            (Some("status"), None) => map.retain(|name, _| name == "status"),
+            (Some("status"), Some(_)) => drop(map.remove("spec")),
+            _ if self.lists.has_status() => drop(map.remove("status")),
+            _ => {}
+        }
+        if let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) {
+            // Another uid is a mistake that is to be seen.
+            for name in SERVER_METADATA.iter().filter(|name| **name != "uid") {
+                metadata.remove(*name);
+            }
+        }
+        config
+    }
 }
 
-fn without_nulls(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => Value::Object(
-            map.iter()
-                .filter(|(_, child)| !child.is_null())
-                .map(|(name, child)| (name.clone(), without_nulls(child)))
-                .collect(),
-        ),
-        Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
-        other => other.clone(),
-    }
+/// Takes the managedFields out of an object.
+fn take_list(object: &mut Value) -> Option<Value> {
+    object
+        .get_mut("metadata")?
+        .as_object_mut()?
+        .remove("managedFields")
+        .filter(|list| !list.is_null())
 }
 
 /// Metadata that the server sets: an apply that carries it over from a read does not mean to set it.
@@ -249,31 +293,23 @@ const SERVER_METADATA: &[&str] = &[
     "resourceVersion",
     "selfLink",
     "uid",
-    "deletionTimestamp",
 ];
 
 /// Takes out the fields that nobody owns.
-fn strip_ignored(set: &mut Fields) {
+fn strip_server_fields(set: &mut Fields) {
     set.owned = false;
     for name in ["apiVersion", "kind"] {
         set.remove(&[&fields::field_key(name)]);
     }
-    for name in SERVER_METADATA
-        .iter()
-        .chain(&["name", "namespace", "deletionGracePeriodSeconds", "generateName"])
-    {
-        set.remove(&["f:metadata", &fields::field_key(name)]);
+    let Some(metadata) = set.children.get_mut("f:metadata") else {
+        return;
+    };
+    metadata.owned = false;
+    for name in SERVER_METADATA.iter().chain(&["name", "namespace"]) {
+        metadata.remove(&[&fields::field_key(name)]);
     }
-    for top in ["f:metadata", "f:spec", "f:status"] {
-        let Some(child) = set.children.get_mut(top) else {
-            continue;
-        };
-        if child.owned && (!child.children.is_empty() || top == "f:metadata") {
-            child.owned = false;
-        }
-        if child.is_empty() {
-            set.children.remove(top);
-        }
+    if metadata.is_empty() {
+        set.children.remove("f:metadata");
     }
 }
 

@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use super::FieldError;
+pub use types::Wrong;
 
 mod defaults;
 mod forms;
@@ -32,14 +33,9 @@ pub fn prepare_update(kind: &str, old: &Value, new: &mut Value) {
     prepare::update(kind, old, new);
 }
 
-/// What is wrong with a new object of `kind`.
+/// What is wrong with a new object of `kind`, besides its metadata.
 pub fn validate(kind: &str, object: &Value) -> Vec<FieldError> {
     validation::validate(kind, object)
-}
-
-/// What is wrong with the labels and annotations of an object of any kind. `validate` includes it.
-pub fn validate_metadata(object: &Value) -> Vec<FieldError> {
-    validation::metadata(object, "metadata")
 }
 
 /// What is wrong with replacing `old` by `new`, besides what `validate` finds: fields that may not change.
@@ -47,9 +43,14 @@ pub fn validate_update(kind: &str, old: &Value, new: &Value) -> Vec<FieldError> 
     update::validate(kind, old, new)
 }
 
-/// The first field whose JSON type is wrong, as the message of a 400; `None` when the object decodes.
-pub fn decode_error(kind: &str, object: &Value) -> Option<String> {
+/// The first value that a decoder of `kind` does not take; `None` when the object decodes.
+pub fn decode_error(kind: &str, object: &Value) -> Option<Wrong> {
     types::examine(kind, &mut object.clone()).wrong.into_iter().next()
+}
+
+/// The object of `kind` in which nothing is set: what Kubernetes' types write all the same.
+pub fn empty(kind: &str, api_version: &str) -> Value {
+    types::definition_of(kind, api_version).map_or_else(|| serde_json::json!({}), forms::empty)
 }
 
 /// Paths of the fields that `kind` does not have.

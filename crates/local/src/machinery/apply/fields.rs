@@ -148,7 +148,8 @@ fn encode(prefix: &str, value: &impl serde::Serialize) -> String {
     format!("{prefix}{}", serde_json::to_string(value).unwrap_or_default())
 }
 
-fn shown(key: &str) -> String {
+/// A FieldsV1 key as people write it.
+pub(super) fn shown(key: &str) -> String {
     let Some((kind, body)) = key.split_once(':') else {
         return key.to_owned();
     };
@@ -174,7 +175,7 @@ pub(super) enum Children<'a> {
     Items(Vec<(String, &'a Value)>),
 }
 
-/// The children of `value` at a place of the given shape. A list whose items lack their keys or repeat them is atomic.
+/// The children of `value` at a place of the given shape. A list whose items lack their keys is atomic.
 pub(super) fn children<'a>(value: &'a Value, shape: Option<&Shape>) -> Children<'a> {
     let topology = shape.map_or(&Topology::Unsaid, |shape| &shape.topology);
     match (value, topology) {
@@ -183,7 +184,7 @@ pub(super) fn children<'a>(value: &'a Value, shape: Option<&Shape>) -> Children<
         (Value::Array(items), Topology::Set) => keyed(
             items
                 .iter()
-                .map(|item| item_is_scalar(item).then(|| (encode("v:", item), item))),
+                .map(|item| item_is_scalar(item).then(|| (set_key(item), item))),
         ),
         (Value::Array(items), Topology::Keys(keys)) => {
             keyed(items.iter().map(|item| Some((item_key(item, keys)?, item))))
@@ -192,24 +193,24 @@ pub(super) fn children<'a>(value: &'a Value, shape: Option<&Shape>) -> Children<
     }
 }
 
-/// The keyed items, or `Atomic` where one has no key or two share one.
+/// The keyed items, or `Atomic` where one has no key. Keys may repeat: an update may do that, an apply may not.
 fn keyed<'a>(items: impl Iterator<Item = Option<(String, &'a Value)>>) -> Children<'a> {
-    let Some(items) = items.collect::<Option<Vec<_>>>() else {
-        return Children::Atomic;
-    };
-    let distinct: std::collections::BTreeSet<&String> = items.iter().map(|(key, _)| key).collect();
-    if distinct.len() == items.len() {
-        Children::Items(items)
-    } else {
-        Children::Atomic
-    }
+    items
+        .collect::<Option<Vec<_>>>()
+        .map_or(Children::Atomic, Children::Items)
 }
 
-fn item_is_scalar(item: &Value) -> bool {
+/// The FieldsV1 key of an item of a set.
+pub(super) fn set_key(item: &Value) -> String {
+    encode("v:", item)
+}
+
+pub(super) fn item_is_scalar(item: &Value) -> bool {
     !item.is_object() && !item.is_array()
 }
 
-fn item_key(item: &Value, keys: &[Key]) -> Option<String> {
+/// The FieldsV1 key of an item of a list with keys; `None` where it has none of them.
+pub(super) fn item_key(item: &Value, keys: &[Key]) -> Option<String> {
     let map = item.as_object()?;
     let mut found = BTreeMap::new();
     for key in keys {
@@ -278,7 +279,18 @@ pub(super) fn compare(before: Option<&Value>, after: Option<&Value>, shape: Opti
             removed: every_path(before, shape),
         },
         (Some(before), Some(after)) if before == after => Comparison::default(),
+        (Some(Value::Null), Some(after)) => compare_present(&empty_like(after), after, shape),
+        (Some(before), Some(Value::Null)) => compare_present(before, &empty_like(before), shape),
         (Some(before), Some(after)) => compare_present(before, after, shape),
+    }
+}
+
+/// What null is beside a list or a map.
+fn empty_like(value: &Value) -> Value {
+    match value {
+        Value::Array(_) => Value::Array(Vec::new()),
+        Value::Object(_) => Value::Object(Map::new()),
+        _ => Value::Null,
     }
 }
 

@@ -5,6 +5,20 @@ use serde_json::{Value, json};
 use super::Conflict;
 use super::fields::Fields;
 
+/// How many entries of updaters an object may have.
+const MOST_UPDATERS: usize = 10;
+/// The manager that the oldest updaters are merged into.
+const ANCIENT_CHANGES: &str = "ancient-changes";
+
+/// Whether a request's managedFields ask to forget all: no entry, or one that says nothing.
+pub(super) fn is_reset(list: &Value) -> bool {
+    match list.as_array().map(Vec::as_slice) {
+        Some([]) => true,
+        Some([only]) => only.as_object().is_some_and(serde_json::Map::is_empty),
+        _ => false,
+    }
+}
+
 /// How a manager came to own its fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Operation {
@@ -52,24 +66,29 @@ impl Entry {
             "Update" => Operation::Update,
             _ => return None,
         };
+        if text("fieldsType") != Some("FieldsV1") {
+            return None;
+        }
         Some(Self {
-            manager: text("manager").unwrap_or("unknown").to_owned(),
+            manager: text("manager").unwrap_or_default().to_owned(),
             operation,
-            api_version: text("apiVersion").unwrap_or_default().to_owned(),
+            api_version: text("apiVersion").filter(|version| !version.is_empty())?.to_owned(),
             subresource: text("subresource").filter(|name| !name.is_empty()).map(str::to_owned),
             time: text("time").map(str::to_owned),
-            fields: Fields::parse(value.get("fieldsV1")?),
+            fields: value.get("fieldsV1").map(Fields::parse).unwrap_or_default(),
         })
     }
 
     fn to_value(&self) -> Value {
         let mut value = json!({
-            "manager": self.manager,
             "operation": self.operation.name(),
             "apiVersion": self.api_version,
             "fieldsType": "FieldsV1",
             "fieldsV1": self.fields.to_value(),
         });
+        if !self.manager.is_empty() {
+            value["manager"] = json!(self.manager);
+        }
         if let Some(time) = &self.time {
             value["time"] = json!(time);
         }
@@ -77,6 +96,15 @@ impl Entry {
             value["subresource"] = json!(subresource);
         }
         value
+    }
+
+    fn identity(&self) -> (&str, Operation, &str, Option<&str>) {
+        (
+            &self.manager,
+            self.operation,
+            &self.api_version,
+            self.subresource.as_deref(),
+        )
     }
 
     fn is_same_manager(&self, other: &Self) -> bool {
@@ -94,20 +122,12 @@ pub(super) struct Managers {
 }
 
 impl Managers {
-    /// Takes the managedFields out of `object`. Entries that cannot be read are dropped, as nobody could use them.
-    pub(super) fn take(object: &mut Value) -> Self {
-        let list = object
-            .pointer_mut("/metadata")
-            .and_then(Value::as_object_mut)
-            .and_then(|metadata| metadata.remove("managedFields"));
-        let entries = list
-            .as_ref()
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Entry::parse)
-            .collect();
-        Self { entries }
+    /// Reads managedFields; `None` where an entry cannot be read, as then none can be relied on.
+    pub(super) fn parse(list: Option<&Value>) -> Option<Self> {
+        let entries = list.and_then(Value::as_array).into_iter().flatten().map(Entry::parse);
+        Some(Self {
+            entries: entries.collect::<Option<_>>()?,
+        })
     }
 
     /// Where the entry of the same manager is.
@@ -122,8 +142,10 @@ impl Managers {
 
     /// The fields of `changed` that somebody owns.
     pub(super) fn conflicts(&self, changed: &Fields) -> Vec<Conflict> {
-        self.entries
-            .iter()
+        let mut entries: Vec<&Entry> = self.entries.iter().collect();
+        entries.sort_by(|a, b| a.identity().cmp(&b.identity()));
+        entries
+            .into_iter()
             .flat_map(|entry| {
                 entry
                     .fields
@@ -156,10 +178,44 @@ impl Managers {
         }
     }
 
+    /// Merges the oldest updaters of a version into one, so that no more than ten are left.
+    pub(super) fn limit_updaters(&mut self) {
+        let (appliers, mut updaters): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut self.entries)
+            .into_iter()
+            .partition(|e| e.operation == Operation::Apply);
+        updaters.sort_by(|a, b| (&a.time, a.identity()).cmp(&(&b.time, b.identity())));
+        let mut i = 0;
+        while updaters.len() > MOST_UPDATERS && i < updaters.len() {
+            let version = updaters[i].api_version.clone();
+            let Some(older) = updaters[..i].iter().position(|e| e.api_version == version) else {
+                i += 1;
+                continue;
+            };
+            let mine = updaters.remove(i);
+            let bucket = &mut updaters[older];
+            *bucket = Entry {
+                fields: std::mem::take(&mut bucket.fields).union(&mine.fields),
+                time: mine.time,
+                ..Entry::id(ANCIENT_CHANGES, Operation::Update, &version, None)
+            };
+        }
+        self.entries = appliers;
+        self.entries.extend(updaters);
+    }
+
     /// Writes the entries into `object`: appliers first, then by time.
     pub(super) fn put_into(mut self, mut object: Value) -> Value {
         self.entries.sort_by(|a, b| {
-            (a.operation, &a.time, &a.manager, &a.subresource).cmp(&(b.operation, &b.time, &b.manager, &b.subresource))
+            let order = |e: &Entry| {
+                (
+                    e.operation,
+                    e.time.clone(),
+                    e.manager.clone(),
+                    e.api_version.clone(),
+                    e.subresource.clone(),
+                )
+            };
+            order(a).cmp(&order(b))
         });
         let list: Vec<Value> = self.entries.iter().map(Entry::to_value).collect();
         if let Some(map) = object.as_object_mut()

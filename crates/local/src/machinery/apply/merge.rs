@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::ApplyError;
-use super::fields::{Children, Fields, children, field_key};
+use super::fields::{Children, Fields, children, field_key, item_is_scalar, item_key, set_key, shown};
 use crate::machinery::list_types::{Shape, Topology};
 
 /// Refuses a configuration with a keyed list or set whose items cannot be told apart.
@@ -14,6 +14,9 @@ pub(super) fn check_lists(config: &Value, shape: &Shape) -> Result<(), ApplyErro
 }
 
 fn check(value: &Value, shape: Option<&Shape>, path: &str) -> Result<(), ApplyError> {
+    if let Some(problem) = value.as_array().and_then(|items| problem(items, shape)) {
+        return Err(ApplyError::Invalid(format!("{path}: {problem}")));
+    }
     match children(value, shape) {
         Children::Fields(map) => map
             .iter()
@@ -22,25 +25,42 @@ fn check(value: &Value, shape: Option<&Shape>, path: &str) -> Result<(), ApplyEr
             let inner = shape.and_then(|s| s.items.as_deref());
             items
                 .iter()
-                .try_for_each(|(_, item)| check(item, inner, &format!("{path}[]")))
+                .try_for_each(|(key, item)| check(item, inner, &format!("{path}{}", shown(key))))
         }
-        Children::Atomic => {
-            let topology = shape.map_or(&Topology::Unsaid, |s| &s.topology);
-            match (value, topology) {
-                (Value::Array(_), Topology::Keys(keys)) => {
-                    let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
-                    let names = names.join(", ");
-                    Err(ApplyError::Invalid(format!(
-                        "{path}: the items of this list must have distinct keys ({names})"
-                    )))
-                }
-                (Value::Array(_), Topology::Set) => Err(ApplyError::Invalid(format!(
-                    "{path}: the items of this list must be distinct scalars"
-                ))),
-                _ => Ok(()),
+        Children::Atomic => Ok(()),
+    }
+}
+
+/// Why the items of a list with keys, or of a set, cannot be told apart.
+fn problem(items: &[Value], shape: Option<&Shape>) -> Option<String> {
+    let topology = shape.map(|shape| &shape.topology);
+    let mut seen = BTreeSet::new();
+    for (i, item) in items.iter().enumerate() {
+        let key = match topology {
+            Some(Topology::Set) if item_is_scalar(item) => set_key(item),
+            Some(Topology::Keys(_)) if !item.is_object() => {
+                return Some(format!(
+                    "element {i}: associative list with keys may not have non-map elements"
+                ));
             }
+            Some(Topology::Keys(keys)) => match item_key(item, keys) {
+                Some(key) => key,
+                None => {
+                    let names: Vec<String> = keys.iter().map(|key| format!("{:?}", key.name)).collect();
+                    return Some(format!(
+                        "element {i}: associative list with keys has an element that omits all key fields [{}] (and \
+                         doesn't have default values for any key fields)",
+                        names.join(" ")
+                    ));
+                }
+            },
+            _ => return None,
+        };
+        if !seen.insert(key.clone()) {
+            return Some(format!("duplicate entries for key {}", shown(&key)));
         }
     }
+    None
 }
 
 /// `config` merged into `live` at a place of the given shape.

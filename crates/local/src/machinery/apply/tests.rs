@@ -10,12 +10,23 @@ fn lists() -> ListTypes {
     ListTypes::builtin("Deployment")
 }
 
+fn writer<'a>(manager: &'a str, subresource: Option<&'a str>, now: &'a str, lists: &'a ListTypes) -> Writer<'a> {
+    Writer {
+        manager,
+        api_version: "apps/v1",
+        subresource,
+        now,
+        lists,
+        builtin: Some("Deployment"),
+    }
+}
+
 fn ssa(live: Option<&Value>, config: &Value, manager: &str, force: bool, now: &str) -> Result<Value, ApplyError> {
-    apply(live, config, manager, force, "apps/v1", None, now, &lists())
+    writer(manager, None, now, &lists()).apply(live, config, force)
 }
 
 fn update(before: Option<&Value>, after: Value, manager: &str) -> Value {
-    track_update(before, after, manager, "apps/v1", None, T2, &lists())
+    writer(manager, None, T2, &lists()).track(before, after)
 }
 
 fn deployment(spec: Value) -> Value {
@@ -215,17 +226,10 @@ fn status_belongs_to_its_subresource() {
     config["status"] = json!({"replicas": 9});
     let main = ssa(None, &config, "one", false, T1).unwrap();
     assert_eq!(main.get("status"), None);
-    let status = apply(
-        Some(&main),
-        &config,
-        "one",
-        false,
-        "apps/v1",
-        Some("status"),
-        T1,
-        &lists(),
-    )
-    .unwrap();
+    let lists = lists();
+    let status = writer("one", Some("status"), T1, &lists)
+        .apply(Some(&main), &config, false)
+        .unwrap();
     assert_eq!(status["status"], json!({"replicas": 9}));
     let entries = status["metadata"]["managedFields"].as_array().unwrap();
     assert_eq!(entries.len(), 2);
@@ -261,17 +265,62 @@ fn a_clients_own_managed_fields_are_taken_over_and_one_empty_entry_clears_them()
 }
 
 #[test]
-fn a_request_that_cannot_be_applied_says_why() {
-    let mut config = deployment(json!({}));
-    config["metadata"]["managedFields"] = json!([]);
+fn lists_whose_items_cannot_be_told_apart_are_refused() {
+    let lists = lists();
+    let problem = |config: Value| writer("one", None, T1, &lists).check(&config).unwrap_err().to_string();
+    let at = ".spec.template.spec.containers";
     assert_eq!(
-        ssa(None, &config, "one", false, T1).unwrap_err().to_string(),
-        "metadata.managedFields must be nil"
+        problem(with_containers(json!([{"name": "a"}, {"name": "a"}]))),
+        format!("{at}: duplicate entries for key [name=\"a\"]")
     );
-    let twice = with_containers(json!([{"name": "a"}, {"name": "a"}]));
-    let error = ssa(None, &twice, "one", false, T1).unwrap_err().to_string();
-    assert!(error.starts_with(".spec.template.spec.containers:"), "{error}");
-    assert!(ssa(None, &json!([]), "one", false, T1).is_err());
+    assert_eq!(
+        problem(with_containers(json!([{"image": "a"}]))),
+        format!(
+            "{at}: element 0: associative list with keys has an element that omits all key fields [\"name\"] (and doesn't \
+             have default values for any key fields)"
+        )
+    );
+    assert_eq!(
+        problem(with_containers(json!(["a"]))),
+        format!("{at}: element 0: associative list with keys may not have non-map elements")
+    );
+    let finalizers = json!({"metadata": {"finalizers": ["x/y", "x/y"]}});
+    assert_eq!(
+        problem(finalizers),
+        ".metadata.finalizers: duplicate entries for key [=\"x/y\"]"
+    );
+}
+
+#[test]
+fn what_was_made_without_owners_gets_none_until_somebody_applies() {
+    let live = deployment(json!({"replicas": 1}));
+    let mut changed = live.clone();
+    changed["spec"]["replicas"] = json!(2);
+    let updated = update(Some(&live), changed, "one");
+    assert_eq!(updated["metadata"].get("managedFields"), None);
+    assert_eq!(
+        conflicts(ssa(
+            Some(&updated),
+            &deployment(json!({"replicas": 3})),
+            "two",
+            false,
+            T1
+        )),
+        ["before-first-apply .spec.replicas"]
+    );
+}
+
+#[test]
+fn the_oldest_updaters_become_one() {
+    let mut object = update(None, deployment(json!({"replicas": 0})), "m0");
+    for i in 1..=12 {
+        let mut next = object.clone();
+        next["metadata"]["labels"][format!("l{i}")] = json!("x");
+        object = update(Some(&object), next, &format!("m{i}"));
+    }
+    assert_eq!(object["metadata"]["managedFields"].as_array().unwrap().len(), 10);
+    let ancient = owned_by(&object, "ancient-changes");
+    assert_eq!(ancient["f:spec"], json!({"f:replicas": {}}));
 }
 
 /// Configurations of a few containers with a few fields, labels and replicas.
@@ -322,7 +371,7 @@ proptest! {
     fn what_is_applied_is_in_the_object(start in config(), second in config()) {
         let live = ssa(None, &start, "one", false, T1).unwrap();
         let result = ssa(Some(&live), &second, "two", true, T2).unwrap();
-        let again = compare(Some(&result), Some(&merge::merge(Some(&result), &configuration(&second, None, &lists()), Some(lists().root()))), Some(lists().root()));
+        let again = compare(Some(&result), Some(&merge::merge(Some(&result), &writer("x", None, T1, &lists()).configuration(&second), Some(lists().root()))), Some(lists().root()));
         prop_assert!(again.changed.is_empty());
     }
 
@@ -336,8 +385,8 @@ proptest! {
         let both = ssa(Some(&expected), &other, "two", false, T2);
         prop_assert!(both.is_ok());
         let mut left = ssa(Some(&both.unwrap()), &deployment(json!({})), "two", false, T2).unwrap();
-        Managers::take(&mut left);
-        Managers::take(&mut expected);
+        take_list(&mut left);
+        take_list(&mut expected);
         prop_assert_eq!(left, expected);
     }
 

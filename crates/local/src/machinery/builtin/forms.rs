@@ -209,6 +209,20 @@ pub(super) fn shape(name: &str, object: &mut Map<String, Value>, visit: &mut dyn
     }
 }
 
+/// What an object of the type `name` has when nothing was said.
+pub(super) fn empty(name: &str) -> Value {
+    let Some(plan) = PLANS.get(name) else { return json!({}) };
+    let kept = plan.fields.iter().filter_map(|(key, field)| {
+        let value = match (field.form, field.inner) {
+            (Form::Kept(Zero::Object), Some(inner)) => empty(inner),
+            (Form::Kept(zero), _) => zero.value(),
+            _ => return None,
+        };
+        Some(((*key).to_owned(), value))
+    });
+    Value::Object(kept.collect())
+}
+
 /// Shapes an object, each of a list, or each of a map's values.
 fn shape_all(name: &str, value: &mut Value, visit: &mut dyn FnMut(&str, &mut Map<String, Value>)) {
     match value {

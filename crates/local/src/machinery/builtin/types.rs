@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::quantity;
 use crate::machinery::facts::{self, Form, Type, TypeId};
+use crate::machinery::json::type_name;
 
 mod time;
 
@@ -21,8 +22,26 @@ pub(super) fn definition_of(kind: &str, api_version: &str) -> Option<&'static st
 pub(super) struct Findings {
     /// Paths of the fields that the kind does not have.
     pub(super) unknown: Vec<String>,
-    /// Values of a wrong type, each as the message of a decoder.
-    pub(super) wrong: Vec<String>,
+    /// Values that a decoder does not take.
+    pub(super) wrong: Vec<Wrong>,
+}
+
+/// A value that a decoder does not take.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wrong {
+    /// Where it is, with the places in lists and the keys of maps.
+    pub path: String,
+    /// The type that is expected, by its name in Go; empty where the type fits and the value does not.
+    pub expected: String,
+    /// The value.
+    pub found: Value,
+    message: String,
+}
+
+impl std::fmt::Display for Wrong {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 /// Compares `object` with its kind, and drops the fields that the kind does not have. A kind that is not known has
@@ -55,26 +74,26 @@ impl Walk {
         match (resolved(form), value) {
             (Form::Type(id), Value::Object(map)) => {
                 let a_type = facts::get(id);
-                map.retain(|key, _| {
-                    let known = a_type.field(key).is_some();
-                    if !known {
+                map.retain(|key, child| {
+                    let Some(field) = a_type.field(key) else {
                         let path = self.below(key);
                         self.findings.unknown.push(path);
-                    }
-                    known
+                        return false;
+                    };
+                    let owner = std::mem::replace(&mut self.owner, a_type.short_name());
+                    self.fields.push(field.name);
+                    self.at(self.below(key), &field.form, child);
+                    self.fields.pop();
+                    self.owner = owner;
+                    true
                 });
-                for (key, child) in map.iter_mut() {
-                    if let Some(field) = a_type.field(key) {
-                        let owner = std::mem::replace(&mut self.owner, a_type.short_name());
-                        self.fields.push(field.name);
-                        self.at(self.below(key), &field.form, child);
-                        self.fields.pop();
-                        self.owner = owner;
-                    }
-                }
             }
             (Form::Map(item), Value::Object(map)) => {
                 for (key, child) in map.iter_mut() {
+                    if child.is_null() && *item == Form::String {
+                        // A map of texts has no place for null.
+                        *child = "".into();
+                    }
                     self.at(self.below(key), &item, child);
                 }
             }
@@ -83,7 +102,17 @@ impl Walk {
                     self.at(format!("{}[{i}]", self.path), &item, child);
                 }
             }
-            (resolved, value) => self.findings.wrong.extend(self.wrong(form, &resolved, value)),
+            (resolved, value) => {
+                if let Some(message) = self.wrong(form, &resolved, value) {
+                    let mistyped = message.starts_with("json: cannot unmarshal");
+                    self.findings.wrong.push(Wrong {
+                        path: self.path.clone(),
+                        expected: if mistyped { go_name(&resolved) } else { String::new() },
+                        found: value.clone(),
+                        message,
+                    });
+                }
+            }
         }
     }
 
@@ -118,12 +147,12 @@ impl Walk {
             (Form::Time, Value::String(text)) => time::wrong(text, layout(declared)),
             (Form::Time, _) => Some(format!(
                 "json: cannot unmarshal {} into Go value of type string",
-                found(value)
+                type_name(value)
             )),
             (Form::Quantity, Value::String(text)) => quantity::wrong(text).map(str::to_owned),
             (Form::Quantity, Value::Number(number)) => quantity::wrong(&number.to_string()).map(str::to_owned),
             (Form::Quantity, _) => quantity::wrong("").map(str::to_owned),
-            _ => Some(self.mismatch(form, found(value))),
+            _ => Some(self.mismatch(form, type_name(value))),
         }
     }
 
@@ -189,17 +218,6 @@ fn illegal_base64(text: &str) -> Option<String> {
         DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => text.len() / 4 * 4,
     };
     Some(format!("illegal base64 data at input byte {at}"))
-}
-
-fn found(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 #[cfg(test)]
@@ -285,7 +303,8 @@ mod tests {
             ),
         ];
         for (kind, mut object, expected) in cases.into_iter().chain(more) {
-            assert_eq!(examine(kind, &mut object).wrong, [expected]);
+            let wrong = examine(kind, &mut object).wrong;
+            assert_eq!(wrong.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
         }
     }
 

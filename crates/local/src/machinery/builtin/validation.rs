@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::machinery::FieldError;
+use crate::machinery::{FieldError, metadata};
 
 mod definition;
 mod pod;
 pub(super) mod words;
 
-use words::{is_dns_label, is_label_value, is_qualified_name};
+use words::is_dns_label;
 
 /// Everything that is wrong with a new or changed object.
 pub(super) fn validate(kind: &str, object: &Value) -> Vec<FieldError> {
-    let mut errors = metadata(object, "metadata");
+    let mut errors = Vec::new();
     match kind {
         "Pod" => pod::spec(object.get("spec"), "spec", pod::Place::Pod, &mut errors),
         "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" => workload(kind, object, &mut errors),
@@ -47,31 +47,11 @@ pub(super) fn validate(kind: &str, object: &Value) -> Vec<FieldError> {
 }
 
 /// What is wrong with the labels and annotations at the path `at`.
-pub(super) fn metadata(object: &Value, at: &str) -> Vec<FieldError> {
-    let mut errors = Vec::new();
-    let metadata = object.get("metadata").unwrap_or(&Value::Null);
-    labels(metadata.get("labels"), &format!("{at}.labels"), &mut errors);
-    for name in fields(metadata.get("annotations")).map(|(name, _)| name) {
-        if !is_qualified_name(&name.to_lowercase()) {
-            errors.push(FieldError::invalid(
-                format!("{at}.annotations"),
-                &name.as_str().into(),
-                words::QUALIFIED_NAME,
-            ));
-        }
-    }
+fn labels_and_annotations(object: &Value, at: &str) -> Vec<FieldError> {
+    let part = |name: &str| object.get("metadata").and_then(|metadata| metadata.get(name));
+    let mut errors = metadata::labels(part("labels"), &format!("{at}.labels"));
+    errors.extend(metadata::annotations(part("annotations"), &format!("{at}.annotations")));
     errors
-}
-
-fn labels(value: Option<&Value>, at: &str, errors: &mut Vec<FieldError>) {
-    for (name, value) in fields(value) {
-        if !is_qualified_name(name) {
-            errors.push(FieldError::invalid(at, &name.as_str().into(), words::QUALIFIED_NAME));
-        }
-        if !value.as_str().is_some_and(is_label_value) {
-            errors.push(FieldError::invalid(at, value, words::LABEL_VALUE));
-        }
-    }
 }
 
 fn fields(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
@@ -144,7 +124,7 @@ fn workload(kind: &str, object: &Value, errors: &mut Vec<FieldError>) {
     match template {
         None => errors.push(FieldError::required("spec.template", "")),
         Some(template) => {
-            errors.extend(metadata(template, "spec.template.metadata"));
+            errors.extend(labels_and_annotations(template, "spec.template.metadata"));
             let pod = with_claims(template.get("spec"), spec);
             pod::spec(pod.as_ref(), "spec.template.spec", pod::Place::Template, errors);
         }
@@ -211,7 +191,10 @@ fn with_claims(pod: Option<&Value>, workload: &Value) -> Option<Value> {
 }
 
 fn selector_errors(selector: &Value, at: &str, errors: &mut Vec<FieldError>) {
-    labels(selector.get("matchLabels"), &format!("{at}.matchLabels"), errors);
+    errors.extend(metadata::labels(
+        selector.get("matchLabels"),
+        &format!("{at}.matchLabels"),
+    ));
     for (i, expression) in items(Some(selector), "matchExpressions") {
         let at = format!("{at}.matchExpressions[{i}]");
         let count = expression.get("values").and_then(Value::as_array).map_or(0, Vec::len);
@@ -267,7 +250,7 @@ fn service(object: &Value, errors: &mut Vec<FieldError>) {
         "spec.sessionAffinity".into(),
         errors,
     );
-    labels(spec.get("selector"), "spec.selector", errors);
+    errors.extend(metadata::labels(spec.get("selector"), "spec.selector"));
     let count = spec.get("ports").and_then(Value::as_array).map_or(0, Vec::len);
     let external = text(spec, "type") == "ExternalName";
     if external && text(spec, "externalName").is_empty() {
@@ -406,7 +389,7 @@ fn data_size(object: &Value, names: &[&str], at: &str, errors: &mut Vec<FieldErr
 fn config_map(object: &Value, errors: &mut Vec<FieldError>) {
     data_keys(object, "data", errors);
     data_keys(object, "binaryData", errors);
-    data_size(object, &["data", "binaryData"], "", errors);
+    data_size(object, &["data", "binaryData"], "[]", errors);
 }
 
 fn secret(object: &Value, errors: &mut Vec<FieldError>) {

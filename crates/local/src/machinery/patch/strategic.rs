@@ -11,12 +11,14 @@
 
 use serde_json::{Map, Value};
 
-use super::PatchError;
+use super::{PatchError, go_text};
+use crate::machinery::json::type_name;
 use crate::machinery::list_types::{ListTypes, PatchStrategy, Shape};
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN: &str = "$retainKeys";
 const ORDER: &str = "$setElementOrder/";
+const ORDER_OF: &str = "$setElementOrder";
 const DELETE: &str = "$deleteFromPrimitiveList/";
 
 pub(super) fn apply(target: &Value, patch: &Value, kind: &str) -> Result<Value, PatchError> {
@@ -25,22 +27,24 @@ pub(super) fn apply(target: &Value, patch: &Value, kind: &str) -> Result<Value, 
         (Value::Object(target), Value::Object(patch)) => {
             Ok(Value::Object(merge_map(target, patch, Some(lists.root()))?))
         }
-        _ => Err(malformed("a strategic merge patch must be an object")),
+        _ => Err(PatchError::Malformed(format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            type_name(patch)
+        ))),
     }
 }
 
-fn malformed(message: impl Into<String>) -> PatchError {
-    PatchError::Malformed(message.into())
+fn cannot(message: impl Into<String>) -> PatchError {
+    PatchError::CannotMerge(message.into())
 }
 
 fn directive(value: &Value) -> Option<&str> {
     value.get(DIRECTIVE).and_then(Value::as_str)
 }
 
-fn unknown_directive(name: &str) -> PatchError {
-    malformed(format!(
-        "unknown {DIRECTIVE} directive {name:?}: expected replace, delete or merge"
-    ))
+fn unknown_directive(name: &str, patch: &Map<String, Value>) -> PatchError {
+    let shown = go_text(&Value::Object(patch.clone()));
+    cannot(format!("unknown patch type: {name} in map: {shown}"))
 }
 
 fn merge_map(
@@ -52,13 +56,13 @@ fn merge_map(
         Some("replace") => return Ok(without_directives_map(patch)),
         Some("delete") => return Ok(Map::new()),
         Some("merge") | None => {}
-        Some(other) => return Err(unknown_directive(other)),
+        Some(other) => return Err(unknown_directive(other, patch)),
     }
     let mut result = target.clone();
     if let Some(retained) = patch.get(RETAIN) {
         let names = retained
             .as_array()
-            .ok_or_else(|| malformed(format!("{RETAIN} must be a list of field names")))?;
+            .ok_or_else(|| cannot(format!("{RETAIN} must be a list of field names")))?;
         result.retain(|name, _| names.iter().any(|kept| kept == name));
     }
     for (name, doomed) in patch
@@ -67,7 +71,7 @@ fn merge_map(
     {
         let doomed = doomed
             .as_array()
-            .ok_or_else(|| malformed(format!("{DELETE}{name} must be a list")))?;
+            .ok_or_else(|| cannot(format!("{DELETE}{name} must be a list")))?;
         if let Some(items) = result.get_mut(name).and_then(Value::as_array_mut) {
             items.retain(|item| !doomed.contains(item));
         }
@@ -80,8 +84,8 @@ fn merge_map(
         let inner = shape.and_then(|shape| shape.field(name));
         let merged = match (result.get(name), new) {
             (Some(Value::Object(old)), Value::Object(new)) => Value::Object(merge_map(old, new, inner)?),
-            (Some(Value::Array(old)), Value::Array(new)) => Value::Array(merge_list(name, old, new, inner)?),
-            (None, Value::Array(new)) => Value::Array(merge_list(name, &[], new, inner)?),
+            (Some(Value::Array(old)), Value::Array(new)) => Value::Array(merge_list(old, new, inner)?),
+            (None, Value::Array(new)) => Value::Array(merge_list(&[], new, inner)?),
             _ => without_directives(new),
         };
         result.insert(name.clone(), merged);
@@ -116,7 +120,7 @@ fn without_directives_map(map: &Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
-fn merge_list(name: &str, old: &[Value], new: &[Value], shape: Option<&Shape>) -> Result<Vec<Value>, PatchError> {
+fn merge_list(old: &[Value], new: &[Value], shape: Option<&Shape>) -> Result<Vec<Value>, PatchError> {
     if new.iter().any(|item| directive(item) == Some("replace")) {
         return Ok(new
             .iter()
@@ -126,7 +130,7 @@ fn merge_list(name: &str, old: &[Value], new: &[Value], shape: Option<&Shape>) -
     }
     let inner = shape.and_then(|shape| shape.items.as_deref());
     match shape.map(|shape| &shape.patch) {
-        Some(PatchStrategy::MergeBy(key)) => merge_keyed(name, key, old, new, inner),
+        Some(PatchStrategy::MergeBy(key)) => merge_keyed(key, old, new, inner),
         Some(PatchStrategy::MergeScalars) => {
             let mut result = old.to_vec();
             for item in new {
@@ -140,19 +144,17 @@ fn merge_list(name: &str, old: &[Value], new: &[Value], shape: Option<&Shape>) -
     }
 }
 
-fn merge_keyed(
-    name: &str,
-    key: &str,
-    old: &[Value],
-    new: &[Value],
-    inner: Option<&Shape>,
-) -> Result<Vec<Value>, PatchError> {
+fn merge_keyed(key: &str, old: &[Value], new: &[Value], inner: Option<&Shape>) -> Result<Vec<Value>, PatchError> {
     let mut result = old.to_vec();
     for item in new {
         let (Some(patch), Some(value)) = (item.as_object(), item.get(key)) else {
-            return Err(malformed(format!(
-                "an item of {name} does not have the merge key {key}"
-            )));
+            let shown = go_text(item);
+            return Err(cannot(if item.is_object() {
+                format!("map: {shown} does not contain declared merge key: {key}")
+            } else {
+                let (old, new) = (go_text(&Value::from(old)), go_text(&Value::from(new)));
+                format!("list element types are not identical: [{old} {new}]")
+            }));
         };
         let position = result.iter().position(|old| old.get(key) == Some(value));
         match (directive(item), position) {
@@ -163,7 +165,7 @@ fn merge_keyed(
                 result[position] = Value::Object(merge_map(old, patch, inner)?);
             }
             (Some("merge") | None, None) => result.push(Value::Object(merge_map(&Map::new(), patch, inner)?)),
-            (Some(other), _) => return Err(unknown_directive(other)),
+            (Some(other), _) => return Err(unknown_directive(other, patch)),
         }
     }
     Ok(result)
@@ -183,7 +185,7 @@ fn order_lists(
     {
         let order = order
             .as_array()
-            .ok_or_else(|| malformed(format!("{ORDER}{name} must be a list")))?;
+            .ok_or_else(|| cannot(format!("{ORDER}{name} must be a list")))?;
         let key = match shape.and_then(|shape| shape.field(name)).map(|shape| &shape.patch) {
             Some(PatchStrategy::MergeBy(key)) => Some(key.as_str()),
             Some(PatchStrategy::MergeScalars) => None,
@@ -194,6 +196,27 @@ fn order_lists(
             None => item.clone(),
         };
         let wanted: Vec<Value> = order.iter().map(identity).collect();
+        let given = patch.get(name).and_then(Value::as_array);
+        let given: Vec<&Value> = given
+            .into_iter()
+            .flatten()
+            .filter(|item| directive(item).is_none())
+            .collect();
+        let places: Option<Vec<usize>> = given
+            .iter()
+            .map(|item| wanted.iter().position(|known| *known == identity(item)))
+            .collect();
+        if !places.is_some_and(|places| places.is_sorted()) {
+            let (given, order) = (
+                Value::from_iter(given.into_iter().cloned()),
+                Value::from(order.as_slice()),
+            );
+            return Err(cannot(format!(
+                "The order in patch list:\n{}\n doesn't match {ORDER_OF} list:\n{}\n",
+                go_text(&given),
+                go_text(&order)
+            )));
+        }
         let before: Vec<Value> = target
             .get(name)
             .and_then(Value::as_array)
