@@ -92,6 +92,12 @@ impl Normal {
                 }
             }
             Value::Array(items) => {
+                if key == "managedFields" {
+                    // Their order is that of their times, which may fall into one second or two.
+                    items.sort_by_key(|entry| {
+                        ["operation", "manager", "subresource", "apiVersion"].map(|name| entry[name].to_string())
+                    });
+                }
                 for item in items {
                     self.value(key, item);
                 }
@@ -178,6 +184,16 @@ mod tests {
             .map(|o| &o["metadata"]["resourceVersion"])
             .collect();
         assert_eq!(revisions, ["rv1", "rv2", "rv1"]);
+    }
+
+    #[test]
+    fn owners_of_fields_are_in_one_order_whenever_they_came() {
+        let entry = |manager: &str| json!({"manager": manager, "operation": "Apply", "apiVersion": "v1"});
+        let (one, other) = (json!([entry("a"), entry("b")]), json!([entry("b"), entry("a")]));
+        assert_eq!(
+            normal(json!({"managedFields": one})),
+            normal(json!({"managedFields": other}))
+        );
     }
 
     #[test]
