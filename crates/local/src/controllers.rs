@@ -8,6 +8,7 @@ pub mod action;
 mod backoff;
 pub mod claims;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 pub mod execute;
 pub mod job;

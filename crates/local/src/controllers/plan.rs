@@ -16,7 +16,7 @@ use super::{
     action::Action,
     claims,
     deployment::{self, Set},
-    endpoints, job, namespaces,
+    disruption, endpoints, job, namespaces,
     node_life::{self, Sign},
     object::{controller, is_terminating},
     region::Region,
@@ -46,6 +46,7 @@ pub fn plan(region: &Region, facts: &Facts<'_>) -> Vec<Action> {
     actions.extend(tainted.filter(|action| action.target().is_none_or(|target| !lost.contains(&target.uid))));
     plan_workloads(region, facts, &mut actions);
     plan_endpoints(region, &mut actions);
+    plan_budgets(region, facts.now, &mut actions);
     actions.extend(claims::plan(region, facts.volumes));
     let gone = touched(&actions);
     let bindings = scheduler::plan(region, facts.now).into_iter();
@@ -154,6 +155,30 @@ fn plan_workloads(region: &Region, facts: &Facts<'_>, actions: &mut Vec<Action>)
             revisions: revisions.get(namespace).map(Vec::as_slice).unwrap_or_default(),
         };
         actions.extend(stateful_set::plan(set, near, facts.now));
+    }
+}
+
+fn plan_budgets(region: &Region, now: Timestamp, actions: &mut Vec<Action>) {
+    let pods = by_namespace(region.pods.iter());
+    let replicas = |uid_: &str| {
+        let set = region.replica_sets.iter().find(|set| uid(&set.metadata) == uid_);
+        if let Some(set) = set {
+            let owner = controller(&set.metadata).map_or("", |owner| owner.uid.as_str());
+            let deployment = region.deployments.iter().find(|one| uid(&one.metadata) == owner);
+            return match deployment {
+                Some(deployment) => deployment.spec.as_ref()?.replicas,
+                None => set.spec.as_ref()?.replicas,
+            };
+        }
+        let set = region.stateful_sets.iter().find(|set| uid(&set.metadata) == uid_)?;
+        set.spec.as_ref()?.replicas
+    };
+    for budget in region.budgets.iter() {
+        let near = pods
+            .get(namespace(&budget.metadata))
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        actions.extend(disruption::plan(budget, near, replicas, now));
     }
 }
 
