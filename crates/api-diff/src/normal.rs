@@ -1,7 +1,8 @@
 //! What is random in an answer, replaced by words that say what it is.
 //!
 //! A uid or a resource version becomes `uid1`, `uid2`, ... in the order in which a case meets them: two that are equal
-//! stay equal, and two that differ stay different.
+//! stay equal, and two that differ stay different. The hash of a pod template becomes `hash1`, `hash2`, ... wherever it stands, and the
+//! random end of a pod's name that an event tells becomes `?????`.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +11,20 @@ use serde_json::Value;
 
 use crate::play::Answer;
 
+/// Where a hash stands.
+const HASHES: [&str; 5] = [
+    "pod-template-hash",
+    "controller.kubernetes.io/hash",
+    "controller-revision-hash",
+    "currentRevision",
+    "updateRevision",
+];
+
 /// Makes the answers of one case comparable.
 pub struct Normal {
     uids: Numbered,
     revisions: Numbered,
+    hashes: Numbered,
     patterns: Patterns,
 }
 
@@ -21,6 +32,7 @@ struct Patterns {
     uid: Regex,
     time: Regex,
     age: Regex,
+    pod: Regex,
 }
 
 /// Values and the numbers that they got.
@@ -53,10 +65,12 @@ impl Normal {
         Ok(Self {
             uids: Numbered::new("uid"),
             revisions: Numbered::new("rv"),
+            hashes: Numbered::new("hash"),
             patterns: Patterns {
                 uid: Regex::new("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")?,
                 time: Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")?,
                 age: Regex::new(r"^(\d+[dhms])+$")?,
+                pod: Regex::new("(Created|Deleted) pod: (.+-)[bcdfghjklmnpqrstvwxz2456789]{5}$")?,
             },
         })
     }
@@ -64,11 +78,30 @@ impl Normal {
     /// The answer with everything random named.
     pub fn answer(&mut self, answer: &Answer) -> Answer {
         let mut body = answer.body.clone();
+        self.find_hashes(&body);
         self.value("", &mut body);
         Answer {
             status: answer.status,
             warnings: answer.warnings.iter().map(|w| self.text("", w)).collect(),
             body,
+        }
+    }
+
+    fn find_hashes(&mut self, value: &Value) {
+        match value {
+            Value::Object(map) => {
+                for (key, child) in map {
+                    match child {
+                        // Some stand alone, and some at the end of a name.
+                        Value::String(name) if HASHES.contains(&key.as_str()) => {
+                            self.hashes.name(name.rsplit('-').next().unwrap_or(name));
+                        }
+                        child => self.find_hashes(child),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| self.find_hashes(item)),
+            _ => {}
         }
     }
 
@@ -136,7 +169,12 @@ impl Normal {
         let named = patterns
             .uid
             .replace_all(text, |found: &regex::Captures<'_>| uids.name(&found[0]));
-        patterns.time.replace_all(&named, "TIME").into_owned()
+        let named = patterns.time.replace_all(&named, "TIME");
+        let mut named = patterns.pod.replace(&named, "$1 pod: $2?????").into_owned();
+        for (hash, number) in &self.hashes.seen {
+            named = named.replace(hash, &format!("{}{number}", self.hashes.word));
+        }
+        named
     }
 }
 
@@ -193,6 +231,21 @@ mod tests {
         assert_eq!(
             normal(json!({"managedFields": one})),
             normal(json!({"managedFields": other}))
+        );
+    }
+
+    #[test]
+    fn a_hash_is_named_wherever_it_stands() {
+        let body = normal(json!([
+            {"message": "Created pod: web-7d9c5bf7b8-x2b7q", "name": "web-7d9c5bf7b8"},
+            {"labels": {"pod-template-hash": "7d9c5bf7b8"}},
+        ]));
+        assert_eq!(
+            body,
+            json!([
+                {"message": "Created pod: web-hash1-?????", "name": "web-hash1"},
+                {"labels": {"pod-template-hash": "hash1"}},
+            ])
         );
     }
 

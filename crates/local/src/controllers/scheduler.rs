@@ -285,10 +285,15 @@ fn unschedulable(pod: &Pod, target: Target, message: String, now: Timestamp) -> 
         ..Default::default()
     });
     vec![
-        Action::status(
-            target.clone(),
-            json!({"phase": "Pending", "conditions": value(&conditions)}),
-        ),
+        Action::Patch {
+            target: target.clone(),
+            status: true,
+            // The list is replaced as a whole, so it must be the one that was read.
+            patch: json!({
+                "metadata": {"resourceVersion": pod.metadata.resource_version},
+                "status": {"conditions": value(&conditions)},
+            }),
+        },
         Action::told(target, News::warning(FROM, "FailedScheduling", message)),
     ]
 }

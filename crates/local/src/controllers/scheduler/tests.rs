@@ -155,6 +155,7 @@ fn the_same_refusal_is_told_once() {
         panic!("{actions:?}")
     };
     assert_eq!(news.message, "no nodes available to schedule pods");
+    assert_eq!(patch["status"]["phase"], Value::Null, "the phase is the node's");
     waiting.status = Some(object_of(patch["status"].clone()));
     assert_eq!(planned(&[], &[waiting]), []);
 }
