@@ -1,5 +1,7 @@
-//! Files that are made from the resource kinds in `crates/api`: the definitions for the chart, and the reference page.
+//! Files that are made from the resource kinds in `crates/api`: the definitions for the chart, and the reference page. And the reference
+//! page of a local region's kinds, which is made from its tables.
 
+mod kinds;
 mod reference;
 
 use std::collections::BTreeMap;
@@ -27,6 +29,7 @@ pub(crate) fn files() -> Result<BTreeMap<PathBuf, String>> {
         "docs/reference/resources.md".into(),
         reference::page(&definitions, NOTICE)?,
     );
+    files.insert("docs/reference/local-kinds.md".into(), kinds::page()?);
     Ok(files)
 }
 

@@ -17,6 +17,7 @@ mod delete;
 mod discovery;
 mod events;
 mod given;
+mod idle;
 mod log;
 mod object;
 mod options;

@@ -7,6 +7,7 @@
 pub mod action;
 mod backoff;
 pub mod claims;
+pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoints;

@@ -18,7 +18,7 @@ use super::definition::{CLEANUP, TABLE as DEFINITIONS};
 use super::delete::{FOREGROUND, ORPHAN, Options};
 use super::request::Query;
 use super::store::{EventType, Id, Notice, Object};
-use super::{App, given, object, time};
+use super::{App, given, idle, object, time};
 use crate::machinery::kinds::Subresource;
 
 /// How often old events go, and steps that failed are tried again.
@@ -127,6 +127,7 @@ async fn follow(app: &Arc<App>, notice: &Notice) {
         return;
     }
     if notice.event.event_type == EventType::Added {
+        idle::follow(app, id, object).await;
         if object.pointer("/metadata/ownerReferences").is_some() {
             check_owners(app, id).await;
         }

@@ -21,8 +21,8 @@ use super::{
     region::Region,
 };
 
-/// The name under which the controllers write.
-const MANAGER: &str = "leeward-local-controllers";
+/// The name under which the controllers write, as in other clusters.
+const MANAGER: &str = "kube-controller-manager";
 
 /// An action that did not succeed; the next plan decides whether it is still wanted.
 #[derive(Debug, thiserror::Error)]

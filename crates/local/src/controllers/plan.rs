@@ -14,7 +14,7 @@ use kube::core::{ObjectMeta, Resource};
 
 use super::{
     action::Action,
-    claims,
+    claims, daemon_set,
     deployment::{self, Set},
     disruption, endpoints, job, namespaces,
     node_life::{self, Sign},
@@ -155,6 +155,15 @@ fn plan_workloads(region: &Region, facts: &Facts<'_>, actions: &mut Vec<Action>)
             revisions: revisions.get(namespace).map(Vec::as_slice).unwrap_or_default(),
         };
         actions.extend(stateful_set::plan(set, near, facts.now));
+    }
+    for set in region.daemon_sets.iter() {
+        let own = owned.get(uid(&set.metadata)).map(Vec::as_slice).unwrap_or_default();
+        let revisions = revisions
+            .get(namespace(&set.metadata))
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        let at = (facts.now, facts.seed);
+        actions.extend(daemon_set::plan(set, own, region.nodes.iter(), revisions, at));
     }
 }
 

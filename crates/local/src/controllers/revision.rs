@@ -14,7 +14,8 @@ use super::{
 
 /// The label of a pod that says of which revision it is.
 pub const LABEL: &str = "controller-revision-hash";
-const HASH: &str = "controller.kubernetes.io/hash";
+/// The label of a StatefulSet's revision that has its hash; that of a DaemonSet has [`LABEL`].
+pub const HASH: &str = "controller.kubernetes.io/hash";
 
 /// The revision of the present template.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,12 +54,12 @@ pub fn template(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
     serde_json::from_value(template.clone()).ok()
 }
 
-/// The revision of this template. `own` are those of the owner in order, `all` those of its namespace.
+/// The revision of this template. `own` are those of the owner in order, `all` those of its namespace; `label` gets the hash.
 pub fn newest<K: Resource<DynamicType = ()>>(
     owner: &K,
     template: &PodTemplateSpec,
-    own: &[&ControllerRevision],
-    all: &[&ControllerRevision],
+    (own, all): (&[&ControllerRevision], &[&ControllerRevision]),
+    label: &str,
     collisions: i32,
 ) -> Newest {
     let content = content(template);
@@ -101,7 +102,7 @@ pub fn newest<K: Resource<DynamicType = ()>>(
         .as_ref()
         .and_then(|meta| meta.labels.clone())
         .unwrap_or_default();
-    labels.insert(HASH.to_owned(), hash);
+    labels.insert(label.to_owned(), hash);
     let revision = ControllerRevision {
         metadata: ObjectMeta {
             name: Some(name.clone()),
@@ -152,7 +153,7 @@ mod tests {
     fn made(image: &str, own: &[&ControllerRevision]) -> (Newest, Option<ControllerRevision>) {
         let owner = owner(image);
         let template = &owner.spec.as_ref().unwrap().template;
-        let newest = newest(&owner, template, own, own, 0);
+        let newest = newest(&owner, template, (own, own), HASH, 0);
         let created = match &newest.action {
             Some(Action::Create { object, .. }) => Some(object_of(object.clone())),
             _ => None,

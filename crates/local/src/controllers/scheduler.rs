@@ -206,7 +206,8 @@ fn unwelcome(pod: &Pod, node: &Node) -> usize {
         .count()
 }
 
-fn matches_node(pod: &Pod, node: &Node) -> bool {
+/// Whether the pod's node selector and required node affinity choose the node.
+pub fn matches_node(pod: &Pod, node: &Node) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let none = BTreeMap::new();
     let labels = node.metadata.labels.as_ref().unwrap_or(&none);

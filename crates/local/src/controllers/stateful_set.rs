@@ -96,7 +96,13 @@ impl<'a> View<'a> {
         let status = set.status.clone().unwrap_or_default();
         let revisions = revision::of(&set.metadata, near.revisions);
         let collisions = status.collision_count.unwrap_or(0);
-        let newest = revision::newest(set, &spec.template, &revisions, near.revisions, collisions);
+        let newest = revision::newest(
+            set,
+            &spec.template,
+            (&revisions, near.revisions),
+            revision::HASH,
+            collisions,
+        );
         let known = |name: &String| revisions.iter().any(|one| one.metadata.name.as_ref() == Some(name));
         let current = status
             .current_revision

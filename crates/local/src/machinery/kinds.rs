@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+pub mod acting;
 mod subresource;
 
 pub use subresource::Subresource;

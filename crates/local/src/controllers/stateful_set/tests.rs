@@ -73,7 +73,7 @@ fn planned_with(set: &StatefulSet, pods: &[Pod], revisions: &[&ControllerRevisio
 
 // The revision of the set's template, as the API has it once it is created.
 fn revision(set: &StatefulSet, number: i64) -> ControllerRevision {
-    let created = revision::newest(set, &set.spec.as_ref().unwrap().template, &[], &[], 0);
+    let created = revision::newest(set, &set.spec.as_ref().unwrap().template, (&[], &[]), revision::HASH, 0);
     let Some(Action::Create { object, .. }) = created.action else {
         panic!()
     };
