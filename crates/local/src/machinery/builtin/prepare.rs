@@ -12,7 +12,8 @@ pub(super) fn create(kind: &str, keeps_status: bool, object: &mut Value) {
         map.remove("status");
     }
     match kind {
-        "CronJob" | "Deployment" | "DaemonSet" | "ReplicaSet" | "StatefulSet" => {}
+        "CronJob" | "Deployment" | "ReplicaSet" | "StatefulSet" => {}
+        "DaemonSet" => mark_template(object, 1),
         "Job" => job(object),
         "Namespace" => namespace(object),
         "PersistentVolume" => protect(object, "kubernetes.io/pv-protection"),
@@ -29,6 +30,12 @@ pub(super) fn create(kind: &str, keeps_status: bool, object: &mut Value) {
 
 /// Keeps in a changed object what only a server sets and a client need not repeat.
 pub(super) fn update(kind: &str, old: &Value, new: &mut Value) {
+    if kind == "DaemonSet" {
+        let before = text(old, "/metadata/annotations/deprecated.daemonset.template.generation");
+        let before = before.as_str().and_then(|text| text.parse().ok()).unwrap_or(1);
+        let same = old.pointer("/spec/template") == new.pointer("/spec/template");
+        mark_template(new, if same { before } else { before + 1 });
+    }
     let kept: &[&str] = match kind {
         "Pod" => &["preemptionPolicy", "priority", "serviceAccount", "serviceAccountName"],
         _ => return,
@@ -40,6 +47,16 @@ pub(super) fn update(kind: &str, old: &Value, new: &mut Value) {
         if let Some(value) = old.pointer(&format!("/spec/{name}")) {
             spec.entry(*name).or_insert_with(|| value.clone());
         }
+    }
+}
+
+/// Counts the templates that a DaemonSet has had.
+fn mark_template(object: &mut Value, generation: i64) {
+    if let Some(annotations) = made(object, &["metadata", "annotations"]) {
+        annotations.insert(
+            "deprecated.daemonset.template.generation".into(),
+            generation.to_string().into(),
+        );
     }
 }
 
