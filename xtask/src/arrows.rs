@@ -15,6 +15,7 @@ use crate::workspace::Workspace;
 const HEIGHTS: &[(&str, u8)] = &[
     ("xtask", 6),
     ("leeward-api-diff", 6),
+    ("leeward-bench", 6),
     ("leeward", 5),
     ("leeward-controller", 4),
     ("leeward-traffic", 3),

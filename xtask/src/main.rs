@@ -41,6 +41,14 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Measures a local region built for release: `bench api --kubeconfig FILE` beside a real API server, `bench region` its start and
+    /// memory.
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// What is passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -78,6 +86,30 @@ fn run(chore: Chore) -> Result<()> {
             ensure!(
                 status.success(),
                 "the local region answers otherwise, or could not be compared"
+            );
+            Ok(())
+        }
+        Chore::Bench { arguments } => {
+            let build = [
+                "build",
+                "--release",
+                "--locked",
+                "--package",
+                "leeward",
+                "--package",
+                "leeward-bench",
+            ];
+            let built = workspace::cargo().args(build).current_dir(workspace.root()).status();
+            ensure!(
+                built.context("cargo cannot be started")?.success(),
+                "the programs cannot be built"
+            );
+            let program = workspace.release("leeward");
+            let mut bench = std::process::Command::new(workspace.release("leeward-bench"));
+            let status = bench.args(arguments).arg("--program").arg(program).status();
+            ensure!(
+                status.context("leeward-bench cannot be started")?.success(),
+                "it could not be measured, or is more than it may be"
             );
             Ok(())
         }

@@ -41,6 +41,11 @@ impl Workspace {
         self.target.join("tools")
     }
 
+    /// Where a program is that was built for release.
+    pub(crate) fn release(&self, program: &str) -> PathBuf {
+        self.target.join("release").join(program)
+    }
+
     /// Cargo's description of every package and what it depends on.
     pub(crate) fn metadata(&self) -> Result<Value> {
         metadata(&self.root, &[])

@@ -1,0 +1,38 @@
+//! `leeward-bench`, which `cargo xtask bench` builds for release and runs: figures, never a verdict about another machine.
+
+mod api;
+mod region;
+mod watchers;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Measures a local region, with the program `leeward` as it is built for release.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench")]
+enum Bench {
+    /// Lists, creates, gets and watches on a local region's API and on a real API server, one after the other.
+    Api(api::Options),
+    /// A region's start and memory, idle and after use. Exits 1 when it takes 3 s or 100 MiB.
+    Region(region::Options),
+}
+
+fn main() -> ExitCode {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(Bench::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(bench: Bench) -> Result<ExitCode> {
+    match bench {
+        Bench::Api(options) => tokio::runtime::Runtime::new()?.block_on(api::run(options)),
+        Bench::Region(options) => region::run(&options),
+    }
+}
