@@ -10,9 +10,13 @@
 mod api;
 #[path = "local/controllers.rs"]
 mod controllers;
+#[path = "local/hostile.rs"]
+mod hostile;
 #[path = "local/kubectl.rs"]
 mod kubectl;
 #[path = "local/port_forward.rs"]
 mod port_forward;
 #[path = "local/region.rs"]
 mod region;
+#[path = "local/requests.rs"]
+mod requests;
