@@ -38,6 +38,7 @@ const PATTERNS: &[(&str, &str)] = &[
     (concat!("-", random!("8,10"), "-", random!("5"), r"\b"), "-HASH-ID"),
     (concat!(r"\b", random!("8,10"), r"\b"), "HASH"),
     (r#"resourceVersion(["\\]*): ?["\\]*\d+["\\]*"#, "resourceVersion$1: RV"),
+    (r"\b3[0-2]\d{3}(/TCP)", "PORT$1"),
     (r"\(x\d+ over [0-9dhms]+\)", "(MANY)"),
     (r"\b([0-9]+[dhms])+ ago", "AGE ago"),
     (r"\b(in |for |within )[0-9.]+m?s\b", "${1}AGE"),
