@@ -30,12 +30,16 @@ const PATTERNS: &[(&str, &str)] = &[
     ),
     (r"[EWIF]\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ ", "LOG "),
     (r"eyJ[\w-]+\.[\w-]+\.[\w-]+", "TOKEN"),
-    (r"\b(containerd|leeward)://\w+", "CONTAINER-ID"),
+    (r"\b(containerd|leeward)://\S+", "CONTAINER-ID"),
     (r"\bsha256:[0-9a-f]{64}", "DIGEST"),
     (r"https?://(\d+\.){3}\d+:\d+", "SERVER"),
     (r"\b(\d+\.){3}\d+\b", "IP"),
     (r"127\.0\.0\.1:\d{5}|\[::1\]:\d{5}", "LOCAL"),
     (concat!("-", random!("8,10"), "-", random!("5"), r"\b"), "-HASH-ID"),
+    (
+        r"\b(once|web|idle|kube-api-access)-[bcdfghjklmnpqrstvwxz2456789]{5}\b",
+        "$1-ID",
+    ),
     (concat!(r"\b", random!("8,10"), r"\b"), "HASH"),
     (r#"resourceVersion(["\\]*): ?["\\]*\d+["\\]*"#, "resourceVersion$1: RV"),
     (r"\b3[0-2]\d{3}(/TCP)", "PORT$1"),
@@ -84,7 +88,7 @@ impl Text {
         let line = self.gap.replace_all(line.trim_end(), "$1  ");
         let begin = line.len() - line.trim_start().len();
         let cells = line[begin..].split("  ").map(|cell| match cell {
-            cell if self.age.is_match(cell) => "AGE",
+            cell if self.age.is_match(cell.trim_end_matches(" (MANY)")) => "AGE",
             cell => cell,
         });
         line[..begin].to_owned() + &cells.collect::<Vec<_>>().join("  ")
@@ -111,7 +115,7 @@ mod tests {
         );
         assert_eq!(
             line("  Normal  Pulled     3s (x2 over 5s)  kubelet"),
-            "  Normal  Pulled  3s (MANY)  kubelet"
+            "  Normal  Pulled  AGE  kubelet"
         );
         assert_eq!(line("Node:  node-1/10.0.0.2 of space"), "Node:  {node}/IP of {ns}");
         assert_eq!(line("resourceVersion: \"123\""), "resourceVersion: RV");

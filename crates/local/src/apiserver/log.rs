@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::call::Call;
 use super::object;
 use super::status::Failure;
+use crate::machinery::{FieldError, Reason};
 
 /// Parameters that the node's endpoint knows.
 const PASSED: [&str; 7] = [
@@ -32,9 +33,38 @@ pub(crate) fn node_client() -> NodeClient {
 }
 
 impl Call {
+    /// Refuses options that say nothing sensible.
+    fn check_options(&self) -> Result<(), Failure> {
+        let mut errors = Vec::new();
+        for (key, least, why) in [
+            ("tailLines", 0, "must be greater than or equal to 0"),
+            ("limitBytes", 1, "must be greater than 0"),
+            ("sinceSeconds", 1, "must be greater than 0"),
+        ] {
+            let Some(text) = self.query.get(key) else { continue };
+            let number: i64 = text
+                .parse()
+                .map_err(|_| Failure::bad_request(format!("strconv.ParseInt: parsing \"{text}\": invalid syntax")))?;
+            if number < least {
+                errors.push(FieldError {
+                    field: key.into(),
+                    reason: Reason::Invalid,
+                    message: format!("Invalid value: {number}: {why}"),
+                });
+            }
+        }
+        if errors.is_empty() {
+            return Ok(());
+        }
+        let mut kind = self.resource.kind.clone();
+        kind.kind = "PodLogOptions".into();
+        Err(Failure::invalid(&kind, &self.name, &errors))
+    }
+
     /// `GET` of a pod's log.
     pub(crate) async fn log(&self) -> Result<Response, Failure> {
         let pod = self.get()?;
+        self.check_options()?;
         let container = chosen_container(&pod, self.query.get("container"))?;
         let node = object::str_at(&pod, "/spec/nodeName");
         if node.is_empty() {

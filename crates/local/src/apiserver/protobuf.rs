@@ -1,19 +1,19 @@
 //! Bodies in Kubernetes' protobuf, as kubectl's `create` sends them whatever the server offers. Pure.
 //!
-//! Only what kubectl makes from its own flags is known here; everything else is refused with the advice to send JSON.
-//! Answers are always JSON. The messages are in `messages`.
+//! The numbers of fields are in `wire`; what a field's value looks like is known from the types of the built-in kinds
+//! ([`facts`]). Answers are always JSON.
 
+use facts::{Form, Type};
 use serde_json::{Map, Value};
 
 use super::status::Failure;
-use messages::{Field, Type, fields_of};
+use crate::machinery::facts;
+use wire::Field;
 
-mod messages;
+mod wire;
 
 /// What a body in protobuf begins with.
 const MAGIC: &[u8] = b"k8s\0";
-
-use Type::{Bool, BytesMap, Int, IntOrString, Message, NonZero, Skip, Text, TextMap, True};
 
 /// The object of a body in protobuf.
 pub(crate) fn object(bytes: &[u8], wanted: &str) -> Result<Value, Failure> {
@@ -49,8 +49,12 @@ pub(crate) fn object(bytes: &[u8], wanted: &str) -> Result<Value, Failure> {
             format!("{what} in protobuf is not known to this server; send it as application/json"),
         )
     };
-    let fields = fields_of(&kind).ok_or_else(|| send_json(format!("a {kind}")))?;
-    let mut object = message(raw, fields).map_err(|e| match e {
+    let options = || facts::all().find(|(_, known)| known.itself.name == format!("meta.v1.{kind}"));
+    let known = facts::kind(&kind, &api_version).map(facts::get);
+    let known = known.or_else(|| options().map(|(_, known)| known));
+    let known = known.ok_or_else(|| send_json(format!("a {kind}")))?;
+    let mut object = Map::new();
+    message(raw, known, known.itself.name, &mut object).map_err(|e| match e {
         Problem::Malformed => bad(),
         Problem::Unknown(number) => send_json(format!("field {number} of a part of a {kind}")),
     })?;
@@ -64,55 +68,110 @@ enum Problem {
     Unknown(u64),
 }
 
-fn message(bytes: &[u8], fields: &[Field]) -> Result<Map<String, Value>, Problem> {
-    let mut object = Map::new();
+/// Reads a message with the numbers of `name` into an object of `of`.
+fn message(bytes: &[u8], of: &Type, name: &str, object: &mut Map<String, Value>) -> Result<(), Problem> {
+    let numbers = wire::fields(name);
     for read in Fields(bytes) {
         let (number, wire) = read.ok_or(Problem::Malformed)?;
-        let field = fields
-            .iter()
-            .find(|f| f.number == number)
-            .ok_or(Problem::Unknown(number))?;
-        if matches!(field.of, TextMap | BytesMap) {
-            let (key, value) = entry(wire, matches!(field.of, BytesMap)).ok_or(Problem::Malformed)?;
-            let map = object.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
-            map[key] = value;
+        let unknown = || Problem::Unknown(number);
+        let found = numbers.iter().find(|field| field.number == number);
+        let found = found.ok_or_else(unknown)?;
+        if let Some(part) = found.part {
+            let Wire::Bytes(bytes) = wire else {
+                return Err(Problem::Malformed);
+            };
+            message(bytes, of, part, object)?;
             continue;
         }
-        let Some(value) = value(wire, &field.of, field.list)? else {
-            continue;
-        };
-        if field.list {
-            let list = object.entry(field.name).or_insert_with(|| Value::Array(Vec::new()));
-            if let Value::Array(list) = list {
-                list.push(value);
+        let field = of.field(found.name).ok_or_else(unknown)?;
+        match &field.form {
+            Form::List(item) => {
+                let list = object.entry(found.name).or_insert_with(|| Value::Array(Vec::new()));
+                if let (Some(value), Value::Array(list)) = (value(wire, item)?, list) {
+                    list.push(value);
+                }
             }
-        } else {
-            object.insert(field.name.into(), value);
+            Form::Map(item) => {
+                let (key, value) = entry(wire, item)?;
+                let map = object.entry(found.name).or_insert_with(|| Value::Object(Map::new()));
+                map[key] = value;
+            }
+            form => {
+                let Some(value) = value(wire, form)? else { continue };
+                if !absent(&value, found, field) {
+                    object.insert(found.name.into(), value);
+                }
+            }
         }
     }
-    Ok(object)
+    Ok(())
 }
 
-/// The value of a field; `None` for one that counts as absent.
-fn value(wire: Wire<'_>, of: &Type, in_list: bool) -> Result<Option<Value>, Problem> {
-    Ok(match (of, wire) {
-        (Skip, _) => None,
-        (Text, Wire::Bytes(bytes)) => {
-            let text = text(bytes).ok_or(Problem::Malformed)?;
-            (in_list || !text.is_empty()).then(|| text.into())
+/// Whether the value stands for nothing: a zero of a field that always has one, and that JSON leaves out.
+fn absent(value: &Value, number: &Field, field: &facts::Field) -> bool {
+    let zero = *value == Value::from("") || *value == Value::from(0) || *value == Value::from(false);
+    zero && !number.optional && (field.default.is_none() || field.form == Form::String)
+}
+
+/// One value; none for a time that is not said.
+fn value(wire: Wire<'_>, form: &Form) -> Result<Option<Value>, Problem> {
+    use base64::Engine;
+    let bytes = match (form, wire) {
+        (Form::Boolean, Wire::Number(n)) => return Ok(Some((n != 0).into())),
+        (Form::Int32 | Form::Int64, Wire::Number(n)) => return Ok(Some(n.cast_signed().into())),
+        (_, Wire::Bytes(bytes)) => bytes,
+        _ => return Err(Problem::Malformed),
+    };
+    Ok(match form {
+        Form::String => Some(text(bytes).ok_or(Problem::Malformed)?.into()),
+        Form::Bytes => Some(base64::engine::general_purpose::STANDARD.encode(bytes).into()),
+        Form::IntOrString => Some(int_or_string(bytes).ok_or(Problem::Malformed)?),
+        Form::Quantity => Some(inner(bytes).and_then(text).ok_or(Problem::Malformed)?.into()),
+        Form::Time => time(bytes).ok_or(Problem::Malformed)?,
+        Form::Object | Form::Any if bytes.is_empty() => Some(Value::Object(Map::new())),
+        Form::Object | Form::Any => {
+            let raw = inner(bytes).ok_or(Problem::Malformed)?;
+            Some(serde_json::from_slice(raw).map_err(|_| Problem::Malformed)?)
         }
-        (Int, Wire::Number(n)) => Some(n.cast_signed().into()),
-        (NonZero, Wire::Number(n)) => (n != 0).then(|| n.cast_signed().into()),
-        (Bool, Wire::Number(n)) => Some((n != 0).into()),
-        (True, Wire::Number(n)) => (n != 0).then_some(Value::Bool(true)),
-        (Message(fields), Wire::Bytes(bytes)) => Some(Value::Object(message(bytes, fields)?)),
-        (IntOrString, Wire::Bytes(bytes)) => int_or_string(bytes).ok_or(Problem::Malformed)?,
+        Form::Type(id) => {
+            let of = facts::get(*id);
+            if of.itself.form != Form::Object || of.fields.is_empty() {
+                return value(Wire::Bytes(bytes), &of.itself.form);
+            }
+            let mut object = Map::new();
+            message(bytes, of, of.itself.name, &mut object)?;
+            Some(Value::Object(object))
+        }
         _ => return Err(Problem::Malformed),
     })
 }
 
-/// `Some(None)` for zero, which stands for "not said".
-fn int_or_string(bytes: &[u8]) -> Option<Option<Value>> {
+/// The one field of a message that wraps something.
+fn inner(bytes: &[u8]) -> Option<&[u8]> {
+    match Fields(bytes).next()?? {
+        (1, Wire::Bytes(bytes)) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// Seconds and nanoseconds since 1970.
+fn time(bytes: &[u8]) -> Option<Option<Value>> {
+    let (mut seconds, mut nanoseconds) = (0, 0);
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Number(n)) => seconds = n.cast_signed(),
+            (2, Wire::Number(n)) => nanoseconds = i32::try_from(n.cast_signed()).ok()?,
+            _ => return None,
+        }
+    }
+    if bytes.is_empty() {
+        return Some(None);
+    }
+    let time = jiff::Timestamp::new(seconds, nanoseconds).ok()?;
+    Some(Some(time.to_string().into()))
+}
+
+fn int_or_string(bytes: &[u8]) -> Option<Value> {
     let (mut is_text, mut number, mut said) = (false, 0, String::new());
     for field in Fields(bytes) {
         match field? {
@@ -122,30 +181,24 @@ fn int_or_string(bytes: &[u8]) -> Option<Option<Value>> {
             _ => return None,
         }
     }
-    Some(if is_text {
-        Some(said.into())
-    } else {
-        (number != 0).then(|| number.into())
-    })
+    Some(if is_text { said.into() } else { number.into() })
 }
 
-fn entry(wire: Wire<'_>, of_bytes: bool) -> Option<(String, Value)> {
-    use base64::Engine;
-    let Wire::Bytes(bytes) = wire else { return None };
-    let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
+/// A key of a map and its value.
+fn entry(wire: Wire<'_>, form: &Form) -> Result<(String, Value), Problem> {
+    let Wire::Bytes(bytes) = wire else {
+        return Err(Problem::Malformed);
+    };
+    let (mut key, mut found): (&[u8], &[u8]) = (&[], &[]);
     for field in Fields(bytes) {
-        match field? {
+        match field.ok_or(Problem::Malformed)? {
             (1, Wire::Bytes(bytes)) => key = bytes,
-            (2, Wire::Bytes(bytes)) => value = bytes,
-            _ => return None,
+            (2, Wire::Bytes(bytes)) => found = bytes,
+            _ => return Err(Problem::Malformed),
         }
     }
-    let value = if of_bytes {
-        base64::engine::general_purpose::STANDARD.encode(value)
-    } else {
-        text(value)?
-    };
-    Some((text(key)?, value.into()))
+    let key = text(key).ok_or(Problem::Malformed)?;
+    Ok((key, value(Wire::Bytes(found), form)?.unwrap_or_default()))
 }
 
 fn text(bytes: &[u8]) -> Option<String> {
@@ -235,8 +288,22 @@ mod tests {
     }
 
     #[test]
+    fn parts_without_a_name_belong_to_the_object_and_zeros_count_where_they_may() {
+        let volume = [field(1, b"v"), field(2, &field(6, &field(1, b"s")))].concat();
+        let container = [
+            field(1, b"a"),
+            field(8, &field(1, &[field(1, b"cpu"), field(2, &field(1, b"1"))].concat())),
+        ];
+        let grace = vec![4 << 3, 0, 11 << 3, 0];
+        let spec = [field(1, &volume), field(2, &container.concat()), grace].concat();
+        let expected = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"volumes": [{"name": "v", "secret": {"secretName": "s"}}],
+            "containers": [{"name": "a", "resources": {"limits": {"cpu": "1"}}}], "terminationGracePeriodSeconds": 0}});
+        assert_eq!(object(&envelope("v1", "Pod", &field(2, &spec)), "Pod").unwrap(), expected);
+    }
+
+    #[test]
     fn what_is_not_known_is_sent_back_with_advice() {
-        let failure = object(&envelope("v1", "Pod", b""), "Pod").unwrap_err();
+        let failure = object(&envelope("v1", "Thing", b""), "Thing").unwrap_err();
         assert_eq!(
             (failure.code, failure.message.contains("application/json")),
             (415, true)

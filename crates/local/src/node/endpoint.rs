@@ -101,16 +101,15 @@ async fn logs(
         let text = format!("container {container} is not valid for pod {name}\n");
         return (StatusCode::BAD_REQUEST, text).into_response();
     }
-    let Some((attempt, log)) = pod.log(&container) else {
-        let text = format!("container {container} in pod {name} is waiting to start\n");
-        return (StatusCode::BAD_REQUEST, text).into_response();
-    };
     let previous = flag(query.previous.as_ref());
-    let attempt = if previous { attempt - 1 } else { attempt };
+    let (attempt, log) = match pod.log(&container, previous) {
+        Ok(found) => found,
+        Err(why) => return (StatusCode::BAD_REQUEST, why + "\n").into_response(),
+    };
     let path = log::path(&pod.dir, &container, attempt);
     let select = query.select(Timestamp::now());
     // Before the file is read, so that nothing falls between reading and waiting.
-    let changes = log.filter(|_| !previous).map(|log| log.changes());
+    let changes = log.map(|log| log.changes());
     let (file, wanted) = (path.clone(), select.clone());
     let read = tokio::task::spawn_blocking(move || {
         let size = std::fs::metadata(&file).map(|metadata| metadata.len())?;
@@ -118,10 +117,6 @@ async fn logs(
     });
     let (size, mut text) = match read.await {
         Ok(Ok(read)) => read,
-        _ if previous => {
-            let text = format!("previous terminated container {container} in pod {name} not found\n");
-            return (StatusCode::BAD_REQUEST, text).into_response();
-        }
         _ => return (StatusCode::NOT_FOUND, "the log is gone\n").into_response(),
     };
     if let Some(limit) = query.limit_bytes {

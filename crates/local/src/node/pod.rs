@@ -33,6 +33,9 @@ use super::volume;
 /// How often something that a pod waits for is looked at again.
 const RECHECK: Duration = Duration::from_millis(300);
 
+/// How often files from ConfigMaps and Secrets are compared with what the API says; a kubelet takes up to a minute.
+const REFRESH: Duration = Duration::from_secs(10);
+
 /// What the API says about the pod.
 #[derive(Clone, Debug)]
 pub(super) struct Update {
@@ -99,10 +102,25 @@ impl Shared {
         running.values().filter(|running| running.is_alive()).cloned().collect()
     }
 
-    /// The newest start of a container and its log, if that is still being written.
-    pub(super) fn log(&self, container: &str) -> Option<(i32, Option<Arc<Log>>)> {
-        let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        logs.get(container).map(|(attempt, log)| (*attempt, log.upgrade()))
+    /// The start of a container whose log is asked for, and the log, if that is still being written; or why there is none.
+    pub(super) fn log(&self, container: &str, previous: bool) -> Result<(i32, Option<Arc<Log>>), String> {
+        let state = self.state();
+        let known = state.main.iter().chain(&state.init).find(|c| c.name == container);
+        let newest = {
+            let logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+            logs.get(container).map(|(attempt, log)| (*attempt, log.upgrade()))
+        };
+        let newest = newest.or_else(|| known.map(|known| (known.restarts, None)));
+        let (Some(known), Some((attempt, log))) = (known, newest) else {
+            return Err(format!(
+                "container \"{container}\" in pod \"{}\" is not available",
+                self.name
+            ));
+        };
+        known.log_of(&self.name, attempt, previous).map(|wanted| {
+            let log = log.filter(|_| wanted == attempt);
+            (wanted, log)
+        })
     }
 
     /// The names of all containers.
@@ -261,6 +279,34 @@ async fn live(life: Arc<Life>, stop: Arc<watch::Sender<Option<Duration>>>) {
     let Some(volumes) = volumes(&life).await.map(Arc::new) else {
         return;
     };
+    tokio::select! {
+        () = containers(&life, &stop, &pod, &volumes) => {}
+        () = refresh(&life) => {}
+    }
+}
+
+/// Brings what the API provides as files up to date, for as long as it is polled.
+async fn refresh(life: &Life) {
+    let dir = life.shared.dir.join("volumes");
+    loop {
+        tokio::time::sleep(REFRESH).await;
+        let pod = life.pod();
+        if !volume::changes(&pod) {
+            std::future::pending::<()>().await;
+        }
+        if let Ok(sources) = life.sources().await {
+            volume::refresh(&pod, &sources, &life.place, &dir);
+        }
+    }
+}
+
+/// Init containers, then the others.
+async fn containers(
+    life: &Arc<Life>,
+    stop: &Arc<watch::Sender<Option<Duration>>>,
+    pod: &Pod,
+    volumes: &Arc<BTreeMap<String, Volume>>,
+) {
     let Some(spec) = &pod.spec else { return };
     let mut sidecars = Vec::new();
     for (index, declared) in spec.init_containers.iter().flatten().enumerate() {
@@ -270,11 +316,11 @@ async fn live(life: Arc<Life>, stop: Arc<watch::Sender<Option<Duration>>>) {
             sidecar: container::is_sidecar(declared),
         };
         if slot.sidecar {
-            let task = tokio::spawn(container::run(Arc::clone(&life), slot, Arc::clone(&volumes)));
+            let task = tokio::spawn(container::run(Arc::clone(life), slot, Arc::clone(volumes)));
             sidecars.push(task);
-            container::until_started(&life, slot).await;
-        } else if !container::run(Arc::clone(&life), slot, Arc::clone(&volumes)).await {
-            end_sidecars(&life, &stop, sidecars).await;
+            container::until_started(life, slot).await;
+        } else if !container::run(Arc::clone(life), slot, Arc::clone(volumes)).await {
+            end_sidecars(life, stop, sidecars).await;
             return;
         }
     }
@@ -284,10 +330,10 @@ async fn live(life: Arc<Life>, stop: Arc<watch::Sender<Option<Duration>>>) {
             index,
             sidecar: false,
         })
-        .map(|slot| tokio::spawn(container::run(Arc::clone(&life), slot, Arc::clone(&volumes))))
+        .map(|slot| tokio::spawn(container::run(Arc::clone(life), slot, Arc::clone(volumes))))
         .collect();
     join(tasks).await;
-    end_sidecars(&life, &stop, sidecars).await;
+    end_sidecars(life, stop, sidecars).await;
 }
 
 /// Sidecars end when what they stand beside has ended.

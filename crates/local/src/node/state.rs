@@ -183,7 +183,8 @@ impl PodState {
             now,
             list: Vec::new(),
         };
-        conditions.push("PodReadyToStartContainers", true, None);
+        let ended = matches!(phase, "Succeeded" | "Failed");
+        conditions.push("PodReadyToStartContainers", !ended, None);
         conditions.push(
             "Initialized",
             initialized,
@@ -223,6 +224,30 @@ impl PodState {
 }
 
 impl ContainerState {
+    /// Which start's log is asked for, `newest` being the number of the newest; or why there is none, as kubelets say it.
+    pub(super) fn log_of(&self, pod: &str, newest: i32, previous: bool) -> Result<i32, String> {
+        let name = &self.name;
+        match (&self.current, &self.last) {
+            // The one that ended last is the newest as long as the next has not begun.
+            (Current::Waiting { .. }, Some(_)) => Ok(newest),
+            (_, Some(_)) if previous => Ok(newest - 1),
+            (_, None) if previous => Err(format!(
+                "previous terminated container \"{name}\" in pod \"{pod}\" not found"
+            )),
+            (Current::Waiting { reason, .. }, None) => {
+                let why = match reason.as_str() {
+                    "ErrImagePull" => "image can't be pulled",
+                    "ImagePullBackOff" => "trying and failing to pull image",
+                    reason => reason,
+                };
+                Err(format!(
+                    "container \"{name}\" in pod \"{pod}\" is waiting to start: {why}"
+                ))
+            }
+            _ => Ok(newest),
+        }
+    }
+
     fn adopt(container: &Container, seen: Option<ContainerStatus>, now: Timestamp) -> Self {
         let mut state = Self {
             name: container.name.clone(),

@@ -2,7 +2,7 @@
 //!
 //! What a pod refers to decides the content ([`files`], pure); the rest is claims, whose PersistentVolume names a directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{
@@ -54,6 +54,23 @@ pub(super) async fn prepare(
         volumes.insert(declared.name.clone(), volume);
     }
     Ok(volumes)
+}
+
+/// Whether a volume of the pod follows objects of the API.
+pub(super) fn changes(pod: &Pod) -> bool {
+    let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.any(|v| v.config_map.is_some() || v.secret.is_some() || v.projected.is_some() || v.downward_api.is_some())
+}
+
+/// Writes the volumes again whose content is another now. What cannot be had stays as it was.
+pub(super) fn refresh(pod: &Pod, sources: &Sources, place: &Place, dir: &Path) {
+    for declared in pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+        if let Ok(Some(entries)) = files(declared, pod, sources, place)
+            && let Err(error) = write(&dir.join(&declared.name), &entries)
+        {
+            tracing::warn!(volume = declared.name, %error, "cannot bring a volume up to date");
+        }
+    }
 }
 
 async fn one(
@@ -276,29 +293,75 @@ fn downward(items: &[DownwardAPIVolumeFile], mode: u32, pod: &Pod, place: &Place
     items.iter().map(entry).collect()
 }
 
-/// Writes the files and removes what is not among them (any more).
+/// What the names in a volume lead through: a link to the directory with the newest content.
+const DATA: &str = "..data";
+
+/// Makes the volume's content that of `entries`, all at once: it is written beside the old, and then a link is renamed.
 fn write(dir: &Path, entries: &[Entry]) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    for old in std::fs::read_dir(dir)? {
-        crate::container::path::remove_tree(&old?.path())?;
+    let data = dir.join(DATA);
+    let old = std::fs::read_link(&data).ok();
+    if old.is_some() && is_written(&data, entries) {
+        return Ok(());
     }
+    let fresh = format!("..{}", jiff::Timestamp::now().as_nanosecond());
+    std::fs::create_dir(dir.join(&fresh))?;
     for entry in entries {
-        let inside = Path::new(&entry.path);
-        if inside.is_absolute() || inside.components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(std::io::Error::other(format!(
-                "the path {:?} leads out of the volume",
-                entry.path
-            )));
+        write_file(&dir.join(&fresh), entry)?;
+    }
+    let link = dir.join("..data_new");
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(&fresh, &link)?;
+    std::fs::rename(&link, &data)?;
+    let names: BTreeSet<_> = std::fs::read_dir(&data)?
+        .map(|entry| Ok(entry?.file_name()))
+        .collect::<std::io::Result<_>>()?;
+    for name in &names {
+        if std::fs::symlink_metadata(dir.join(name)).is_err() {
+            std::os::unix::fs::symlink(Path::new(DATA).join(name), dir.join(name))?;
         }
-        let path = dir.join(inside);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
+    }
+    for there in std::fs::read_dir(dir)? {
+        let name = there?.file_name();
+        let kept = name == DATA || name.to_str() == Some(fresh.as_str()) || names.contains(&name);
+        if !kept {
+            crate::container::path::remove_tree(&dir.join(name))?;
         }
-        let _ = std::fs::remove_file(&path);
-        std::fs::write(&path, &entry.content)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(entry.mode & 0o777))?;
     }
     Ok(())
+}
+
+fn write_file(dir: &Path, entry: &Entry) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let inside = Path::new(&entry.path);
+    if inside.is_absolute() || inside.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err(std::io::Error::other(format!(
+            "the path {:?} leads out of the volume",
+            entry.path
+        )));
+    }
+    let path = dir.join(inside);
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let _ = std::fs::remove_file(&path);
+    std::fs::write(&path, &entry.content)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(entry.mode & 0o777))
+}
+
+/// Whether the directory has these files and no others.
+fn is_written(data: &Path, entries: &[Entry]) -> bool {
+    fn count(dir: &Path) -> usize {
+        let there = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        there
+            .map(|entry| match entry.path() {
+                path if path.is_dir() => count(&path),
+                _ => 1,
+            })
+            .sum()
+    }
+    let paths: BTreeSet<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+    let same = |entry: &Entry| std::fs::read(data.join(&entry.path)).is_ok_and(|content| content == entry.content);
+    paths.len() == count(data) && entries.iter().all(same)
 }
 
 #[cfg(test)]
@@ -367,7 +430,24 @@ mod tests {
         assert!(write(dir.path(), &[entry("../x", 0o644, "")]).is_err());
         write(dir.path(), &[entry("a/b", 0o600, "1")]).unwrap();
         write(dir.path(), &[entry("c", 0o600, "2")]).unwrap();
-        assert!(!dir.path().join("a").exists());
+        assert!(std::fs::symlink_metadata(dir.path().join("a")).is_err());
         assert_eq!(std::fs::read(dir.path().join("c")).unwrap(), b"2");
+    }
+
+    #[test]
+    fn content_changes_all_at_once_and_only_when_it_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join(DATA);
+        write(dir.path(), &[entry("a", 0o600, "1"), entry("b", 0o600, "1")]).unwrap();
+        let first = std::fs::read_link(&data).unwrap();
+        write(dir.path(), &[entry("a", 0o600, "1"), entry("b", 0o600, "1")]).unwrap();
+        assert_eq!(std::fs::read_link(&data).unwrap(), first);
+        let opened = std::fs::File::open(dir.path().join("a")).unwrap();
+        write(dir.path(), &[entry("a", 0o600, "2"), entry("b", 0o600, "2")]).unwrap();
+        assert_ne!(std::fs::read_link(&data).unwrap(), first);
+        assert_eq!(std::io::read_to_string(opened).unwrap(), "1");
+        assert_eq!(std::fs::read(dir.path().join("b")).unwrap(), b"2");
+        let there = std::fs::read_dir(dir.path()).unwrap().count();
+        assert_eq!(there, 4, "two names, the link and what it leads to");
     }
 }

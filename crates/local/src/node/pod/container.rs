@@ -197,7 +197,9 @@ async fn image(life: &Life, slot: Slot, container: &Container) -> Option<Image> 
             Ok(reference) => {
                 let policy = Policy::of(container.image_pull_policy.as_deref(), &reference);
                 if let Some(image) = life.node.images.present(&reference, policy) {
-                    let text = format!("Container image \"{declared}\" already present on machine");
+                    let text = format!(
+                        "Container image \"{declared}\" already present on machine and can be accessed by the pod"
+                    );
                     life.node.events.normal(&pod, Some(name), "Pulled", text);
                     return Some(image);
                 }
@@ -334,12 +336,9 @@ async fn start(
         .unwrap_or_else(PoisonError::into_inner)
         .insert(container.name.clone(), (attempt, Arc::downgrade(&log)));
     let pod = life.pod();
-    life.node.events.normal(
-        &pod,
-        Some(&container.name),
-        "Created",
-        format!("Created container: {}", container.name),
-    );
+    life.node
+        .events
+        .normal(&pod, Some(&container.name), "Created", "Container created".to_owned());
     let name = container.name.clone();
     let note = |text: String| tracing::info!(pod = %life.shared.name, container = %name, "{text}");
     let launched = life
@@ -356,12 +355,9 @@ async fn start(
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .insert(container.name.clone(), Arc::clone(&running));
-    life.node.events.normal(
-        &pod,
-        Some(&container.name),
-        "Started",
-        format!("Started container {}", container.name),
-    );
+    life.node
+        .events
+        .normal(&pod, Some(&container.name), "Started", "Container started".to_owned());
     life.shared.update(|state| {
         let state = slot.of(state);
         state.image_id.clone_from(&image.id);

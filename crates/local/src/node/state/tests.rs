@@ -149,3 +149,45 @@ fn a_sidecar_counts_as_initialized_when_it_has_started() {
     state.main[0].current = end(0);
     assert_eq!(state.phase(RestartPolicy::Never), "Succeeded");
 }
+
+#[test]
+fn logs_are_those_of_the_start_that_is_meant() {
+    let container = |current: Current, last: Option<Current>| {
+        let spec = json!({"containers": [{"name": "a"}]});
+        let mut state = PodState::adopt(&pod(spec, json!({})), IP, at(0)).main.remove(0);
+        state.current = current;
+        state.last = last.and_then(|end| match end {
+            Current::Terminated(end) => Some(end),
+            _ => None,
+        });
+        state
+    };
+    let waiting = |reason: &str| Current::Waiting {
+        reason: reason.into(),
+        message: String::new(),
+    };
+    let running = || Current::Running { since: at(0) };
+    assert_eq!(container(running(), None).log_of("p", 0, false), Ok(0));
+    assert_eq!(container(running(), Some(end(1))).log_of("p", 2, true), Ok(1));
+    assert_eq!(
+        container(waiting("CrashLoopBackOff"), Some(end(1))).log_of("p", 2, true),
+        Ok(2)
+    );
+    assert_eq!(
+        container(waiting("CrashLoopBackOff"), Some(end(1))).log_of("p", 2, false),
+        Ok(2)
+    );
+    let why = |current, previous| container(current, None).log_of("p", 0, previous).unwrap_err();
+    assert_eq!(
+        why(running(), true),
+        "previous terminated container \"a\" in pod \"p\" not found"
+    );
+    for (reason, end) in [
+        ("ImagePullBackOff", "trying and failing to pull image"),
+        ("ErrImagePull", "image can't be pulled"),
+        ("PodInitializing", "PodInitializing"),
+    ] {
+        let wanted = format!("container \"a\" in pod \"p\" is waiting to start: {end}");
+        assert_eq!(why(waiting(reason), false), wanted);
+    }
+}
