@@ -109,7 +109,7 @@ fn message(bytes: &[u8], of: &Type, name: &str, object: &mut Map<String, Value>)
 
 /// Whether the value stands for nothing: a zero of a field that always has one, and that JSON leaves out.
 fn absent(value: &Value, number: &Field, field: &facts::Field) -> bool {
-    let zero = *value == Value::from("") || *value == Value::from(0) || *value == Value::from(false);
+    let zero = *value == "" || *value == 0 || *value == false;
     zero && !number.optional && (field.default.is_none() || field.form == Form::String)
 }
 
@@ -298,7 +298,10 @@ mod tests {
         let spec = [field(1, &volume), field(2, &container.concat()), grace].concat();
         let expected = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"volumes": [{"name": "v", "secret": {"secretName": "s"}}],
             "containers": [{"name": "a", "resources": {"limits": {"cpu": "1"}}}], "terminationGracePeriodSeconds": 0}});
-        assert_eq!(object(&envelope("v1", "Pod", &field(2, &spec)), "Pod").unwrap(), expected);
+        assert_eq!(
+            object(&envelope("v1", "Pod", &field(2, &spec)), "Pod").unwrap(),
+            expected
+        );
     }
 
     #[test]
