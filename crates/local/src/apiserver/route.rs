@@ -41,7 +41,7 @@ async fn answer(app: Arc<App>, request: Request<Body>) -> Result<Response, Failu
     if get && request.uri().path() == "/openapi/v2" {
         // kubectl asks it for what the third version does not have. It describes nothing, so that kubectl goes on to say what
         // it does not find.
-        let media = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+        let media = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
         return Ok(([(header::CONTENT_TYPE, media)], &b"\x0a\x032.0"[..]).into_response());
     }
     if path.group().is_none_or(|group| !app.table().serves(group)) {
