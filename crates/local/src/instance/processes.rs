@@ -83,6 +83,14 @@ pub struct Start {
     pub dies_with_owner: bool,
 }
 
+/// For glibc's allocator: what a large request or answer took is given back when it is freed. Left to itself it keeps, after the first
+/// large one, all that comes later for itself.
+const ALLOCATOR: [(&str, &str); 3] = [
+    ("MALLOC_ARENA_MAX", "2"),
+    ("MALLOC_MMAP_THRESHOLD_", "131072"),
+    ("MALLOC_TRIM_THRESHOLD_", "131072"),
+];
+
 type Answer = mpsc::SyncSender<io::Result<Child>>;
 
 /// Starts a process. It is forked by one thread that lives as long as this program, because a process that dies with its owner
@@ -111,6 +119,7 @@ fn spawn(start: &Start) -> io::Result<Child> {
     command
         .args(&start.arguments)
         .env(MARK, &start.instance)
+        .envs(ALLOCATOR)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
