@@ -16,6 +16,7 @@ mod definition;
 mod delete;
 mod discovery;
 mod events;
+mod eviction;
 mod given;
 mod idle;
 mod log;

@@ -119,6 +119,7 @@ impl Call {
     /// `POST` of a pod's eviction: a delete with the options that it carries.
     pub(crate) async fn evict(&self, eviction: &Value) -> Result<Outcome, Failure> {
         let options = Options::parse(self, eviction.get("deleteOptions"))?;
+        self.spend_disruption(&*self.get()?).await?;
         self.delete(&options).await?;
         Ok(Outcome {
             code: 201,

@@ -12,10 +12,13 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::{
-    apps::v1::{Deployment, StatefulSet},
+    apps::v1::{DaemonSet, Deployment, StatefulSet},
+    batch::v1::Job,
     coordination::v1::Lease,
     core::v1::{Event, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Service},
     discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
 };
 use kube::{
     Api, Client,
@@ -412,4 +415,128 @@ async fn a_pod_that_fits_nowhere_says_why_and_starts_when_it_does() {
     .await;
     let _node = cluster.node("n0").await;
     until(&cluster.api(), |pods: &[Pod]| node_of(&pods[0]) == Some("n0")).await;
+}
+
+#[tokio::test]
+async fn a_job_ends_when_its_pods_have_succeeded() {
+    let mut cluster = Cluster::new().await;
+    let _node = cluster.node("n0").await;
+    cluster
+        .create::<Job>(json!({
+            "metadata": {"name": "j"},
+            "spec": {"completions": 2, "parallelism": 2, "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}},
+        }))
+        .await;
+    until(&cluster.api(), |pods: &[Pod]| {
+        pods.len() == 2 && pods.iter().all(|pod| pod.status.as_ref().unwrap().pod_ip.is_some())
+    })
+    .await;
+    let pods = cluster.api::<Pod>();
+    for pod in pods.list(&ListParams::default()).await.unwrap().items {
+        let succeeded = json!({"status": {"phase": "Succeeded"}});
+        let name = pod.metadata.name.unwrap();
+        pods.patch_status(&name, &PatchParams::default(), &Patch::Merge(succeeded))
+            .await
+            .unwrap();
+    }
+    until(&cluster.api(), |jobs: &[Job]| {
+        let status = jobs[0].status.clone().unwrap_or_default();
+        status.succeeded == Some(2) && status.completion_time.is_some()
+    })
+    .await;
+    until(&pods, |pods: &[Pod]| {
+        pods.iter().all(|pod| pod.metadata.finalizers.is_none())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_cordoned_node_gets_no_pods_but_those_of_a_daemon_set() {
+    let mut cluster = Cluster::new().await;
+    let (_a, _b) = (cluster.node("n0").await, cluster.node("n1").await);
+    let nodes: Api<Node> = Api::all(cluster.client.clone());
+    nodes.cordon("n0").await.unwrap();
+    until(&nodes, |nodes| {
+        let taints = nodes[0].spec.as_ref().and_then(|spec| spec.taints.clone());
+        taints.is_some_and(|taints| taints[0].key == "node.kubernetes.io/unschedulable")
+    })
+    .await;
+    cluster.create::<Deployment>(web(2)).await;
+    until(&cluster.api(), available(2)).await;
+    let pods = cluster.api::<Pod>().list(&ListParams::default()).await.unwrap().items;
+    assert!(pods.iter().all(|pod| node_of(pod) == Some("n1")));
+    cluster
+        .create::<DaemonSet>(json!({
+            "metadata": {"name": "agent"},
+            "spec": {
+                "selector": {"matchLabels": {"app": "agent"}},
+                "template": {"metadata": {"labels": {"app": "agent"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+            },
+        }))
+        .await;
+    until(&cluster.api(), |sets: &[DaemonSet]| {
+        sets[0].status.as_ref().is_some_and(|status| status.number_ready == 2)
+    })
+    .await;
+    nodes.uncordon("n0").await.unwrap();
+    until(&nodes, |nodes| {
+        let taints = nodes[0].spec.as_ref().and_then(|spec| spec.taints.clone());
+        taints.unwrap_or_default().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_eviction_that_a_budget_does_not_allow_is_refused_until_it_does() {
+    let mut cluster = Cluster::new().await;
+    let _node = cluster.node("n0").await;
+    cluster.create::<Deployment>(web(2)).await;
+    let budget =
+        json!({"metadata": {"name": "web"}, "spec": {"minAvailable": 2, "selector": {"matchLabels": {"app": "web"}}}});
+    cluster.create::<PodDisruptionBudget>(budget).await;
+    let budgets = cluster.api::<PodDisruptionBudget>();
+    let healthy = |wanted: i32, allowed: i32| {
+        move |all: &[PodDisruptionBudget]| {
+            let status = all[0].status.clone().unwrap_or_default();
+            status.current_healthy == Some(wanted) && status.disruptions_allowed == Some(allowed)
+        }
+    };
+    until(&budgets, healthy(2, 0)).await;
+    let pods = cluster.api::<Pod>();
+    let name = pods.list(&ListParams::default()).await.unwrap().items[0]
+        .metadata
+        .name
+        .clone()
+        .unwrap();
+    let refused = pods.evict(&name, &Default::default()).await.unwrap_err();
+    let kube::Error::Api(status) = refused else {
+        panic!("{refused}")
+    };
+    assert_eq!((status.code, status.reason.as_str()), (429, "TooManyRequests"));
+    let scale = json!({"spec": {"replicas": 3}});
+    cluster
+        .api::<Deployment>()
+        .patch("web", &PatchParams::default(), &Patch::Merge(scale))
+        .await
+        .unwrap();
+    until(&budgets, healthy(3, 1)).await;
+    pods.evict(&name, &Default::default()).await.unwrap();
+    until(&pods, |pods: &[Pod]| {
+        pods.len() == 3 && pods.iter().all(|pod| pod.metadata.name.as_ref() != Some(&name))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_nothing_acts_on_says_so() {
+    let cluster = Cluster::new().await;
+    cluster
+        .create::<NetworkPolicy>(json!({"metadata": {"name": "closed"}, "spec": {"podSelector": {}}}))
+        .await;
+    until(&cluster.api(), |events: &[Event]| {
+        events.iter().any(|event| {
+            event.reason.as_deref() == Some("NotActedOn") && event.involved_object.name.as_deref() == Some("closed")
+        })
+    })
+    .await;
 }
