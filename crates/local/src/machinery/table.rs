@@ -6,28 +6,30 @@
 use serde_json::{Value, json};
 
 pub mod age;
+mod cells;
 mod columns;
 mod json_path;
 mod pod;
-
-/// One column of a built-in kind's table: name, type, format, priority (1 is shown with `-o wide`), and its cell.
-struct Column {
-    name: &'static str,
-    kind: &'static str,
-    priority: u8,
-    cell: fn(&Value, &str) -> Value,
-}
 
 /// The table of objects of the built-in kind `kind`; `now` is RFC 3339.
 pub fn builtin(kind: &str, items: &[Value], now: &str) -> Value {
     let columns = columns::of(kind);
     let definitions = columns.iter().map(|column| {
-        let format = if column.name == "Name" { "name" } else { "" };
+        // Names of objects, of which an attachment's table has two.
+        let format = if matches!(column.name, "Name" | "Attacher") {
+            "name"
+        } else {
+            ""
+        };
         definition(column.name, column.kind, format, "", column.priority.into())
     });
-    let rows = items
-        .iter()
-        .map(|item| row(item, columns.iter().map(|column| (column.cell)(item, now)).collect()));
+    let cells = |item: &Value| {
+        columns
+            .iter()
+            .map(|column| cells::cell(&column.cell, item, now))
+            .collect()
+    };
+    let rows = items.iter().map(|item| row(item, cells(item)));
     table(definitions.collect(), rows.collect())
 }
 

@@ -112,7 +112,9 @@ fn merge(schema: &mut Value, merge: &Merge) {
         say("list-map-keys", json!(merge.keys));
     }
     if let Some(kind) = merge.kind {
-        let list = schema.get("type").is_some_and(|kind| kind == "array");
+        // Bytes are a list to those who wrote the types.
+        let list =
+            schema.get("type").is_some_and(|kind| kind == "array") || schema.get("format") == Some(&json!("byte"));
         schema[if list {
             "x-kubernetes-list-type"
         } else {

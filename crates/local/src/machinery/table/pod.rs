@@ -127,3 +127,18 @@ pub(super) fn restarts(pod: &Value, now: &str) -> String {
         None => count.to_string(),
     }
 }
+
+/// `READINESS GATES`: how many of them are true.
+pub(super) fn gates(pod: &Value) -> String {
+    let gates: Vec<_> = list(pod, "/spec/readinessGates")
+        .filter_map(|gate| text(gate, "/conditionType"))
+        .collect();
+    if gates.is_empty() {
+        return "<none>".into();
+    }
+    let holds = |gate: &&&str| {
+        let mut conditions = list(pod, "/status/conditions");
+        conditions.any(|c| text(c, "/type") == Some(**gate) && text(c, "/status") == Some("True"))
+    };
+    format!("{}/{}", gates.iter().filter(holds).count(), gates.len())
+}
