@@ -8,6 +8,7 @@
 mod admit;
 mod apply;
 mod auth;
+mod autoscaling;
 mod body;
 mod call;
 mod collect;

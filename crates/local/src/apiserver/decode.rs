@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::status::Failure;
 use super::write_options::FieldValidation;
-use super::{body, events, object};
+use super::{autoscaling, body, events, object};
 use crate::machinery::{builtin, kinds, patch};
 
 /// Where an object comes from, which decides how it is told that it does not decode.
@@ -133,6 +133,9 @@ impl Call {
         if self.is_new_event() {
             *object = events::convert(object, "v1");
         }
+        if self.is_old_autoscaler() {
+            *object = autoscaling::convert(object, "autoscaling/v2");
+        }
         let kind = &self.resource.kind.kind;
         let mut said = repeated;
         let unknown = match &self.resource.custom {
@@ -213,6 +216,11 @@ impl Call {
     /// Whether the request is for an event of `events.k8s.io`, which is stored, defaulted and validated as one of `v1`.
     pub(super) fn is_new_event(&self) -> bool {
         *self.resource.table == *"events" && self.resource.kind.group == "events.k8s.io"
+    }
+
+    /// Whether the request is for an autoscaler of `autoscaling/v1`, which is stored as one of `v2`.
+    pub(super) fn is_old_autoscaler(&self) -> bool {
+        self.resource.kind.group == "autoscaling" && self.resource.kind.version == "v1"
     }
 }
 

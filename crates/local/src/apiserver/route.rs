@@ -129,11 +129,16 @@ async fn resource(app: Arc<App>, user: User, path: ResourcePath, request: Reques
     } else {
         body::read(body).await?
     };
-    if call.name.is_empty() {
+    let deprecation = call.resource.kind.deprecation();
+    let answer = if call.name.is_empty() {
         collection(call, &parts.method, &bytes, &content_type).await
     } else {
         object(call, &parts.method, &bytes, &content_type).await
-    }
+    };
+    let Some(warning) = deprecation else { return answer };
+    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    warn(&mut response, &[warning.to_owned()]);
+    Ok(response)
 }
 
 async fn collection(call: Call, method: &Method, bytes: &[u8], content_type: &str) -> Result<Response, Failure> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::registry::Resource;
 use super::status::Failure;
 use super::store::Object;
-use super::{events, object, time};
+use super::{autoscaling, events, object, time};
 use crate::machinery::table;
 
 /// The form of an answer, from the `Accept` header.
@@ -56,6 +56,9 @@ pub(crate) fn at_version(resource: &Resource, stored: &Object) -> Object {
     if *resource.table == *"events" {
         return Arc::new(events::convert(stored, &expected));
     }
+    if resource.kind.group == "autoscaling" {
+        return Arc::new(autoscaling::convert(stored, &expected));
+    }
     let mut shown = (**stored).clone();
     shown["apiVersion"] = expected.into();
     if let Some(schema) = resource.custom.as_ref().and_then(|c| c.schema.as_ref()) {
@@ -87,10 +90,15 @@ pub(crate) fn metadata_only(stored: &Value) -> Value {
 pub(crate) fn as_table(resource: &Resource, objects: &[Object], include: Option<&str>, metadata: Value) -> Value {
     let items: Vec<Value> = objects.iter().map(|o| (**o).clone()).collect();
     let now = time::now();
+    let for_cells = |object: &Value| match resource.kind.group.as_str() {
+        "events.k8s.io" => events::convert(object, "v1"),
+        "autoscaling" => autoscaling::convert(object, "autoscaling/v2"),
+        _ => object.clone(),
+    };
     let mut result = match resource.custom.as_ref().and_then(|c| c.schema.as_ref()) {
         Some(schema) => table::crd(schema.columns(), &items, &now),
         None if resource.custom.is_some() => table::crd(&[], &items, &now),
-        None => table::builtin(&resource.kind.kind, &items, &now),
+        None => table::builtin(&resource.kind.kind, items.iter().map(for_cells), &now),
     };
     result["kind"] = "Table".into();
     result["apiVersion"] = "meta.k8s.io/v1".into();

@@ -70,10 +70,10 @@ impl Call {
         }
     }
 
-    /// A stored object in the form in which it is compared and validated: at the path's version, events at `v1`.
+    /// A stored object in the form in which it is compared and validated: at the path's version, events at `v1`, autoscalers at `v2`.
     fn decoded_form(&self, old: &Object) -> Value {
         let mut seen = (**old).clone();
-        if !self.is_new_event() {
+        if !self.is_new_event() && !self.is_old_autoscaler() {
             seen["apiVersion"] = self.resource.kind.api_version().into();
         }
         seen

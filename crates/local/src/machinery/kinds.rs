@@ -135,6 +135,16 @@ impl Kind {
         self.verbs.contains(&verb)
     }
 
+    /// The warning that goes with every answer about a built-in kind that is on its way out.
+    #[must_use]
+    pub fn deprecation(&self) -> Option<&'static str> {
+        match (self.group.as_str(), self.kind.as_str()) {
+            ("", "ComponentStatus") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+            ("", "Endpoints") => Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"),
+            _ => None,
+        }
+    }
+
     /// False for a kind that only answers a POST and keeps nothing, such as `SelfSubjectAccessReview`.
     #[must_use]
     pub fn is_stored(&self) -> bool {

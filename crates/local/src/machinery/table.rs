@@ -12,7 +12,7 @@ mod json_path;
 mod pod;
 
 /// The table of objects of the built-in kind `kind`; `now` is RFC 3339.
-pub fn builtin(kind: &str, items: &[Value], now: &str) -> Value {
+pub fn builtin(kind: &str, items: impl IntoIterator<Item = Value>, now: &str) -> Value {
     let columns = columns::of(kind);
     let definitions = columns.iter().map(|column| {
         // Names of objects, of which an attachment's table has two.
@@ -29,7 +29,7 @@ pub fn builtin(kind: &str, items: &[Value], now: &str) -> Value {
             .map(|column| cells::cell(&column.cell, item, now))
             .collect()
     };
-    let rows = items.iter().map(|item| row(item, cells(item)));
+    let rows = items.into_iter().map(|item| row(&item, cells(&item)));
     table(definitions.collect(), rows.collect())
 }
 

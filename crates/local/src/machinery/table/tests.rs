@@ -28,12 +28,12 @@ fn pod(spec: Value, status: Value) -> Value {
 fn a_pods_row_shows_readiness_state_restarts_and_age() {
     let running = pod(
         json!({"nodeName": "node-0", "containers": [{"name": "a"}, {"name": "b"}]}),
-        json!({"phase": "Running", "podIP": "127.1.17.2", "containerStatuses": [
+        json!({"phase": "Running", "podIPs": [{"ip": "127.1.17.2"}], "containerStatuses": [
             {"ready": true, "restartCount": 2, "state": {"running": {}},
                 "lastState": {"terminated": {"finishedAt": "2026-01-01T00:59:00Z"}}},
             {"ready": false, "restartCount": 1, "state": {"running": {}}}]}),
     );
-    let cells = cells(&builtin("Pod", &[running], NOW));
+    let cells = cells(&builtin("Pod", [running], NOW));
     for (name, expected) in [
         ("Name", "p"),
         ("Ready", "1/2"),
@@ -89,11 +89,7 @@ fn a_pods_status_is_what_keeps_it_from_running() {
         (leaving, "Terminating"),
     ];
     for (pod, expected) in cases {
-        assert_eq!(
-            cells(&builtin("Pod", std::slice::from_ref(&pod), NOW))["Status"],
-            expected,
-            "{pod}"
-        );
+        assert_eq!(cells(&builtin("Pod", [pod.clone()], NOW))["Status"], expected, "{pod}");
     }
 }
 
@@ -102,7 +98,7 @@ fn workloads_services_and_claims_show_their_usual_columns() {
     let template = json!({"spec": {"containers": [{"name": "a", "image": "x:1"}, {"name": "b", "image": "y:1"}]}});
     let deployment = json!({"metadata": {"name": "web"}, "spec": {"replicas": 3, "template": template,
         "selector": {"matchLabels": {"app": "web"}}}, "status": {"readyReplicas": 2, "updatedReplicas": 3}});
-    let shown = cells(&builtin("Deployment", &[deployment], NOW));
+    let shown = cells(&builtin("Deployment", [deployment], NOW));
     assert_eq!(shown["Ready"], "2/3");
     assert_eq!(shown["Up-to-date"], 3);
     assert_eq!(shown["Available"], 0);
@@ -110,11 +106,11 @@ fn workloads_services_and_claims_show_their_usual_columns() {
     assert_eq!(shown["Selector"], "app=web");
     let service = json!({"spec": {"type": "ClusterIP", "clusterIP": "127.1.24.1",
         "ports": [{"port": 80, "protocol": "TCP"}, {"port": 53, "protocol": "UDP", "nodePort": 30053}]}});
-    let shown = cells(&builtin("Service", &[service], NOW));
+    let shown = cells(&builtin("Service", [service], NOW));
     assert_eq!(shown["Port(s)"], "80/TCP,53:30053/UDP");
     assert_eq!(shown["External-IP"], "<none>");
-    let claim = json!({"status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}});
-    let shown = cells(&builtin("PersistentVolumeClaim", &[claim], NOW));
+    let claim = json!({"spec": {"volumeName": "v"}, "status": {"phase": "Bound", "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}});
+    let shown = cells(&builtin("PersistentVolumeClaim", [claim], NOW));
     assert_eq!(
         (&shown["Access Modes"], &shown["Capacity"]),
         (&json!("RWO"), &json!("1Gi"))
@@ -144,7 +140,7 @@ fn a_custom_resources_columns_follow_its_definition() {
 #[test]
 fn every_built_in_kind_has_a_table_even_of_an_empty_object() {
     for kind in crate::machinery::kinds::builtin() {
-        let table = builtin(&kind.kind, &[json!({})], NOW);
+        let table = builtin(&kind.kind, [json!({})], NOW);
         let columns = table["columnDefinitions"].as_array().unwrap().len();
         assert_eq!(
             table["rows"][0]["cells"].as_array().unwrap().len(),
