@@ -10,6 +10,8 @@
 mod api;
 #[path = "local/controllers.rs"]
 mod controllers;
+#[path = "local/crash.rs"]
+mod crash;
 #[path = "local/hostile.rs"]
 mod hostile;
 #[path = "local/kubectl.rs"]

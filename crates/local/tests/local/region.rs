@@ -1,6 +1,6 @@
 //! An API server in a directory of its own, and ways to speak to it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use axum::body::Body;
@@ -59,7 +59,7 @@ impl Region {
         if !self.path("ca.crt").exists() {
             let authority = Authority::new("test").unwrap();
             let api = authority
-                .issue("kube-apiserver", &["localhost"], &[IpAddr::V4(Ipv4Addr::LOCALHOST)])
+                .issue("kube-apiserver", &["localhost"], &[address.ip()])
                 .unwrap();
             std::fs::write(self.path("ca.crt"), authority.certificate()).unwrap();
             std::fs::write(self.path("api.crt"), &api.certificate).unwrap();
