@@ -109,6 +109,7 @@ impl Normal {
         match value {
             Value::Object(map) => {
                 generated_name(map);
+                self.keys(map);
                 let list = map.get("items").is_some() || map.get("rows").is_some();
                 for (key, child) in map.iter_mut() {
                     if list && key == "metadata" {
@@ -137,6 +138,16 @@ impl Normal {
             }
             Value::String(text) => *text = self.text(key, text),
             _ => {}
+        }
+    }
+
+    /// The keys of owned fields tell which owner an owner's entry is of.
+    fn keys(&mut self, map: &mut serde_json::Map<String, Value>) {
+        if map.keys().any(|key| self.patterns.uid.is_match(key)) {
+            *map = std::mem::take(map)
+                .into_iter()
+                .map(|(key, value)| (self.text("", &key), value))
+                .collect();
         }
     }
 

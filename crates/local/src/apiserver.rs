@@ -16,6 +16,7 @@ mod decode;
 mod definition;
 mod delete;
 mod discovery;
+mod ending;
 mod events;
 mod eviction;
 mod given;

@@ -18,8 +18,7 @@ use super::definition::{CLEANUP, TABLE as DEFINITIONS};
 use super::delete::{FOREGROUND, ORPHAN, Options};
 use super::request::Query;
 use super::store::{EventType, Id, Notice, Object};
-use super::{App, given, idle, object, time};
-use crate::machinery::kinds::Subresource;
+use super::{App, ending, given, idle, object, time};
 
 /// How often old events go, and steps that failed are tried again.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -44,7 +43,7 @@ pub(crate) fn call(app: &Arc<App>, resource: &str, namespace: &str, name: &str) 
     })
 }
 
-fn call_for(app: &Arc<App>, id: &Id) -> Option<Call> {
+pub(super) fn call_for(app: &Arc<App>, id: &Id) -> Option<Call> {
     call(app, &id.resource, &id.namespace, &id.name)
 }
 
@@ -200,7 +199,7 @@ async fn deleting(app: &Arc<App>, id: &Id, object: &Object) {
         delete_dependents(app, id, object).await;
     }
     if &*id.resource == "namespaces" {
-        empty_namespace(app, &id.name).await;
+        ending::empty(app, &id.name).await;
     }
     if &*id.resource == DEFINITIONS && object::has_finalizer(object, CLEANUP) {
         empty_definition(app, id, object).await;
@@ -292,7 +291,7 @@ async fn going_with(app: &Arc<App>, id: &Id) {
         && let Some(namespace) = app.namespace(&id.namespace)
         && object::is_deleting(&namespace)
     {
-        empty_namespace(app, &id.namespace).await;
+        ending::empty(app, &id.namespace).await;
     }
     let definition = Id {
         resource: DEFINITIONS.into(),
@@ -304,32 +303,6 @@ async fn going_with(app: &Arc<App>, id: &Id) {
     {
         empty_definition(app, &definition, &object).await;
     }
-}
-
-async fn empty_namespace(app: &Arc<App>, name: &str) {
-    let content = app.store.read().ids_in_namespace(name);
-    for id in &content {
-        let waiting = app.store.get(id).is_none_or(|o| object::is_deleting(&o));
-        if waiting {
-            continue;
-        }
-        if let Some(call) = call_for(app, id) {
-            report(call.delete(&Options::background()).await.map(|_| ()));
-        }
-    }
-    if !app.store.read().ids_in_namespace(name).is_empty() {
-        return;
-    }
-    let (Some(object), Some(call)) = (app.namespace(name), call(app, "namespaces", "", name)) else {
-        return;
-    };
-    let call = Call {
-        subresource: Some(Subresource::Finalize),
-        ..call
-    };
-    let mut new = (*object).clone();
-    object::child(&mut new, "spec").remove("finalizers");
-    report(call.update(&object, new, false).await.map(|_| ()));
 }
 
 async fn empty_definition(app: &Arc<App>, id: &Id, definition: &Object) {

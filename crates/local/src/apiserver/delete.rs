@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
+use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::call::{Call, Outcome};
+use super::options::ListOptions;
 use super::status::Failure;
 use super::store::{Expect, Object, WriteError, revision_of};
 use super::{admit, object, time};
+use crate::machinery::kinds::Kind;
+use crate::machinery::{FieldError, Reason};
 
 /// Finalizer: the dependents that block go first.
 pub(crate) const FOREGROUND: &str = "foregroundDeletion";
@@ -24,46 +28,45 @@ pub(crate) struct Options {
     uid: Option<String>,
     resource_version: Option<String>,
     dry_run: bool,
+    /// An object that stays for now is answered with 202.
+    later: bool,
 }
 
 impl Options {
-    /// From the body (`DeleteOptions`) and the query, which the body overrules.
+    /// From the body (`DeleteOptions`), or from the query where there is none.
     pub(crate) fn parse(call: &Call, body: Option<&Value>) -> Result<Self, Failure> {
-        let null = Value::Null;
-        let body = body.unwrap_or(&null);
-        let text = |pointer: &str| {
-            Some(object::str_at(body, pointer))
-                .filter(|t| !t.is_empty())
-                .map(str::to_owned)
+        let query = &call.query;
+        let from_query = || -> Result<Value, Failure> {
+            let dry_run: Vec<&str> = query.get("dryRun").into_iter().collect();
+            Ok(json!({
+                "gracePeriodSeconds": query.integer("gracePeriodSeconds")?,
+                "propagationPolicy": query.get("propagationPolicy"),
+                "orphanDependents": query.boolean("orphanDependents"),
+                "dryRun": dry_run,
+            }))
         };
-        let grace = match body.get("gracePeriodSeconds") {
-            None | Some(Value::Null) => call
-                .query
-                .integer("gracePeriodSeconds")?
-                .map(|s| u64::try_from(s).unwrap_or(0)),
-            Some(value) => Some(value.as_i64().map_or(0, |v| u64::try_from(v).unwrap_or(0))),
-        };
-        let propagation = text("/propagationPolicy").or_else(|| call.query.get("propagationPolicy").map(Into::into));
-        if let Some(other) = propagation
-            .as_deref()
-            .filter(|p| !matches!(*p, "Orphan" | "Background" | "Foreground"))
-        {
-            return Err(Failure::bad_request(format!(
-                "propagationPolicy: Invalid value: \"{other}\": must be \"Foreground\", \"Background\" or \"Orphan\""
-            )));
+        let given = body.map_or_else(from_query, |body| Ok(body.clone()))?;
+        let text = |pointer: &str| given.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        let dry_run = given.get("dryRun").and_then(Value::as_array).filter(|d| !d.is_empty());
+        let propagation = text("/propagationPolicy");
+        let orphan = given.get("orphanDependents").and_then(Value::as_bool);
+        let errors = errors(propagation.as_deref(), orphan, dry_run);
+        if !errors.is_empty() {
+            return Err(Failure::invalid_options("DeleteOptions", &errors));
         }
-        let orphan = body.get("orphanDependents").and_then(Value::as_bool) == Some(true);
-        let dry_run = call.query.dry_run()
-            || body
-                .get("dryRun")
-                .and_then(Value::as_array)
-                .is_some_and(|d| d.iter().any(|v| v == "All"));
+        let grace = given.get("gracePeriodSeconds").and_then(Value::as_i64);
         Ok(Self {
-            grace,
-            propagation: if orphan { Some("Orphan".into()) } else { propagation },
+            // Less than no time is the least that there is.
+            grace: grace.map(|seconds| u64::try_from(seconds).unwrap_or(1)),
+            propagation: if orphan == Some(true) {
+                Some("Orphan".into())
+            } else {
+                propagation
+            },
             uid: text("/preconditions/uid"),
             resource_version: text("/preconditions/resourceVersion"),
-            dry_run,
+            dry_run: dry_run.is_some(),
+            later: orphan == Some(false),
         })
     }
 
@@ -87,30 +90,68 @@ impl Options {
     }
 
     fn check(&self, call: &Call, object: &Value) -> Result<(), Failure> {
-        for (wanted, found, what) in [
-            (&self.uid, object::uid(object), "UID"),
+        let kind = &call.resource.kind;
+        let missed = |why: String| {
+            if kind.kind == "Namespace" {
+                return Err(Failure::conflict(kind, object::name(object), &why));
+            }
+            // The kind stands where its plural does otherwise.
+            let named = Kind {
+                plural: kind.kind.clone(),
+                ..kind.clone()
+            };
+            Err(Failure::conflict(&named, object::name(object), &why))
+        };
+        for (wanted, found, what, since) in [
+            (&self.uid, object::uid(object), "UID", "deleted and then recreated"),
             (
                 &self.resource_version,
                 object::resource_version(object),
                 "ResourceVersion",
+                "modified",
             ),
         ] {
-            if let Some(wanted) = wanted
-                && wanted != found
-            {
-                let why =
-                    format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}");
-                return Err(Failure::conflict(&call.resource.kind, object::name(object), &why));
-            }
+            let Some(wanted) = wanted.as_deref().filter(|wanted| *wanted != found) else {
+                continue;
+            };
+            return missed(if kind.kind == "Namespace" {
+                format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {found}")
+            } else {
+                format!(
+                    "the {what} in the precondition ({wanted}) does not match the {what} in record ({found}). The object \
+                     might have been {since}"
+                )
+            });
         }
         Ok(())
     }
 }
 
+fn errors(propagation: Option<&str>, orphan: Option<bool>, dry_run: Option<&Vec<Value>>) -> Vec<FieldError> {
+    const POLICY: &str = "propagationPolicy";
+    let mut errors = Vec::new();
+    if let Some(policy) = propagation {
+        if orphan.is_some() {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(FieldError::invalid(POLICY, &policy.into(), why));
+        }
+        if !matches!(policy, "Orphan" | "Background" | "Foreground") {
+            let supported = ["\"Foreground\"", "\"Background\"", "\"Orphan\"", "\"nil\""].map(str::to_owned);
+            errors.push(FieldError::unsupported(POLICY, &policy.into(), &supported));
+        }
+    }
+    if let Some(given) = dry_run.filter(|d| d.iter().any(|v| v != "All")) {
+        let given: Vec<String> = given.iter().map(ToString::to_string).collect();
+        let message = format!("Unsupported value: [{}]: supported values: \"All\"", given.join(","));
+        errors.push(FieldError::new("dryRun", Reason::NotSupported, message));
+    }
+    errors
+}
+
 /// What happens to an object that is to be deleted.
 enum Step {
-    /// It goes.
-    Gone,
+    /// It goes; this is how it is shown.
+    Gone(Value),
     /// It stays for now, changed.
     Marked(Value),
     /// It is on its way; nothing changes.
@@ -138,22 +179,25 @@ fn decide(call: &Call, old: &Value, options: &Options) -> Step {
             .unwrap_or(0);
         if grace >= before {
             return if admit::nothing_holds(old) {
-                Step::Gone
+                Step::Gone(new)
             } else {
                 Step::Nothing
             };
         }
     }
     let metadata = object::metadata(&mut new);
-    metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
+    if kind != "Namespace" {
+        metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
+    }
     metadata.insert("deletionTimestamp".into(), time::in_seconds(grace).into());
     if admit::nothing_holds(&new) {
-        return Step::Gone;
+        // Only of a pod it shows that it had no time.
+        return Step::Gone(if kind == "Pod" { new } else { old.clone() });
     }
     if kind == "Namespace" {
         object::child(&mut new, "status").insert("phase".into(), "Terminating".into());
     }
-    if call.resource.counts_generations() {
+    if call.resource.counts_generations() && !object::is_deleting(old) {
         admit::next_generation(&mut new);
     }
     Step::Marked(new)
@@ -187,22 +231,25 @@ impl Call {
         for _ in 0..ATTEMPTS {
             let old = self.get()?;
             options.check(self, &old)?;
-            let (new, gone) = match decide(self, &old, options) {
+            let (shown, gone) = match decide(self, &old, options) {
                 Step::Nothing => return Ok(Outcome::ok(old)),
-                Step::Gone => (None, true),
-                Step::Marked(new) => (Some(new), false),
+                Step::Gone(shown) => (shown, true),
+                Step::Marked(new) => (new, false),
             };
             if options.dry_run {
-                let shown: Object = new.map_or(old, Arc::new);
-                return Ok(self.deleted(shown, gone));
+                return Ok(self.deleted(Arc::new(shown), gone, options));
             }
-            match self
-                .app
-                .store
-                .write(self.id(), Expect::Revision(revision_of(&old)), new)
-                .await
-            {
-                Ok(object) => return Ok(self.deleted(object, gone)),
+            let expect = Expect::Revision(revision_of(&old));
+            let new = (!gone).then(|| shown.clone());
+            match self.app.store.write(self.id(), expect, new).await {
+                Ok(object) if gone => {
+                    // The deletion has a revision of its own.
+                    let mut shown = shown;
+                    let revision = object::resource_version(&object);
+                    object::metadata(&mut shown).insert("resourceVersion".into(), revision.into());
+                    return Ok(self.deleted(Arc::new(shown), true, options));
+                }
+                Ok(object) => return Ok(self.deleted(object, false, options)),
                 Err(WriteError::Changed) => {}
                 Err(error) => return Err(self.write_failure(&self.name, error)),
             }
@@ -211,14 +258,18 @@ impl Call {
     }
 
     /// The answer: the object for kinds that say what they deleted and for what stays for now, else a `Status`.
-    fn deleted(&self, object: Object, gone: bool) -> Outcome {
+    fn deleted(&self, object: Object, gone: bool, options: &Options) -> Outcome {
         let kind = &self.resource.kind;
         let shows = matches!(
             kind.kind.as_str(),
             "Pod" | "Service" | "ServiceAccount" | "PersistentVolume" | "PersistentVolumeClaim" | "StorageClass"
         );
         if !gone || shows {
-            return Outcome::ok(object);
+            let code = if !gone && options.later { 202 } else { 200 };
+            return Outcome {
+                code,
+                ..Outcome::ok(object)
+            };
         }
         let mut details = json!({"name": self.name, "kind": kind.plural, "uid": object::uid(&object)});
         if !kind.group.is_empty() {
@@ -229,8 +280,13 @@ impl Call {
         Outcome::ok(Arc::new(status))
     }
 
-    /// `DELETE` of a collection: each object that matches.
-    pub(crate) async fn delete_collection(&self, options: &Options) -> Result<Value, Failure> {
+    /// `DELETE` of a collection: each object that matches. Answers what there was.
+    pub(crate) async fn delete_collection(&self, options: &Options) -> Result<Response, Failure> {
+        if self.resource.kind.namespaced && self.namespace.is_empty() {
+            return Err(Failure::method_not_allowed());
+        }
+        let form = self.form()?;
+        ListOptions::parse(&self.query)?;
         let (revision, objects) = self.matching(&self.selector()?);
         for object in &objects {
             let mut one = self.clone();
@@ -241,11 +297,6 @@ impl Call {
                 _ => {}
             }
         }
-        Ok(json!({
-            "kind": self.resource.kind.list_kind,
-            "apiVersion": self.resource.kind.api_version(),
-            "metadata": {"resourceVersion": revision.to_string()},
-            "items": objects.iter().map(|o| (**o).clone()).collect::<Vec<_>>(),
-        }))
+        Ok(self.show(form, &objects, json!({"resourceVersion": revision.to_string()})))
     }
 }

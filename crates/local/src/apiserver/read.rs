@@ -238,7 +238,7 @@ impl Call {
         })
     }
 
-    fn show(&self, form: Form, objects: &[Object], metadata: Value) -> Response {
+    pub(crate) fn show(&self, form: Form, objects: &[Object], metadata: Value) -> Response {
         let kind = &self.resource.kind;
         match form {
             // The items of a built-in kind's list do not repeat what the list says.

@@ -172,7 +172,7 @@ async fn collection(call: Call, method: &Method, bytes: &[u8], content_type: &st
         }
         Method::DELETE => {
             let options = delete_options(&call, bytes, content_type)?;
-            Ok(json_response(200, &call.delete_collection(&options).await?))
+            call.delete_collection(&options).await
         }
         _ => Err(Failure::method_not_allowed()),
     }

@@ -112,6 +112,11 @@ impl Failure {
         Self::invalid_thing(("", ""), "", &[FieldError::new("patch", Reason::Invalid, message)])
     }
 
+    /// A scale that is wrong, whatever kind it is of.
+    pub(crate) fn invalid_scale(name: &str, error: &FieldError) -> Self {
+        Self::invalid_thing(("Scale", "autoscaling"), name, std::slice::from_ref(error))
+    }
+
     fn invalid_thing((kind, group): (&str, &str), name: &str, errors: &[FieldError]) -> Self {
         let full = if group.is_empty() {
             kind.to_owned()

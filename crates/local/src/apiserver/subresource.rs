@@ -10,7 +10,8 @@ use super::patch::failure;
 use super::status::Failure;
 use super::store::Object;
 use super::{body, object};
-use crate::machinery::patch;
+use crate::machinery::kinds::Kind;
+use crate::machinery::{FieldError, patch};
 
 const ATTEMPTS: usize = 16;
 
@@ -55,9 +56,13 @@ impl Call {
                 "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"],
                 "resourceVersion": metadata["resourceVersion"], "creationTimestamp": metadata["creationTimestamp"],
             },
-            "spec": {"replicas": number(&self.replicas_pointer())},
+            "spec": {},
             "status": {"replicas": number(&status)},
         });
+        let wanted = number(&self.replicas_pointer());
+        if wanted > 0 {
+            scale["spec"]["replicas"] = wanted.into();
+        }
         if !selector.is_empty() {
             scale["status"]["selector"] = selector.into();
         }
@@ -96,14 +101,19 @@ impl Call {
                 return Err(Failure::modified(&self.resource.kind, &self.name));
             }
             let named = !object::resource_version(&body).is_empty();
-            let replicas = match wanted.pointer("/spec/replicas") {
-                None | Some(Value::Null) => 0,
-                Some(value) => value.as_u64().ok_or_else(|| {
-                    Failure::bad_request(format!(
-                        "spec.replicas: Invalid value: {value}: must be a whole number, 0 or more"
-                    ))
-                })?,
-            };
+            let named_as = object::name(&wanted);
+            if !named_as.is_empty() && named_as != self.name {
+                return Err(Failure::bad_request(format!(
+                    "the name of the object ({named_as}) does not match the name on the URL ({})",
+                    self.name
+                )));
+            }
+            let wanted = wanted.pointer("/spec/replicas").filter(|v| !v.is_null());
+            let replicas = wanted.map_or(Some(0), Value::as_u64).ok_or_else(|| {
+                let value = wanted.cloned().unwrap_or_default();
+                let why = "must be greater than or equal to 0";
+                Failure::invalid_scale(&self.name, &FieldError::invalid("spec.replicas", &value, why))
+            })?;
             let mut new = (*old).clone();
             new["apiVersion"] = self.resource.kind.api_version().into();
             set(&mut new, &self.replicas_pointer(), replicas.into());
@@ -118,6 +128,11 @@ impl Call {
 
     /// `POST` of a pod's eviction: a delete with the options that it carries.
     pub(crate) async fn evict(&self, eviction: &Value) -> Result<Outcome, Failure> {
+        if object::name(eviction) != self.name {
+            return Err(Failure::bad_request(
+                "name in URL does not match name in Eviction object",
+            ));
+        }
         let options = Options::parse(self, eviction.get("deleteOptions"))?;
         self.spend_disruption(&*self.get()?).await?;
         self.delete(&options).await?;
@@ -132,20 +147,22 @@ impl Call {
     pub(crate) async fn bind(&self, binding: &Value) -> Result<Outcome, Failure> {
         let node = object::str_at(binding, "/target/name");
         if node.is_empty() {
-            return Err(Failure::bad_request(
-                "target.name: Required value: the name of the node",
-            ));
+            return Err(Failure::new(500, "", "target.name: Required value"));
         }
+        let part = Kind {
+            plural: "pods/binding".into(),
+            ..self.resource.kind.clone()
+        };
         for _ in 0..ATTEMPTS {
             let old = self.get()?;
             let bound = object::str_at(&old, "/spec/nodeName");
             if !bound.is_empty() {
                 let why = format!("pod {} is already assigned to node \"{bound}\"", self.name);
-                return Err(Failure::conflict(&self.resource.kind, &self.name, &why));
+                return Err(Failure::conflict(&part, &self.name, &why));
             }
             if object::is_deleting(&old) {
                 let why = format!("pod {} is being deleted, cannot be assigned to a host", self.name);
-                return Err(Failure::conflict(&self.resource.kind, &self.name, &why));
+                return Err(Failure::conflict(&part, &self.name, &why));
             }
             let mut new = (*old).clone();
             object::child(&mut new, "spec").insert("nodeName".into(), node.into());
