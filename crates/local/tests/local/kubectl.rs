@@ -246,7 +246,7 @@ async fn a_watch_goes_on_across_a_restart() {
     fine(
         &region,
         &["create", "-f", "-"],
-        "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}",
+        r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}"#,
     )
     .await;
     let mut watch = kubectl(&region, &["get", "cm", "-w", "-o", "name"])
@@ -269,7 +269,7 @@ async fn a_watch_goes_on_across_a_restart() {
     fine(
         &region,
         &["create", "-f", "-"],
-        "{apiVersion: v1, kind: ConfigMap, metadata: {name: b}}",
+        r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}}"#,
     )
     .await;
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("configmap/b"));
