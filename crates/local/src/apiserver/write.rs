@@ -63,20 +63,6 @@ impl Call {
                 }
             }
         }
-        if let Some(old) = old.filter(|old| object::is_deleting(old)) {
-            let had = object::finalizers(old);
-            let mut more = object::finalizers(new);
-            more.retain(|finalizer| !had.contains(finalizer));
-            if !more.is_empty() {
-                more.sort_unstable();
-                let why = format!(
-                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{\"{}\"}}",
-                    more.join("\", \"")
-                );
-                // It is looked at once for every object and once for its kind.
-                errors.extend([(); 2].map(|()| FieldError::forbidden("metadata.finalizers", &why)));
-            }
-        }
         if errors.is_empty() {
             Ok(())
         } else {
