@@ -56,6 +56,12 @@ pub struct Step {
     /// What of the answer is not compared: JSON pointers, `*` for every item.
     #[serde(default)]
     pub ignore: Vec<String>,
+    /// The answer's revisions and uids are not numbered: how often others wrote meanwhile is no part of the case.
+    #[serde(default)]
+    pub aside: bool,
+    /// Lists of the answer whose order means nothing: JSON pointers.
+    #[serde(default)]
+    pub sort: Vec<String>,
     /// The request is repeated until the answer is so, for half a minute at most.
     pub until: Option<Until>,
 }

@@ -85,12 +85,18 @@ fn matches(pattern: &str, at: &str) -> bool {
 /// The part of a body that a step compares.
 #[must_use]
 pub fn compared(step: &Step, body: &Value) -> Value {
+    let mut body = body.clone();
+    for pointer in &step.sort {
+        if let Some(list) = body.pointer_mut(pointer).and_then(Value::as_array_mut) {
+            list.sort_by_cached_key(Value::to_string);
+        }
+    }
     let mut kept = if step.only.is_empty() {
-        body.clone()
+        body
     } else {
         let mut kept = serde_json::Map::new();
         for pointer in &step.only {
-            for (at, value) in found(body, pointer) {
+            for (at, value) in found(&body, pointer) {
                 kept.insert(at, value);
             }
         }

@@ -25,14 +25,17 @@ use play::Answer;
 pub async fn answers(client: &kube::Client, case: &Case, words: &Words) -> Result<Vec<Answer>> {
     let mut normal = normal::Normal::new()?;
     let answers = play::play(client, case, &words.namespace, &words.id).await?;
-    Ok(answers
-        .iter()
-        .map(|answer| {
-            let mut answer = normal.answer(answer);
-            words.hide(&mut answer);
-            answer
-        })
-        .collect())
+    let mut named = Vec::new();
+    for (step, answer) in case.steps.iter().zip(&answers) {
+        let mut answer = if step.aside {
+            normal::Normal::new()?.answer(answer)
+        } else {
+            normal.answer(answer)
+        };
+        words.hide(&mut answer);
+        named.push(answer);
+    }
+    Ok(named)
 }
 
 /// The names that a case uses in one run.

@@ -153,7 +153,7 @@ impl App {
             (state.changed_at(definition::TABLE), state.list(definition::TABLE, None))
         };
         if slot.revision != Some(revision) {
-            *slot = Arc::new(registry::Table::build(revision, definitions.iter().map(|d| &**d)));
+            *slot = Arc::new(registry::Table::build(revision, &definitions, &slot));
         }
         slot.clone()
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::call::Call;
 use super::registry::Resource;
 use super::status::Failure;
+use super::store::Object;
 use super::{definition, object, service_ip, time};
 use crate::machinery::builtin;
 use crate::machinery::kinds::{self, Kind, Subresource};
@@ -152,7 +153,7 @@ pub(crate) fn nothing_holds(object: &Value) -> bool {
 /// Completes a new object. What it returns is held until the object is written.
 pub(crate) async fn create(call: &Call, object: &mut Value) -> Result<Option<service_ip::Reserved>, Failure> {
     if let Some(custom) = &call.resource.custom {
-        if custom.version.pointer("/subresources/status").is_some() {
+        if custom.has_status() {
             object::copy_key(&Value::Null, object, "status");
         }
         return Ok(None);
@@ -164,7 +165,7 @@ pub(crate) async fn create(call: &Call, object: &mut Value) -> Result<Option<ser
         "PersistentVolume" => object["status"]["lastPhaseTransitionTime"] = time::now().into(),
         "PersistentVolumeClaim" => default_storage_class(call, object),
         "Service" => return service_ip::allocate(call, object).await,
-        "CustomResourceDefinition" => definition::establish(object, None),
+        "CustomResourceDefinition" => definition::establish(object, None, others(call).iter().map(|other| &**other)),
         _ => {}
     }
     Ok(None)
@@ -183,10 +184,16 @@ pub(crate) fn update(call: &Call, old: &Value, new: &mut Value) -> Result<(), Fa
             object::copy_key(&before, &mut new["spec"], "finalizers");
         }
         "Service" => service_ip::keep(old, new),
-        "CustomResourceDefinition" if call.subresource.is_none() => definition::establish(new, Some(old)),
+        "CustomResourceDefinition" if call.subresource.is_none() => {
+            definition::establish(new, Some(old), others(call).iter().map(|other| &**other));
+        }
         _ => {}
     }
     Ok(())
+}
+
+fn others(call: &Call) -> Vec<Object> {
+    call.app.store.read().list(definition::TABLE, None)
 }
 
 fn default_storage_class(call: &Call, object: &mut Value) {

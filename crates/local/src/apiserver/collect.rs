@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::auth::User;
 use super::call::Call;
-use super::definition::{CLEANUP, TABLE as DEFINITIONS};
+use super::definition::{CLEANUP, TABLE as DEFINITIONS, waits_for_names};
 use super::delete::{FOREGROUND, ORPHAN, Options};
 use super::request::Query;
 use super::store::{EventType, Id, Notice, Object};
@@ -123,6 +123,7 @@ async fn follow(app: &Arc<App>, notice: &Notice) {
         }
         owners_wait(app, object).await;
         going_with(app, id).await;
+        names_are_free(app, id).await;
         return;
     }
     if notice.event.event_type == EventType::Added {
@@ -315,6 +316,19 @@ async fn empty_definition(app: &Arc<App>, id: &Id, definition: &Object) {
     }
     if app.store.read().list(table, None).is_empty() && object::is_deleting(definition) {
         drop_finalizer(app, id, CLEANUP).await;
+    }
+}
+
+/// A definition went: perhaps another one waits for a name that it had.
+async fn names_are_free(app: &Arc<App>, id: &Id) {
+    if &*id.resource != DEFINITIONS {
+        return;
+    }
+    let definitions = app.store.read().list(DEFINITIONS, None);
+    for waiting in definitions.iter().filter(|other| waits_for_names(other)) {
+        if let Some(call) = call(app, DEFINITIONS, "", object::name(waiting)) {
+            report(call.update(waiting, (**waiting).clone(), false).await.map(|_| ()));
+        }
     }
 }
 

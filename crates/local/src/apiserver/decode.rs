@@ -6,7 +6,8 @@ use super::call::Call;
 use super::status::Failure;
 use super::write_options::FieldValidation;
 use super::{autoscaling, body, events, object};
-use crate::machinery::{builtin, kinds, patch};
+use crate::machinery::kinds::Kind;
+use crate::machinery::{FieldError, builtin, kinds, patch};
 
 /// Where an object comes from, which decides how it is told that it does not decode.
 #[derive(Clone, Copy)]
@@ -40,10 +41,12 @@ impl Call {
             )));
         }
         if wrong_kind && self.resource.custom.is_some() {
-            return Err(Failure::bad_request(format!(
-                "the kind in the data ({given}) does not match the expected kind ({})",
-                kind.kind
-            )));
+            let error = FieldError::invalid("kind", &given.clone().into(), &format!("must be {}", kind.kind));
+            let named = Kind {
+                kind: given,
+                ..kind.clone()
+            };
+            return Err(Failure::invalid(&named, object::name(object), &[error]));
         }
         if wrong_version || wrong_kind {
             return Err(self.other_kind(
@@ -142,7 +145,7 @@ impl Call {
             Some(_) if object.get("metadata").is_some_and(|m| !m.is_object() && !m.is_null()) => {
                 return Err(Failure::bad_request("metadata is not an object"));
             }
-            Some(custom) => custom.schema.as_ref().map(|s| s.prune(object)).unwrap_or_default(),
+            Some(custom) => custom.schema.prune(object),
             None => {
                 let sent = object.clone();
                 if let Some(wrong) = builtin::decode_error(kind, object) {

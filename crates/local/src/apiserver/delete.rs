@@ -9,7 +9,7 @@ use super::call::{Call, Outcome};
 use super::options::ListOptions;
 use super::status::Failure;
 use super::store::{Expect, Object, WriteError, revision_of};
-use super::{admit, object, time};
+use super::{admit, definition, object, time};
 use crate::machinery::kinds::Kind;
 use crate::machinery::{FieldError, Reason};
 
@@ -190,6 +190,11 @@ fn decide(call: &Call, old: &Value, options: &Options) -> Step {
         metadata.insert("deletionGracePeriodSeconds".into(), grace.into());
     }
     metadata.insert("deletionTimestamp".into(), time::in_seconds(grace).into());
+    if kind == "CustomResourceDefinition" && !object::is_deleting(old) {
+        object::metadata(&mut new).remove("deletionGracePeriodSeconds");
+        definition::terminate(&mut new);
+        return Step::Marked(new);
+    }
     if admit::nothing_holds(&new) {
         // Only of a pod it shows that it had no time.
         return Step::Gone(if kind == "Pod" { new } else { old.clone() });

@@ -227,7 +227,7 @@ fn openapi_kinds(table: &Table) -> Vec<openapi::Kind<'_>> {
             schema: r
                 .custom
                 .as_ref()
-                .and_then(|c| c.version.pointer("/schema/openAPIV3Schema")),
+                .and_then(|c| c.version().pointer("/schema/openAPIV3Schema")),
         })
         .collect()
 }

@@ -47,6 +47,21 @@ pub(crate) fn child<'a>(object: &'a mut Value, key: &str) -> &'a mut Map<String,
     }
 }
 
+/// The list under a key, made when it is absent or something else.
+pub(crate) fn list<'a>(object: &'a mut Value, key: &str) -> &'a mut Vec<Value> {
+    if !object.is_object() {
+        *object = Value::Object(Map::new());
+    }
+    let slot = &mut object[key];
+    if !slot.is_array() {
+        *slot = Value::Array(Vec::new());
+    }
+    match slot {
+        Value::Array(list) => list,
+        _ => unreachable!("it was just made one"),
+    }
+}
+
 pub(crate) fn finalizers(object: &Value) -> Vec<&str> {
     let list = object.pointer("/metadata/finalizers").and_then(Value::as_array);
     list.into_iter().flatten().filter_map(Value::as_str).collect()

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::definition::is_established;
 use super::object;
+use super::store::Object;
 use crate::machinery::kinds::{self, Kind, Subresource, Verb};
 use crate::machinery::list_types::ListTypes;
 use crate::machinery::schema::Crd;
@@ -25,18 +27,59 @@ pub(crate) struct Resource {
 /// What a CRD says about one of its versions.
 #[derive(Debug)]
 pub(crate) struct Custom {
-    /// `None` when the schema does not compile: then its objects are only stored.
-    pub(crate) schema: Option<Crd>,
-    /// The entry of `spec.versions`.
-    pub(crate) version: Value,
+    pub(crate) schema: Crd,
+    /// The schema of the version that objects are stored at.
+    pub(crate) stored: Crd,
+    definition: Object,
+    /// Which entry of its `spec.versions` it is.
+    index: usize,
     /// The API version that objects are stored at.
     pub(crate) storage_version: String,
 }
 
 impl Custom {
+    /// The entry of `spec.versions`.
+    pub(crate) fn version(&self) -> &Value {
+        &self.definition["spec"]["versions"][self.index]
+    }
+
+    /// What a user of a deprecated version is told.
+    pub(crate) fn deprecation(&self, kind: &Kind) -> Option<String> {
+        let version = self.version();
+        if version.get("deprecated") != Some(&Value::Bool(true)) {
+            return None;
+        }
+        if let Some(own) = version.get("deprecationWarning").and_then(Value::as_str) {
+            return Some(own.to_owned());
+        }
+        let said = format!("{} {} is deprecated", kind.api_version(), kind.kind);
+        let versions = self.definition["spec"]["versions"].as_array();
+        let fresh = versions
+            .into_iter()
+            .flatten()
+            .filter(|other| other["served"] == true && other["deprecated"] != true);
+        let newer = fresh
+            .filter_map(|other| other["name"].as_str())
+            .filter(|other| version_rank(other) > version_rank(&kind.version))
+            .max_by_key(|other| version_rank(other));
+        Some(match newer {
+            Some(newer) => format!("{said}; use {}/{newer} {}", kind.group, kind.kind),
+            None => said,
+        })
+    }
+
+    pub(crate) fn has_status(&self) -> bool {
+        self.version().pointer("/subresources/status").is_some()
+    }
+
+    /// Whether its definition is to go, so that nothing new is made.
+    pub(crate) fn is_terminating(&self) -> bool {
+        object::is_deleting(&self.definition)
+    }
+
     /// The JSON path of the scale subresource's field, such as `.spec.replicas`.
     pub(crate) fn scale_path(&self, field: &str) -> Option<&str> {
-        self.version.pointer("/subresources/scale")?.get(field)?.as_str()
+        self.version().pointer("/subresources/scale")?.get(field)?.as_str()
     }
 }
 
@@ -55,8 +98,8 @@ impl Resource {
 
     /// How the fields of objects merge.
     pub(crate) fn list_types(&self) -> ListTypes {
-        match self.custom.as_ref().and_then(|c| c.schema.as_ref()) {
-            Some(schema) => schema.list_types(),
+        match &self.custom {
+            Some(custom) => custom.schema.list_types(),
             None => ListTypes::builtin(&self.kind.kind),
         }
     }
@@ -76,14 +119,14 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// The built-in kinds and what `definitions` add.
-    pub(crate) fn build<'a>(revision: u64, definitions: impl Iterator<Item = &'a Value>) -> Self {
+    /// The built-in kinds and what `definitions` add. A schema that was compiled for the table `before` stays.
+    pub(crate) fn build(revision: u64, definitions: &[Object], before: &Self) -> Self {
         let mut resources: Vec<Arc<Resource>> = kinds::builtin()
             .iter()
             .map(|kind| Arc::new(Resource::builtin(kind)))
             .collect();
         for definition in definitions {
-            let custom = custom_resources(definition);
+            let custom = custom_resources(definition, before);
             let taken = |r: &Resource| {
                 resources.iter().any(|have| {
                     have.kind.group == r.kind.group
@@ -163,7 +206,10 @@ fn version_rank(version: &str) -> (u8, u64, u64) {
     (0, 0, 0)
 }
 
-fn custom_resources(definition: &Value) -> Vec<Resource> {
+fn custom_resources(definition: &Object, before: &Table) -> Vec<Resource> {
+    if !is_established(&definition["status"]) {
+        return Vec::new();
+    }
     let text = |path: &str| {
         definition
             .pointer(path)
@@ -187,11 +233,19 @@ fn custom_resources(definition: &Value) -> Vec<Resource> {
         "{group}/{}",
         object::str_at(stored.copied().unwrap_or(&Value::Null), "/name")
     );
-    let table: Arc<str> = format!("{}.{group}", text("/spec/names/plural")).into();
+    let table: Arc<str> = format!("{}.{group}", text("/status/acceptedNames/plural")).into();
+    let compile = |version: &Value| {
+        let compiled = before.all().iter().filter(|known| known.table == table);
+        let mut compiled = compiled.filter_map(|known| known.custom.as_ref());
+        let same = compiled.find(|known| known.version() == version);
+        same.map_or_else(|| Crd::compile(version), |known| known.schema.clone())
+    };
+    let storage = compile(stored.copied().unwrap_or(&Value::Null));
     versions
         .into_iter()
-        .filter(|v| v.get("served") == Some(&Value::Bool(true)))
-        .map(|version| {
+        .enumerate()
+        .filter(|(_, version)| version["served"] == true)
+        .map(|(index, version)| {
             let mut subresources = Vec::new();
             if version.pointer("/subresources/status").is_some() {
                 subresources.push(Subresource::Status);
@@ -199,32 +253,37 @@ fn custom_resources(definition: &Value) -> Vec<Resource> {
             if version.pointer("/subresources/scale").is_some() {
                 subresources.push(Subresource::Scale);
             }
-            let schema = Crd::compile(version)
-                .inspect_err(|error| tracing::warn!(%error, %table, "the schema does not compile; it is not applied"))
-                .ok();
+            let schema = if version["storage"] == true {
+                storage.clone()
+            } else {
+                compile(version)
+            };
             Resource {
                 kind: Kind {
                     group: group.clone(),
                     version: object::str_at(version, "/name").to_owned(),
-                    plural: text("/spec/names/plural"),
-                    singular: text("/spec/names/singular"),
-                    kind: text("/spec/names/kind"),
-                    short_names: words("/spec/names/shortNames"),
-                    categories: words("/spec/names/categories"),
+                    plural: text("/status/acceptedNames/plural"),
+                    singular: text("/status/acceptedNames/singular"),
+                    kind: text("/status/acceptedNames/kind"),
+                    short_names: words("/status/acceptedNames/shortNames"),
+                    categories: words("/status/acceptedNames/categories"),
                     namespaced: text("/spec/scope") == "Namespaced",
                     subresources,
                     list_kind: match text("/spec/names/listKind") {
-                        empty if empty.is_empty() => format!("{}List", text("/spec/names/kind")),
+                        empty if empty.is_empty() => format!("{}List", text("/status/acceptedNames/kind")),
                         given => given,
                     },
-                    verbs: Verb::ALL.to_vec(),
+                    // As the API server lists them for custom kinds.
+                    verbs: [&Verb::ALL[1..6], &[Verb::Create, Verb::Update, Verb::Watch]].concat(),
                     counts_generations: true,
                     storage_version: storage_version.clone(),
                 },
                 table: table.clone(),
                 custom: Some(Custom {
                     schema,
-                    version: version.clone(),
+                    stored: storage.clone(),
+                    definition: definition.clone(),
+                    index,
                     storage_version: storage_version.clone(),
                 }),
             }
@@ -245,10 +304,11 @@ mod tests {
 
     #[test]
     fn a_definition_adds_the_versions_that_it_serves() {
-        let definition = serde_json::json!({"spec": {"group": "x.dev", "scope": "Namespaced",
+        let definition = serde_json::json!({"status": {"acceptedNames": {"plural": "ys", "kind": "Y"},
+            "conditions": [{"type": "Established", "status": "True"}]}, "spec": {"group": "x.dev", "scope": "Namespaced",
             "names": {"plural": "ys", "kind": "Y"},
             "versions": [{"name": "v1", "served": true, "storage": true}, {"name": "v2", "served": false}]}});
-        let table = Table::build(1, [&definition].into_iter());
+        let table = Table::build(1, &[definition.into()], &Table::default());
         assert!(table.find("x.dev", "v1", "ys").is_some());
         assert!(table.find("x.dev", "v2", "ys").is_none());
     }

@@ -129,7 +129,11 @@ async fn resource(app: Arc<App>, user: User, path: ResourcePath, request: Reques
     } else {
         body::read(body).await?
     };
-    let deprecation = call.resource.kind.deprecation();
+    let kind = &call.resource.kind;
+    let deprecation = match &call.resource.custom {
+        Some(custom) => custom.deprecation(kind),
+        None => kind.deprecation().map(str::to_owned),
+    };
     let answer = if call.name.is_empty() {
         collection(call, &parts.method, &bytes, &content_type).await
     } else {
@@ -137,7 +141,7 @@ async fn resource(app: Arc<App>, user: User, path: ResourcePath, request: Reques
     };
     let Some(warning) = deprecation else { return answer };
     let mut response = answer.unwrap_or_else(IntoResponse::into_response);
-    warn(&mut response, &[warning.to_owned()]);
+    warn(&mut response, &[warning]);
     Ok(response)
 }
 

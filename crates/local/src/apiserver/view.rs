@@ -47,10 +47,12 @@ impl Form {
     }
 }
 
-/// The object as the resource's version has it.
+/// The object as the resource's version has it, with the defaults that its definition got since it was written.
 pub(crate) fn at_version(resource: &Resource, stored: &Object) -> Object {
     let expected = resource.kind.api_version();
-    if object::str_at(stored, "/apiVersion") == expected {
+    let same = object::str_at(stored, "/apiVersion") == expected;
+    let defaults = resource.custom.as_ref().filter(|custom| custom.stored.has_defaults());
+    if same && defaults.is_none() {
         return stored.clone();
     }
     if *resource.table == *"events" {
@@ -61,8 +63,8 @@ pub(crate) fn at_version(resource: &Resource, stored: &Object) -> Object {
     }
     let mut shown = (**stored).clone();
     shown["apiVersion"] = expected.into();
-    if let Some(schema) = resource.custom.as_ref().and_then(|c| c.schema.as_ref()) {
-        schema.default(&mut shown);
+    if let Some(custom) = defaults {
+        custom.stored.default(&mut shown);
     }
     Arc::new(shown)
 }
@@ -95,9 +97,8 @@ pub(crate) fn as_table(resource: &Resource, objects: &[Object], include: Option<
         "autoscaling" => autoscaling::convert(object, "autoscaling/v2"),
         _ => object.clone(),
     };
-    let mut result = match resource.custom.as_ref().and_then(|c| c.schema.as_ref()) {
-        Some(schema) => table::crd(schema.columns(), &items, &now),
-        None if resource.custom.is_some() => table::crd(&[], &items, &now),
+    let mut result = match &resource.custom {
+        Some(custom) => table::crd(custom.schema.columns(), &items, &now),
         None => table::builtin(&resource.kind.kind, items.iter().map(for_cells), &now),
     };
     result["kind"] = "Table".into();

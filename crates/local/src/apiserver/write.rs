@@ -9,10 +9,12 @@ use super::call::{Call, Outcome};
 use super::decode::Origin;
 use super::status::Failure;
 use super::store::{Expect, Object, revision_of};
-use super::{admit, body, definition, object, time, write_options};
+use super::registry::Custom;
+use super::{admit, body, object, time, write_options};
 use crate::machinery::json::Read;
 use crate::machinery::kinds::Subresource;
 use crate::machinery::metadata::{self, Names};
+use crate::machinery::schema::{definition_errors, definition_warnings};
 use crate::machinery::{FieldError, apply, builtin};
 
 /// Attempts of a write without a condition against concurrent writers.
@@ -29,9 +31,7 @@ impl Call {
         match &self.resource.custom {
             Some(custom) => {
                 admit::drop_empty_metadata(object);
-                if let Some(schema) = &custom.schema {
-                    schema.default(object);
-                }
+                custom.schema.default(object);
             }
             None => builtin::default(&self.resource.kind.kind, object),
         }
@@ -47,16 +47,12 @@ impl Call {
             errors.extend(changed);
         }
         match &self.resource.custom {
-            Some(custom) => {
-                if let Some(schema) = &custom.schema {
-                    errors.extend(schema.validate(new, old));
-                }
-            }
+            Some(custom) => errors.extend(custom.schema.validate(new, old)),
             None => {
                 errors.extend(metadata::unqualified_finalizers(new));
                 errors.extend(builtin::validate(&kind.kind, new));
                 if kind.kind == "CustomResourceDefinition" {
-                    errors.extend(definition::errors(new, old));
+                    errors.extend(definition_errors(new, old));
                 }
                 if let Some(old) = old {
                     errors.extend(builtin::validate_update(&kind.kind, old, new));
@@ -79,9 +75,12 @@ impl Call {
         seen
     }
 
-    /// Objects are stored at one version; the versions of a CRD differ in nothing else.
+    /// Objects are stored at one version, which drops what only others have.
     fn stored_form(&self, object: &mut Value) {
         if let Some(custom) = &self.resource.custom {
+            if object::str_at(object, "/apiVersion") != custom.storage_version {
+                custom.stored.prune(object);
+            }
             object["apiVersion"] = custom.storage_version.clone().into();
         }
     }
@@ -133,6 +132,13 @@ impl Call {
         }
         let name = object::name(&new).to_owned();
         self.namespace_takes(&name)?;
+        if self.resource.custom.as_ref().is_some_and(Custom::is_terminating) {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(Failure::forbidden(kind, &name, why));
+        }
+        if kind.kind == "CustomResourceDefinition" {
+            warnings.extend(definition_warnings(&new));
+        }
         if name.is_empty() {
             let missing = FieldError::required("metadata.name", "name or generateName is required");
             return Err(Failure::invalid(kind, "", &[missing]));
@@ -141,7 +147,8 @@ impl Call {
         self.default(&mut new);
         if !applied {
             // A status belongs to who writes the status.
-            let status = object::take(&mut new, "status");
+            let apart = self.resource.custom.is_none() || kind.has(Subresource::Status);
+            let status = apart.then(|| object::take(&mut new, "status")).flatten();
             new = self.track(None, new);
             if let Some(status) = status {
                 new["status"] = status;
@@ -232,6 +239,12 @@ impl Call {
         Err(Failure::modified(kind, &self.name))
     }
 
+    /// Whether a generation begins: of a custom kind also with a status that is not written apart.
+    fn is_changed(&self, old: &Value, new: &Value) -> bool {
+        let whole = self.resource.custom.is_some() && self.subresource.is_none();
+        !object::same_spec(old, new) || (whole && old.get("status") != new.get("status"))
+    }
+
     /// Refuses an update that is meant for another object of the same name.
     fn check_uid(&self, new: &Value, live: Option<&Value>) -> Result<(), Failure> {
         let (wanted, found) = (object::uid(new), live.map_or("", object::uid));
@@ -281,7 +294,7 @@ impl Call {
             _ => {}
         }
         admit::update(self, old, &mut new)?;
-        if self.resource.counts_generations() && !object::same_spec(old, &new) {
+        if self.resource.counts_generations() && self.is_changed(old, &new) {
             admit::next_generation(&mut new);
         }
         self.validate(&new, Some(&seen))?;

@@ -1,30 +1,32 @@
 //! The structural schema of a custom resource: defaults, pruning, validation, CEL rules.
 //!
-//! A version is compiled once (`structure`, `rules`), when its CustomResourceDefinition is created; what cannot be
-//! compiled makes the definition invalid. A request's object is then pruned and defaulted (`values`), checked against
-//! the schema (`validation`), and, if that finds nothing, against the rules.
+//! A definition is checked first (`definition`, `structural`, `keywords`, `defaults`), then each of its versions compiled
+//! once (`structure`, `rules`). A request's object is pruned and defaulted (`values`), checked against the schema
+//! (`validation`), and, unless that finds what hides more, against the rules.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::FieldError;
 use super::list_types::ListTypes;
+use super::{FieldError, Reason};
 
+mod defaults;
+mod definition;
+mod formats;
+mod keywords;
 mod rules;
+mod structural;
 mod structure;
 mod validation;
 mod values;
+mod whole;
 
+pub use definition::{definition_errors, definition_warnings};
 use structure::Schema;
 
-/// Why a version of a CustomResourceDefinition cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum SchemaError {
-    /// The parts of the schema that are wrong, with their paths inside the version (422).
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Invalid(Vec<FieldError>),
-}
+/// What Kubernetes calls the object as a whole in an error.
+const NIL: &str = "<nil>";
 
 /// One compiled version of a CustomResourceDefinition. Clones share what was compiled.
 #[derive(Debug, Clone)]
@@ -35,36 +37,31 @@ struct Compiled {
     schema: Schema,
     lists: ListTypes,
     columns: Vec<Value>,
+    scale: Value,
+    defaults: bool,
 }
 
 impl Crd {
-    /// Compiles one entry of a CRD's `spec.versions`.
-    ///
-    /// # Errors
-    /// When the schema is absent or not structural, or a CEL rule does not compile.
-    pub fn compile(version: &Value) -> Result<Self, SchemaError> {
-        let at = "schema.openAPIV3Schema";
-        let Some(source) = version
-            .pointer("/schema/openAPIV3Schema")
-            .filter(|schema| schema.is_object())
-        else {
-            return Err(SchemaError::Invalid(vec![FieldError::required(
-                at,
-                "schemas are required",
-            )]));
-        };
-        let mut errors = Vec::new();
-        let schema = Schema::compile(source, at, &mut errors);
-        if !errors.is_empty() {
-            return Err(SchemaError::Invalid(errors));
-        }
+    /// Compiles one entry of a CRD's `spec.versions` in which [`definition_errors`] finds nothing wrong. A rule that does
+    /// not compile all the same is an error of every object.
+    pub fn compile(version: &Value) -> Self {
+        let nothing = Value::Null;
+        let source = version.pointer("/schema/openAPIV3Schema").unwrap_or(&nothing);
         let status = version.pointer("/subresources/status").is_some();
         let columns = version.get("additionalPrinterColumns").and_then(Value::as_array);
-        Ok(Self(Arc::new(Compiled {
+        let schema = Schema::compile(source);
+        Self(Arc::new(Compiled {
+            defaults: schema.has_defaults(),
             schema,
             lists: ListTypes::from_schema(source, status),
             columns: columns.cloned().unwrap_or_default(),
-        })))
+            scale: version.pointer("/subresources/scale").cloned().unwrap_or_default(),
+        }))
+    }
+
+    /// Whether there is a default, or a null may have to go.
+    pub fn has_defaults(&self) -> bool {
+        self.0.defaults
     }
 
     /// Fills in the schema's defaults.
@@ -80,12 +77,28 @@ impl Crd {
 
     /// Checks `new`, and the transition from `old` where there is one.
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-        let errors = validation::validate(&self.0.schema, new);
-        if errors.is_empty() {
-            rules::validate(&self.0.schema, new, old)
-        } else {
-            errors
+        let compiled = &self.0;
+        let mut errors = validation::validate(&compiled.schema, new, old);
+        errors.extend(whole::scale(&compiled.scale, new));
+        whole::embedded(&compiled.schema, new, "", &mut errors);
+        let mut before = Vec::new();
+        if let Some(old) = old {
+            whole::repeated(&compiled.schema, old, "", &mut before);
         }
+        if before.is_empty() {
+            whole::repeated(&compiled.schema, new, "", &mut errors);
+        }
+        if !compiled.schema.has_rules() {
+            return errors;
+        }
+        if errors.iter().any(hides_more) {
+            let message = "Invalid value: null: some validation rules were not checked because the object was invalid; \
+                correct the existing errors to complete validation";
+            errors.push(FieldError::new(NIL, Reason::Invalid, message));
+        } else {
+            errors.extend(rules::validate(&compiled.schema, new, old));
+        }
+        errors
     }
 
     /// How the lists and maps merge.
@@ -97,6 +110,12 @@ impl Crd {
     pub fn columns(&self) -> &[Value] {
         &self.0.columns
     }
+}
+
+/// Whether rules may not rely on the object because of the error.
+fn hides_more(error: &FieldError) -> bool {
+    use Reason::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+    matches!(error.reason, NotSupported | Required | TooLong | TooMany | TypeInvalid)
 }
 
 #[cfg(test)]

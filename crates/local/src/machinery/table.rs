@@ -40,12 +40,15 @@ pub fn crd(columns: &[Value], items: &[Value], now: &str) -> Value {
     let text = |column: &'_ Value, name: &str| column.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut definitions = vec![definition("Name", "string", "name", "", 0)];
     definitions.extend(columns.iter().map(|column| {
+        let path = text(column, "jsonPath");
+        let described = Some(text(column, "description")).filter(|own| !own.is_empty());
+        let by_path = || format!("Custom resource definition column (in JSONPath format): {path}");
         let priority = column.get("priority").and_then(Value::as_i64).unwrap_or(0);
         definition(
             &text(column, "name"),
             &text(column, "type"),
             &text(column, "format"),
-            &text(column, "description"),
+            &described.unwrap_or_else(by_path),
             priority,
         )
     }));

@@ -90,7 +90,7 @@ fn check(resource: &Resource, path: &str) -> Result<(), String> {
     let unsupported = || format!("field label not supported: {path}");
     let common = |namespaced: bool| path == "metadata.name" || (namespaced && path == "metadata.namespace");
     if let Some(custom) = &resource.custom {
-        let fields = custom.version.get("selectableFields").and_then(Value::as_array);
+        let fields = custom.version().get("selectableFields").and_then(Value::as_array);
         let listed = fields.into_iter().flatten().any(|f| {
             let field = f.get("jsonPath").and_then(Value::as_str).unwrap_or_default();
             field.strip_prefix('.') == Some(path)

@@ -6,7 +6,6 @@ use serde_json::{Map, Value};
 
 use crate::machinery::{FieldError, metadata};
 
-mod definition;
 mod pod;
 pub(super) mod words;
 
@@ -23,7 +22,6 @@ pub(super) fn validate(kind: &str, object: &Value) -> Vec<FieldError> {
         "PersistentVolume" => volume(object, &mut errors),
         "ConfigMap" => config_map(object, &mut errors),
         "Secret" => secret(object, &mut errors),
-        "CustomResourceDefinition" => definition::validate(object, &mut errors),
         "StorageClass" => storage_class(object, &mut errors),
         "EndpointSlice" => endpoint_slice(object, &mut errors),
         "Lease" => {

@@ -6,62 +6,89 @@
 use std::sync::{Arc, LazyLock};
 
 use cel::objects::{Key, Map, OptionalValue};
-use cel::{Context, Env, Program};
-use serde_json::Value;
+use cel::{Context, Env, ExecutionError, Program};
+use serde_json::{Value, json};
 
-use super::structure::{Additional, ListKind, Schema, Type};
-use super::values::join;
-use crate::machinery::{FieldError, Reason, shown};
+use super::NIL;
+use super::structural::invalid;
+use super::structure::{Additional, Schema, Type, text};
+use super::values::{earlier, join};
+use crate::machinery::{FieldError, Reason};
 
 mod check;
 
 /// One compiled rule.
 #[derive(Debug)]
 pub(super) struct Rule {
+    /// As the definition has it.
+    given: Value,
     source: String,
-    program: Program,
+    program: Result<Program, String>,
     reads_old: bool,
     optional_old: bool,
     message: Option<String>,
-    message_program: Option<Program>,
+    message_program: Option<Result<Program, String>>,
     reason: Reason,
     field_path: String,
 }
 
 impl Rule {
-    /// Compiles a rule of the node `schema`; the error names the rule.
-    pub(super) fn compile(rule: &Value, schema: &Schema, at: &str) -> Result<Self, FieldError> {
-        let text = |name: &str| {
-            rule.get(name)
-                .and_then(Value::as_str)
-                .filter(|text| !text.trim().is_empty())
-        };
-        let Some(source) = text("rule") else {
-            return Err(FieldError::required(format!("{at}.rule"), "a validation needs a rule"));
-        };
-        let program = compile(source, schema).map_err(|detail| failed(&format!("{at}.rule"), source, &detail))?;
-        let message_program = match text("messageExpression") {
-            Some(source) => Some(
-                compile(source, schema)
-                    .map_err(|detail| failed(&format!("{at}.messageExpression"), source, &detail))?,
-            ),
-            None => None,
-        };
-        Ok(Self {
+    /// Compiles a rule of the node `schema`.
+    pub(super) fn compile(rule: &Value, schema: &Schema) -> Self {
+        let text = |name: &str| text(rule, name).trim();
+        let source = text("rule");
+        let program = compile(source, schema);
+        Self {
+            given: rule.clone(),
             source: source.to_owned(),
-            reads_old: program.references().has_variable("oldSelf"),
+            reads_old: program
+                .as_ref()
+                .is_ok_and(|program| program.references().has_variable("oldSelf")),
             program,
             optional_old: rule.get("optionalOldSelf") == Some(&Value::Bool(true)),
-            message: text("message").map(|text| text.trim().to_owned()),
-            message_program,
+            message: Some(text("message")).filter(|text| !text.is_empty()).map(str::to_owned),
+            message_program: Some(text("messageExpression"))
+                .filter(|text| !text.is_empty())
+                .map(|source| compile(source, schema)),
             reason: match text("reason") {
-                Some("FieldValueForbidden") => Reason::Forbidden,
-                Some("FieldValueRequired") => Reason::Required,
-                Some("FieldValueDuplicate") => Reason::Duplicate,
+                "FieldValueForbidden" => Reason::Forbidden,
+                "FieldValueRequired" => Reason::Required,
+                "FieldValueDuplicate" => Reason::Duplicate,
                 _ => Reason::Invalid,
             },
-            field_path: text("fieldPath").unwrap_or_default().to_owned(),
-        })
+            field_path: text("fieldPath").to_owned(),
+        }
+    }
+
+    /// Why the rule at `at` cannot work; `unmatched` is the place above whose values before and after are not matched.
+    pub(super) fn problems(&self, at: &str, unmatched: Option<&str>, errors: &mut Vec<FieldError>) {
+        let mut compiled = |program: &Result<Program, String>, name: &str| {
+            if let Err(why) = program {
+                let detail = format!("compilation failed: {why}");
+                errors.push(invalid(format!("{at}.{name}"), &shown_rule(&self.given), &detail));
+            }
+        };
+        compiled(&self.program, "rule");
+        if let Some(program) = &self.message_program {
+            compiled(program, "messageExpression");
+        }
+        if self.reads_old
+            && let Some(place) = unmatched
+        {
+            let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {place}");
+            errors.push(invalid(
+                format!("{at}.rule"),
+                &text(&self.given, "rule").into(),
+                &detail,
+            ));
+        }
+        if !self.reads_old
+            && self.program.is_ok()
+            && let Some(optional) = self.given.get("optionalOldSelf")
+        {
+            let detail = "may not be set if oldSelf is not used in rule";
+            errors.push(invalid(format!("{at}.optionalOldSelf"), optional, detail));
+        }
     }
 
     fn check(&self, schema: &Schema, new: &Value, old: Option<&Value>, at: &str) -> Option<FieldError> {
@@ -77,19 +104,31 @@ impl Rule {
             };
             context.add_variable_from_value("oldSelf", old);
         }
-        let detail = match self.program.execute(&context) {
-            Ok(cel::Value::Bool(true)) => return None,
-            Ok(cel::Value::Bool(false)) => self.message(&context),
-            Ok(_) => format!("rule does not say true or false: {}", self.source),
-            Err(error) => format!("{error} evaluating rule: {}", self.source),
+        let broken = |detail: String| {
+            let kind = if schema.int_or_string {
+                ""
+            } else {
+                schema.kind.map_or("", Type::name)
+            };
+            Some(FieldError::invalid(named(at), &kind.into(), &detail))
         };
-        Some(self.error(at, new, &detail))
+        let program = match &self.program {
+            Ok(program) => program,
+            Err(why) => return broken(format!("rule compile error: {why}")),
+        };
+        match program.execute(&context) {
+            Ok(cel::Value::Bool(true)) => None,
+            Ok(cel::Value::Bool(false)) => Some(self.error(schema, at, new, &self.message(&context))),
+            Ok(_) => broken(format!("rule does not say true or false: {}", self.source)),
+            Err(error) => broken(format!("{} evaluating rule: {}", said(&error), self.source)),
+        }
     }
 
     fn message(&self, context: &Context) -> String {
         let computed = self
             .message_program
             .as_ref()
+            .and_then(|program| program.as_ref().ok())
             .and_then(|program| program.execute(context).ok());
         match computed {
             Some(cel::Value::String(text)) if !text.trim().is_empty() && !text.contains('\n') => text.to_string(),
@@ -100,19 +139,36 @@ impl Rule {
         }
     }
 
-    fn error(&self, at: &str, value: &Value, detail: &str) -> FieldError {
+    fn error(&self, schema: &Schema, at: &str, value: &Value, detail: &str) -> FieldError {
         let field = format!("{at}{}", self.field_path);
-        let field = field.strip_prefix('.').map(str::to_owned).unwrap_or(field);
+        let field = named(field.strip_prefix('.').unwrap_or(&field));
+        // What is large is not shown.
+        let whole = matches!(schema.kind, Some(Type::Object | Type::Array));
         match self.reason {
             Reason::Forbidden => FieldError::forbidden(field, detail),
             Reason::Required => FieldError::required(field, detail),
-            Reason::Duplicate => FieldError::new(
-                field,
-                Reason::Duplicate,
-                format!("Duplicate value: {}: {detail}", shown(value)),
-            ),
+            Reason::Duplicate if whole => FieldError::new(field, Reason::Duplicate, "Duplicate value"),
+            Reason::Duplicate => FieldError::duplicate(field, value),
+            _ if whole => FieldError::new(field, Reason::Invalid, format!("Invalid value: {detail}")),
             _ => FieldError::invalid(field, value, detail),
         }
+    }
+}
+
+/// How errors name a place; the object as a whole has a name of its own.
+fn named(at: &str) -> String {
+    if at.is_empty() { NIL.into() } else { at.into() }
+}
+
+/// A failure in the words of Kubernetes' evaluator.
+fn said(error: &ExecutionError) -> String {
+    match error {
+        ExecutionError::DivisionByZero(_) => "division by zero".into(),
+        ExecutionError::RemainderByZero(_) => "modulus by zero".into(),
+        ExecutionError::NoSuchKey(key) => format!("no such key: {key}"),
+        ExecutionError::IndexOutOfBounds(cel::Value::Int(index)) => format!("index out of bounds: {index}"),
+        ExecutionError::Overflow(..) => "integer overflow".into(),
+        other => other.to_string(),
     }
 }
 
@@ -122,8 +178,11 @@ fn compile(source: &str, schema: &Schema) -> Result<Program, String> {
     Ok(program)
 }
 
-fn failed(field: &str, source: &str, detail: &str) -> FieldError {
-    FieldError::invalid(field, &Value::from(source), &format!("compilation failed: {detail}"))
+/// A rule as errors show it.
+fn shown_rule(rule: &Value) -> Value {
+    let given = |name: &str| text(rule, name);
+    json!({"Rule": given("rule"), "Message": given("message"), "MessageExpression": given("messageExpression"),
+        "Reason": rule.get("reason"), "FieldPath": given("fieldPath"), "OptionalOldSelf": rule.get("optionalOldSelf")})
 }
 
 /// The functions that rules may call.
@@ -162,45 +221,47 @@ fn parsed(program: &Option<Program>, text: &str) -> Option<cel::Value> {
     program.as_ref()?.execute(&context).ok()
 }
 
-/// Every rule that `new` breaks, here and below.
+/// Every rule that `new` breaks, here and below. One that a value broke before, and breaks unchanged, is no error.
 pub(super) fn validate(schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    walk(schema, new, old, "", &mut errors);
+    walk(schema, new, old, false, "", &mut errors);
     errors
 }
 
-fn walk(schema: &Schema, new: &Value, old: Option<&Value>, at: &str, errors: &mut Vec<FieldError>) {
-    if new.is_null() {
+fn walk(schema: &Schema, new: &Value, old: Option<&Value>, same: bool, at: &str, errors: &mut Vec<FieldError>) {
+    if new.is_null() || !schema.has_rules() {
         return;
     }
     let old = old.filter(|old| !old.is_null());
-    errors.extend(schema.rules.iter().filter_map(|rule| rule.check(schema, new, old, at)));
+    let same = same || old == Some(new);
+    let rules = schema.rules.iter().filter(|rule| rule.reads_old || !same);
+    errors.extend(rules.filter_map(|rule| rule.check(schema, new, old, at)));
     match new {
         Value::Object(map) => {
             for (name, child) in map {
-                let inner = match (schema.properties.get(name), &schema.additional) {
-                    (Some(property), _) => property,
-                    (None, Additional::Schema(inner)) => inner,
+                let (inner, at) = match (schema.properties.get(name), &schema.additional) {
+                    (Some(property), _) => (property, join(at, name)),
+                    (None, Additional::Schema(inner)) => (&**inner, format!("{at}[{name}]")),
                     _ => continue,
                 };
-                walk(inner, child, old.and_then(|old| old.get(name)), &join(at, name), errors);
+                walk(inner, child, old.and_then(|old| old.get(name)), same, &at, errors);
             }
         }
         Value::Array(items) => {
             let Some(inner) = &schema.items else { return };
             for (i, item) in items.iter().enumerate() {
-                walk(inner, item, earlier(schema, item, old), &format!("{at}[{i}]"), errors);
+                walk(
+                    inner,
+                    item,
+                    earlier(schema, item, old),
+                    same,
+                    &format!("{at}[{i}]"),
+                    errors,
+                );
             }
         }
         _ => {}
     }
-}
-
-/// The item of the old list with the same keys.
-fn earlier<'a>(schema: &Schema, item: &Value, old: Option<&'a Value>) -> Option<&'a Value> {
-    let ListKind::Map(keys) = &schema.list else { return None };
-    let same = |other: &&Value| keys.iter().all(|key| other.get(key) == item.get(key));
-    old?.as_array()?.iter().find(same)
 }
 
 /// A value as rules see it: integers signed, texts with a format as durations and times, names escaped.

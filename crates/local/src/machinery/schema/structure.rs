@@ -6,7 +6,6 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::rules::Rule;
-use crate::machinery::{FieldError, Reason};
 
 /// The JSON types that OpenAPI names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +79,6 @@ pub(super) struct Limits {
     pub(super) max_items: Option<u64>,
     pub(super) min_properties: Option<u64>,
     pub(super) max_properties: Option<u64>,
-    pub(super) unique_items: bool,
     pub(super) pattern: Option<Regex>,
     pub(super) format: Option<String>,
     pub(super) allowed: Option<Vec<Value>>,
@@ -109,104 +107,53 @@ pub(super) struct Schema {
 }
 
 impl Schema {
-    /// Compiles a node and all below it; what is wrong with them goes to `errors`.
-    pub(super) fn compile(source: &Value, at: &str, errors: &mut Vec<FieldError>) -> Self {
-        let mut schema = Self::compile_node(source, at, true, errors);
-        schema.compile_rules(source, at, errors);
-        schema
-    }
-
-    /// `structural` is false inside `allOf`, `anyOf`, `oneOf` and `not`, whose nodes need no type.
-    fn compile_node(source: &Value, at: &str, structural: bool, errors: &mut Vec<FieldError>) -> Self {
+    /// Compiles a node and all below it. What is not valid, which is for `definition_errors` to say, counts as absent.
+    pub(super) fn compile(source: &Value) -> Self {
         let flag = |name: &str| source.get(name) == Some(&Value::Bool(true));
+        let node = |name: &str| {
+            source
+                .get(name)
+                .filter(|inner| inner.is_object())
+                .map(Self::compile)
+                .map(Box::new)
+        };
+        let alternatives = |name: &str| -> Vec<Self> {
+            let list = source.get(name).and_then(Value::as_array);
+            list.into_iter().flatten().map(Self::compile).collect()
+        };
+        let properties = source.get("properties").and_then(Value::as_object);
         let mut schema = Self {
+            kind: Type::parse(text(source, "type")),
             nullable: flag("nullable"),
             int_or_string: flag("x-kubernetes-int-or-string"),
             preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
             embedded: flag("x-kubernetes-embedded-resource"),
-            default: source.get("default").cloned(),
+            default: source.get("default").filter(|default| !default.is_null()).cloned(),
             list: list_kind(source),
-            limits: limits(source, at, errors),
-            ..Self::default()
+            limits: limits(source),
+            properties: properties
+                .into_iter()
+                .flatten()
+                .map(|(name, property)| (name.clone(), Self::compile(property)))
+                .collect(),
+            additional: match source.get("additionalProperties") {
+                Some(Value::Bool(true)) => Additional::Any,
+                _ => node("additionalProperties").map_or(Additional::None, Additional::Schema),
+            },
+            items: node("items"),
+            all_of: alternatives("allOf"),
+            any_of: alternatives("anyOf"),
+            one_of: alternatives("oneOf"),
+            not: node("not"),
+            rules: Vec::new(),
         };
-        match source
-            .get("type")
-            .and_then(Value::as_str)
-            .filter(|name| !name.is_empty())
-        {
-            Some(name) => {
-                schema.kind = Type::parse(name);
-                if schema.kind.is_none() {
-                    let names = ["array", "boolean", "integer", "number", "object", "string"];
-                    let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
-                    errors.push(FieldError::unsupported(
-                        format!("{at}.type"),
-                        &Value::from(name),
-                        &names,
-                    ));
-                }
-            }
-            None if structural && !schema.int_or_string && !schema.preserve_unknown => errors.push(
-                FieldError::required(format!("{at}.type"), "must not be empty for specified object fields"),
-            ),
-            None => {}
-        }
-        schema.compile_children(source, at, structural, errors);
-        schema
-    }
-
-    fn compile_children(&mut self, source: &Value, at: &str, structural: bool, errors: &mut Vec<FieldError>) {
-        let mut child = |source: &Value, at: String| {
-            if structural {
-                Self::compile(source, &at, errors)
-            } else {
-                Self::compile_node(source, &at, false, errors)
-            }
-        };
-        for (name, property) in source
-            .get("properties")
-            .and_then(Value::as_object)
+        let rules = source.get("x-kubernetes-validations").and_then(Value::as_array);
+        schema.rules = rules
             .into_iter()
             .flatten()
-        {
-            self.properties
-                .insert(name.clone(), child(property, format!("{at}.properties[{name}]")));
-        }
-        self.additional = match source.get("additionalProperties") {
-            Some(inner @ Value::Object(_)) => {
-                Additional::Schema(Box::new(child(inner, format!("{at}.additionalProperties"))))
-            }
-            Some(Value::Bool(true)) => Additional::Any,
-            _ => Additional::None,
-        };
-        if let Some(items) = source.get("items").filter(|items| items.is_object()) {
-            self.items = Some(Box::new(child(items, format!("{at}.items"))));
-        }
-        let mut alternatives = |name: &str| -> Vec<Self> {
-            let list = source.get(name).and_then(Value::as_array);
-            list.into_iter()
-                .flatten()
-                .enumerate()
-                .map(|(i, inner)| Self::compile_node(inner, &format!("{at}.{name}[{i}]"), false, errors))
-                .collect()
-        };
-        self.all_of = alternatives("allOf");
-        self.any_of = alternatives("anyOf");
-        self.one_of = alternatives("oneOf");
-        if let Some(not) = source.get("not").filter(|not| not.is_object()) {
-            self.not = Some(Box::new(Self::compile_node(not, &format!("{at}.not"), false, errors)));
-        }
-    }
-
-    fn compile_rules(&mut self, source: &Value, at: &str, errors: &mut Vec<FieldError>) {
-        let list = source.get("x-kubernetes-validations").and_then(Value::as_array);
-        for (i, rule) in list.into_iter().flatten().enumerate() {
-            let at = format!("{at}.x-kubernetes-validations[{i}]");
-            match Rule::compile(rule, self, &at) {
-                Ok(rule) => self.rules.push(rule),
-                Err(error) => errors.push(error),
-            }
-        }
+            .map(|rule| Rule::compile(rule, &schema))
+            .collect();
+        schema
     }
 
     /// The schema of the field `name`; `None` where the field is unknown or may be anything.
@@ -215,6 +162,24 @@ impl Schema {
             Additional::Schema(schema) => Some(schema),
             _ => None,
         })
+    }
+
+    /// Whether there is a rule here or below.
+    pub(super) fn has_rules(&self) -> bool {
+        !self.rules.is_empty() || self.below().any(Self::has_rules)
+    }
+
+    /// Whether there is a default here or below.
+    pub(super) fn has_defaults(&self) -> bool {
+        self.default.is_some() || self.below().any(Self::has_defaults)
+    }
+
+    fn below(&self) -> impl Iterator<Item = &Schema> {
+        let rest = match &self.additional {
+            Additional::Schema(schema) => Some(&**schema),
+            _ => None,
+        };
+        self.properties.values().chain(self.items.as_deref()).chain(rest)
     }
 
     /// Whether fields that the schema does not name are kept.
@@ -231,7 +196,13 @@ fn list_kind(source: &Value) -> ListKind {
     }
 }
 
-fn texts(source: &Value, name: &str) -> Vec<String> {
+/// The text at a keyword; empty where there is none.
+pub(super) fn text<'v>(source: &'v Value, name: &str) -> &'v str {
+    source.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The texts in a list at a keyword.
+pub(super) fn texts(source: &Value, name: &str) -> Vec<String> {
     let list = source.get(name).and_then(Value::as_array);
     list.into_iter()
         .flatten()
@@ -240,33 +211,10 @@ fn texts(source: &Value, name: &str) -> Vec<String> {
         .collect()
 }
 
-fn limits(source: &Value, at: &str, errors: &mut Vec<FieldError>) -> Limits {
+fn limits(source: &Value) -> Limits {
     let number = |name: &str| source.get(name).and_then(Value::as_f64);
     let count = |name: &str| source.get(name).and_then(Value::as_u64);
     let flag = |name: &str| source.get(name) == Some(&Value::Bool(true));
-    let pattern = source
-        .get("pattern")
-        .and_then(Value::as_str)
-        .filter(|text| !text.is_empty());
-    let pattern = pattern.and_then(|text| {
-        Regex::new(text)
-            .map_err(|_| {
-                let detail = "must be a valid regular expression";
-                errors.push(FieldError::invalid(format!("{at}.pattern"), &Value::from(text), detail));
-            })
-            .ok()
-    });
-    if source.get("x-kubernetes-list-type") == Some(&Value::from("map"))
-        && texts(source, "x-kubernetes-list-map-keys").is_empty()
-    {
-        let field = format!("{at}.x-kubernetes-list-map-keys");
-        let detail = "must not be empty if x-kubernetes-list-type is map";
-        errors.push(FieldError::new(
-            field,
-            Reason::Required,
-            format!("Required value: {detail}"),
-        ));
-    }
     Limits {
         minimum: number("minimum"),
         maximum: number("maximum"),
@@ -279,9 +227,12 @@ fn limits(source: &Value, at: &str, errors: &mut Vec<FieldError>) -> Limits {
         max_items: count("maxItems"),
         min_properties: count("minProperties"),
         max_properties: count("maxProperties"),
-        unique_items: flag("uniqueItems"),
-        pattern,
-        format: source.get("format").and_then(Value::as_str).map(str::to_owned),
+        pattern: Some(text(source, "pattern"))
+            .filter(|pattern| !pattern.is_empty())
+            .and_then(|pattern| Regex::new(pattern).ok()),
+        format: Some(text(source, "format"))
+            .filter(|format| !format.is_empty())
+            .map(str::to_owned),
         allowed: source.get("enum").and_then(Value::as_array).cloned(),
         required: texts(source, "required"),
     }

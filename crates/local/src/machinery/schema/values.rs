@@ -2,21 +2,21 @@
 
 use serde_json::{Map, Value};
 
-use super::structure::{Additional, Schema};
+use super::structure::{Additional, ListKind, Schema};
 
-/// Fills in defaults, those inside of defaulted values too. A null where nulls are not allowed counts as absent when
-/// there is a default.
+/// Drops nulls where none may be and nothing takes their place, and fills in defaults, also inside of defaulted values.
 pub(super) fn default(schema: &Schema, value: &mut Value) {
+    let misplaced = |schema: &Schema, value: &Value| value.is_null() && !schema.nullable;
     match value {
         Value::Object(map) => {
             for (name, property) in &schema.properties {
-                if let Some(filler) = &property.default {
-                    let absent = map.get(name).is_none_or(|value| value.is_null() && !property.nullable);
-                    if absent {
-                        map.insert(name.clone(), filler.clone());
-                    }
+                if let Some(filler) = &property.default
+                    && map.get(name).is_none_or(|value| misplaced(property, value))
+                {
+                    map.insert(name.clone(), filler.clone());
                 }
             }
+            map.retain(|name, child| schema.field(name).is_none_or(|inner| !misplaced(inner, child)));
             for (name, child) in map.iter_mut() {
                 if let Some(property) = schema.field(name) {
                     default(property, child);
@@ -25,17 +25,37 @@ pub(super) fn default(schema: &Schema, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(schema) = &schema.items {
-                items.iter_mut().for_each(|item| default(schema, item));
+                for item in items {
+                    if let Some(filler) = schema.default.as_ref().filter(|_| misplaced(schema, item)) {
+                        *item = filler.clone();
+                    }
+                    default(schema, item);
+                }
             }
         }
         _ => {}
     }
 }
 
+/// The item of the old list with the same keys.
+pub(super) fn earlier<'a>(schema: &Schema, item: &Value, old: Option<&'a Value>) -> Option<&'a Value> {
+    let ListKind::Map(keys) = &schema.list else { return None };
+    let same = |other: &&Value| keys.iter().all(|key| other.get(key) == item.get(key));
+    old?.as_array()?.iter().find(same)
+}
+
 /// Prunes a whole object and returns the paths that were dropped.
 pub(super) fn prune_object(schema: &Schema, object: &mut Value) -> Vec<String> {
     let mut dropped = Vec::new();
     prune(schema, object, true, "", &mut dropped);
+    dropped.sort();
+    dropped
+}
+
+/// Prunes a part of an object.
+pub(super) fn prune_value(schema: &Schema, value: &mut Value) -> Vec<String> {
+    let mut dropped = Vec::new();
+    prune(schema, value, false, "", &mut dropped);
     dropped
 }
 
