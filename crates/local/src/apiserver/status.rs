@@ -145,17 +145,6 @@ impl Failure {
         failure
     }
 
-    /// A replacement of what may only be replaced knowingly.
-    pub(crate) fn needs_revision(kind: &Kind, name: &str) -> Self {
-        let plural = Kind {
-            kind: kind.plural.clone(),
-            ..kind.clone()
-        };
-        let message = "Invalid value: 0: must be specified for an update";
-        let error = FieldError::new("metadata.resourceVersion", crate::machinery::Reason::Invalid, message);
-        Self::invalid(&plural, name, &[error])
-    }
-
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(400, "BadRequest", message)
     }

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use super::call::{Call, Outcome};
 use super::decode::Origin;
+use super::registry::Custom;
 use super::status::Failure;
 use super::store::{Expect, Object, revision_of};
-use super::registry::Custom;
 use super::{admit, body, object, time, write_options};
 use crate::machinery::json::Read;
 use crate::machinery::kinds::Subresource;
@@ -219,7 +219,11 @@ impl Call {
             if expected.is_empty() && (self.resource.custom.is_some() || needs_version(&kind.kind)) {
                 let at = "metadata.resourceVersion";
                 let unversioned = FieldError::invalid(at, &0.into(), "must be specified for an update");
-                return Err(Failure::invalid(kind, &self.name, &[unversioned]));
+                let mut named = kind.clone();
+                if self.resource.custom.is_some() {
+                    named.kind = kind.plural.clone();
+                }
+                return Err(Failure::invalid(&named, &self.name, &[unversioned]));
             }
             if !expected.is_empty() && expected != object::resource_version(&old) {
                 return Err(Failure::modified(kind, &self.name));

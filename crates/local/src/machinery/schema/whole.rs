@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::structure::{Additional, ListKind, Schema};
 use super::values::join;
-use crate::machinery::{FieldError, Reason, builtin};
+use crate::machinery::{FieldError, Reason, metadata};
 
 /// The items that a list has more than once, though it tells them apart.
 pub(super) fn repeated(schema: &Schema, value: &Value, at: &str, errors: &mut Vec<FieldError>) {
@@ -49,10 +49,13 @@ pub(super) fn embedded(schema: &Schema, value: &Value, at: &str, errors: &mut Ve
                 Some(other) => errors.push(FieldError::invalid(join(at, name), other, "must be a string")),
             }
         }
-        errors.extend(builtin::validate_metadata(value).into_iter().map(|error| FieldError {
-            field: join(at, &error.field),
-            ..error
-        }));
+        let own = map.get("metadata").unwrap_or(&Value::Null);
+        let at = join(at, "metadata");
+        errors.extend(metadata::labels(own.get("labels"), &format!("{at}.labels")));
+        errors.extend(metadata::annotations(
+            own.get("annotations"),
+            &format!("{at}.annotations"),
+        ));
     }
     children(schema, value, at, &mut |schema, value, at| {
         embedded(schema, value, at, errors)
