@@ -137,6 +137,8 @@ impl Normal {
                 }
             }
             Value::String(text) => *text = self.text(key, text),
+            // The nodes' ports are given out at random.
+            Value::Number(_) if key == "nodePort" || key == "healthCheckNodePort" => *value = "PORT".into(),
             _ => {}
         }
     }

@@ -151,7 +151,11 @@ pub(crate) fn nothing_holds(object: &Value) -> bool {
 }
 
 /// Completes a new object. What it returns is held until the object is written.
-pub(crate) async fn create(call: &Call, object: &mut Value) -> Result<Option<service_ip::Reserved>, Failure> {
+pub(crate) async fn create(
+    call: &Call,
+    labelled: bool,
+    object: &mut Value,
+) -> Result<Option<service_ip::Reserved>, Failure> {
     if let Some(custom) = &call.resource.custom {
         if custom.has_status() {
             object::copy_key(&Value::Null, object, "status");
@@ -159,9 +163,18 @@ pub(crate) async fn create(call: &Call, object: &mut Value) -> Result<Option<ser
         return Ok(None);
     }
     let kind = &call.resource.kind;
-    let keeps_status = !kind.has(Subresource::Status) || kind.kind == "Node";
-    builtin::prepare_create(&kind.kind, keeps_status, object);
+    let given = builtin::Given {
+        status: !kind.has(Subresource::Status) || kind.kind == "Node",
+        labels: labelled,
+    };
+    builtin::prepare_create(&kind.kind, given, object);
     match kind.kind.as_str() {
+        "Pod" => {
+            account_exists(call, object)?;
+            if object.pointer("/status/conditions/0").is_some() {
+                object["status"]["conditions"][0]["lastTransitionTime"] = time::now().into();
+            }
+        }
         "PersistentVolume" => object["status"]["lastPhaseTransitionTime"] = time::now().into(),
         "PersistentVolumeClaim" => default_storage_class(call, object),
         "Service" => return service_ip::allocate(call, object).await,
@@ -183,7 +196,7 @@ pub(crate) fn update(call: &Call, old: &Value, new: &mut Value) -> Result<(), Fa
             object::child(new, "spec");
             object::copy_key(&before, &mut new["spec"], "finalizers");
         }
-        "Service" => service_ip::keep(old, new),
+        "Service" => service_ip::keep(call, old, new)?,
         "CustomResourceDefinition" if call.subresource.is_none() => {
             definition::establish(new, Some(old), others(call).iter().map(|other| &**other));
         }
@@ -194,6 +207,20 @@ pub(crate) fn update(call: &Call, old: &Value, new: &mut Value) -> Result<(), Fa
 
 fn others(call: &Call) -> Vec<Object> {
     call.app.store.read().list(definition::TABLE, None)
+}
+
+/// Every namespace gets the account `default`, if not at once; any other must be there.
+fn account_exists(call: &Call, pod: &Value) -> Result<(), Failure> {
+    let account = object::str_at(pod, "/spec/serviceAccountName");
+    let accounts = call.app.store.read().list("serviceaccounts", Some(&call.namespace));
+    if account == "default" || accounts.iter().any(|known| object::name(known) == account) {
+        return Ok(());
+    }
+    let why = format!(
+        "error looking up service account {}/{account}: serviceaccount \"{account}\" not found",
+        call.namespace
+    );
+    Err(Failure::forbidden(&call.resource.kind, object::name(pod), &why))
 }
 
 fn default_storage_class(call: &Call, object: &mut Value) {

@@ -57,11 +57,7 @@ impl Call {
             match self.update(&old, new, true).await {
                 Err(failure) if failure.reason == "Conflict" && expected.is_empty() => {}
                 Ok(object) => {
-                    return Ok(Outcome {
-                        code: 200,
-                        object,
-                        warnings,
-                    });
+                    return Ok(self.updated(&old, object, warnings));
                 }
                 Err(failure) => return Err(failure),
             }

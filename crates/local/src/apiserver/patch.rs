@@ -67,13 +67,7 @@ impl Call {
             let named = patch.pointer("/metadata/resourceVersion").is_some();
             match self.update(&old, new, false).await {
                 Err(failure) if failure.reason == "Conflict" && !named => {}
-                Ok(object) => {
-                    return Ok(Outcome {
-                        code: 200,
-                        object,
-                        warnings,
-                    });
-                }
+                Ok(object) => return Ok(self.updated(&old, object, warnings)),
                 Err(failure) => return Err(failure),
             }
         }

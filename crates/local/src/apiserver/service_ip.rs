@@ -1,4 +1,4 @@
-//! Addresses of Services: each gets a free one of the region's range.
+//! Addresses and node ports of Services: each gets a free one of the region's range.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -63,6 +63,10 @@ pub(crate) async fn allocate(call: &Call, service: &mut Value) -> Result<Option<
         object::child(service, "spec").insert("clusterIPs".into(), json!(["None"]));
         return Ok(None);
     }
+    if service.pointer("/spec/ports/0").is_none() {
+        // Validation refuses it.
+        return Ok(None);
+    }
     let turn = call.app.service_turn.clone().lock_owned().await;
     let services = call.app.store.read().list("services", None);
     let used: BTreeSet<Ipv4Addr> = services
@@ -98,13 +102,90 @@ pub(crate) async fn allocate(call: &Call, service: &mut Value) -> Result<Option<
     let spec = object::child(service, "spec");
     spec.insert("clusterIP".into(), address.to_string().into());
     spec.insert("clusterIPs".into(), json!([address.to_string()]));
+    node_ports(call, service)?;
     Ok(Some(Reserved { _turn: turn }))
 }
 
-/// An update that says nothing about the address keeps it.
-pub(crate) fn keep(old: &Value, new: &mut Value) {
+/// The ports of nodes that Services may have, first and last.
+const NODE_PORTS: (i64, i64) = (30_000, 32_767);
+
+/// Whether a Service is reached by ports of nodes.
+fn needs_node_ports(service: &Value) -> bool {
+    match object::str_at(service, "/spec/type") {
+        "NodePort" => true,
+        "LoadBalancer" => service.pointer("/spec/allocateLoadBalancerNodePorts") != Some(&json!(false)),
+        _ => false,
+    }
+}
+
+fn ports(service: &Value) -> impl Iterator<Item = &Value> {
+    service
+        .pointer("/spec/ports")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+fn node_port(port: &Value) -> i64 {
+    port.get("nodePort").and_then(Value::as_i64).unwrap_or(0)
+}
+
+/// Gives each port of a Service that is reached by nodes one of theirs, unless it brings one that is free.
+fn node_ports(call: &Call, service: &mut Value) -> Result<(), Failure> {
+    if !needs_node_ports(service) {
+        return Ok(());
+    }
+    let (first, last) = NODE_PORTS;
+    let name = object::name(service).to_owned();
+    let own = (object::namespace(service).to_owned(), name.clone());
+    let services = call.app.store.read().list("services", None);
+    let others = services
+        .iter()
+        .filter(|other| (object::namespace(other), object::name(other)) != (&own.0, &own.1));
+    let mut used: BTreeSet<i64> = others.flat_map(|other| ports(other)).map(node_port).collect();
+    for (i, number) in ports(service)
+        .map(node_port)
+        .enumerate()
+        .filter(|(_, number)| *number != 0)
+    {
+        let why = if !(first..=last).contains(&number) {
+            format!("provided port is not in the valid range. The range of valid ports is {first}-{last}")
+        } else if used.contains(&number) {
+            "provided port is already allocated".to_owned()
+        } else {
+            continue;
+        };
+        let error = FieldError::invalid(format!("spec.ports[{i}].nodePort"), &number.into(), &why);
+        return Err(Failure::invalid(&call.resource.kind, &name, &[error]));
+    }
+    used.extend(ports(service).map(node_port));
+    let list = service.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+    for port in list
+        .into_iter()
+        .flatten()
+        .filter(|port| port.is_object() && node_port(port) == 0)
+    {
+        let Some(free) = (first..=last).find(|number| !used.contains(number)) else {
+            return Err(Failure::internal("failed to allocate a nodePort: range is full"));
+        };
+        used.insert(free);
+        port["nodePort"] = free.into();
+    }
+    Ok(())
+}
+
+/// An update that says nothing about the address and the nodes' ports keeps them.
+pub(crate) fn keep(call: &Call, old: &Value, new: &mut Value) -> Result<(), Failure> {
+    if call.subresource.is_some() {
+        return Ok(());
+    }
     if object::str_at(new, "/spec/type") == "ExternalName" {
-        return;
+        let spec = object::child(new, "spec");
+        let given: Vec<&str> = ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"].into();
+        if object::str_at(old, "/spec/type") != "ExternalName" {
+            given.into_iter().for_each(|name| drop(spec.remove(name)));
+        }
+        return Ok(());
     }
     let before = old.get("spec").cloned().unwrap_or_default();
     object::child(new, "spec");
@@ -113,6 +194,29 @@ pub(crate) fn keep(old: &Value, new: &mut Value) {
             object::copy_key(&before, &mut new["spec"], key);
         }
     }
+    for key in ["ipFamilies", "ipFamilyPolicy"] {
+        if new["spec"].get(key).is_none() {
+            object::copy_key(&before, &mut new["spec"], key);
+        }
+    }
+    if needs_node_ports(old) && needs_node_ports(new) {
+        let same = |one: &Value, other: &Value| ["port", "protocol"].iter().all(|key| one.get(key) == other.get(key));
+        let list = new.pointer_mut("/spec/ports").and_then(Value::as_array_mut);
+        for port in list
+            .into_iter()
+            .flatten()
+            .filter(|port| port.is_object() && node_port(port) == 0)
+        {
+            if let Some(known) = ports(old)
+                .find(|known| same(known, port))
+                .map(node_port)
+                .filter(|n| *n != 0)
+            {
+                port["nodePort"] = known.into();
+            }
+        }
+    }
+    node_ports(call, new)
 }
 
 #[cfg(test)]

@@ -50,12 +50,12 @@ impl Call {
             Some(custom) => errors.extend(custom.schema.validate(new, old)),
             None => {
                 errors.extend(metadata::unqualified_finalizers(new));
-                errors.extend(builtin::validate(&kind.kind, new));
+                errors.extend(match old {
+                    Some(old) => builtin::validate_update(&kind.kind, old, new),
+                    None => builtin::validate(&kind.kind, new),
+                });
                 if kind.kind == "CustomResourceDefinition" {
                     errors.extend(definition_errors(new, old));
-                }
-                if let Some(old) = old {
-                    errors.extend(builtin::validate_update(&kind.kind, old, new));
                 }
             }
         }
@@ -144,6 +144,9 @@ impl Call {
             return Err(Failure::invalid(kind, "", &[missing]));
         }
         admit::new_metadata(&mut new, applied, self.resource.counts_generations());
+        let labelled = new
+            .pointer("/metadata/labels")
+            .is_some_and(|labels| *labels != serde_json::json!({}));
         self.default(&mut new);
         if !applied {
             // A status belongs to who writes the status.
@@ -154,12 +157,15 @@ impl Call {
                 new["status"] = status;
             }
         }
-        let reserved = admit::create(self, &mut new).await?;
+        let reserved = admit::create(self, labelled, &mut new).await?;
         self.validate(&new, None)?;
         if !version.is_empty() {
             return Err(Failure::unexplained(
                 "resourceVersion should not be set on objects to be created",
             ));
+        }
+        if self.resource.custom.is_none() {
+            warnings.extend(builtin::warnings(&kind.kind, &new));
         }
         self.stored_form(&mut new);
         let stored: Object = if self.query.dry_run() {
@@ -231,11 +237,7 @@ impl Call {
             match self.update(&old, new.clone(), false).await {
                 Err(failure) if failure.reason == "Conflict" && expected.is_empty() => {}
                 Ok(object) => {
-                    return Ok(Outcome {
-                        code: 200,
-                        object,
-                        warnings,
-                    });
+                    return Ok(self.updated(&old, object, warnings));
                 }
                 Err(failure) => return Err(failure),
             }
@@ -281,6 +283,20 @@ impl Call {
         }
     }
 
+    /// The outcome of an update, with what is to be warned of in what changed.
+    pub(super) fn updated(&self, old: &Object, object: Object, mut warnings: Vec<String>) -> Outcome {
+        let judged = self.resource.custom.is_none() && self.subresource.is_none();
+        if judged && !object::same_spec(old, &object) {
+            let found = builtin::warnings(&self.resource.kind.kind, &object);
+            warnings.extend(found.into_iter().filter(|text| !text.starts_with("metadata.name:")));
+        }
+        Outcome {
+            code: 200,
+            object,
+            warnings,
+        }
+    }
+
     /// Writes `new` in place of `old`; `applied` when `managedFields` are complete already.
     pub(crate) async fn update(&self, old: &Object, mut new: Value, applied: bool) -> Result<Object, Failure> {
         let seen = self.decoded_form(old);
@@ -298,7 +314,11 @@ impl Call {
             _ => {}
         }
         admit::update(self, old, &mut new)?;
-        if self.resource.counts_generations() && self.is_changed(old, &new) {
+        // A Deployment's annotations go to its ReplicaSets, so that they are part of what is wanted.
+        let annotated = self.resource.kind.kind == "Deployment"
+            && self.subresource.is_none()
+            && old.pointer("/metadata/annotations") != new.pointer("/metadata/annotations");
+        if self.resource.counts_generations() && (annotated || self.is_changed(old, &new)) {
             admit::next_generation(&mut new);
         }
         self.validate(&new, Some(&seen))?;

@@ -16,16 +16,28 @@ mod quantity;
 mod types;
 mod update;
 mod validation;
+mod warnings;
+
+/// Where a DaemonSet counts the changes of its template.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 
 /// Fills in the defaults that an API server gives to an object of `kind`. Doing so twice changes nothing more.
 pub fn default(kind: &str, object: &mut Value) {
     defaults::default(kind, object);
 }
 
-/// Completes a new object once the owners of its fields are noted: what the server adds on its own behalf. The status is
-/// the server's too, except where the kind `keeps_status` of a client.
-pub fn prepare_create(kind: &str, keeps_status: bool, object: &mut Value) {
-    prepare::create(kind, keeps_status, object);
+/// What is known of a new object besides itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given {
+    /// The kind keeps the status that a client gives.
+    pub status: bool,
+    /// The client gave labels.
+    pub labels: bool,
+}
+
+/// Completes a new object once the owners of its fields are noted: what the server adds on its own behalf.
+pub fn prepare_create(kind: &str, given: Given, object: &mut Value) {
+    prepare::create(kind, given, object);
 }
 
 /// Keeps in a changed object what the server added on its own behalf when it was new.
@@ -38,9 +50,19 @@ pub fn validate(kind: &str, object: &Value) -> Vec<FieldError> {
     validation::validate(kind, object)
 }
 
-/// What is wrong with replacing `old` by `new`, besides what `validate` finds: fields that may not change.
+/// What a client is warned of that creates or changes an object of `kind`.
+pub fn warnings(kind: &str, object: &Value) -> Vec<String> {
+    warnings::warnings(kind, object)
+}
+
+/// What is wrong with replacing `old` by `new`: what `validate` finds and fields that may not change, in the order in which
+/// the kind tells them.
 pub fn validate_update(kind: &str, old: &Value, new: &Value) -> Vec<FieldError> {
-    update::validate(kind, old, new)
+    let (found, changed) = (validation::validate(kind, new), update::validate(kind, old, new));
+    match kind {
+        "ConfigMap" | "IngressClass" | "Secret" | "Service" => [changed, found].concat(),
+        _ => [found, changed].concat(),
+    }
 }
 
 /// The first value that a decoder of `kind` does not take; `None` when the object decodes.

@@ -50,6 +50,7 @@ fn conditional(name: &str, fields: &mut Fields) {
             }
         }
         "autoscaling.v2.HorizontalPodAutoscalerBehavior" => autoscaler_behavior(fields),
+        "apps.v1.DaemonSet" => template_generation(fields),
         "batch.v1.Job" => job(fields),
         "core.v1.Container" | "core.v1.EphemeralContainer" => pull_policy(fields, "image", "imagePullPolicy"),
         "core.v1.ImageVolumeSource" => pull_policy(fields, "reference", "pullPolicy"),
@@ -180,6 +181,13 @@ fn job(object: &mut Fields) {
     let replacement = if policy { "Failed" } else { "TerminatingOrFailed" };
     set(spec, "podReplacementPolicy", json!(replacement));
     set(spec, "manualSelector", json!(false));
+}
+
+/// A DaemonSet counts the changes of its template where older clients look for it.
+fn template_generation(object: &mut Fields) {
+    if let Some(annotations) = made(object, "metadata").and_then(|metadata| made(metadata, "annotations")) {
+        set(annotations, super::TEMPLATE_GENERATION, json!("0"));
+    }
 }
 
 fn replication_controller(object: &mut Fields) {

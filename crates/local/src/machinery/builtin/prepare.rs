@@ -3,18 +3,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::defaults;
+use super::{Given, TEMPLATE_GENERATION, defaults};
 
 /// Completes a new object whose metadata is complete.
-pub(super) fn create(kind: &str, keeps_status: bool, object: &mut Value) {
+pub(super) fn create(kind: &str, given: Given, object: &mut Value) {
     let Some(map) = object.as_object_mut() else { return };
-    if !keeps_status {
+    if !given.status {
         map.remove("status");
     }
     match kind {
-        "CronJob" | "Deployment" | "ReplicaSet" | "StatefulSet" => {}
-        "DaemonSet" => mark_template(object, 1),
-        "Job" => job(object),
+        "DaemonSet" => count_template(object, 1),
+        "Job" => job(object, given),
         "Namespace" => namespace(object),
         "PersistentVolume" => protect(object, "kubernetes.io/pv-protection"),
         "PersistentVolumeClaim" => {
@@ -31,10 +30,12 @@ pub(super) fn create(kind: &str, keeps_status: bool, object: &mut Value) {
 /// Keeps in a changed object what only a server sets and a client need not repeat.
 pub(super) fn update(kind: &str, old: &Value, new: &mut Value) {
     if kind == "DaemonSet" {
-        let before = text(old, "/metadata/annotations/deprecated.daemonset.template.generation");
-        let before = before.as_str().and_then(|text| text.parse().ok()).unwrap_or(1);
-        let same = old.pointer("/spec/template") == new.pointer("/spec/template");
-        mark_template(new, if same { before } else { before + 1 });
+        let changed = old.pointer("/spec/template") != new.pointer("/spec/template");
+        let before = old
+            .pointer(&format!("/metadata/annotations/{TEMPLATE_GENERATION}"))
+            .and_then(Value::as_str);
+        let before: u64 = before.and_then(|text| text.parse().ok()).unwrap_or(0);
+        count_template(new, before + u64::from(changed));
     }
     let kept: &[&str] = match kind {
         "Pod" => &["preemptionPolicy", "priority", "serviceAccount", "serviceAccountName"],
@@ -48,15 +49,12 @@ pub(super) fn update(kind: &str, old: &Value, new: &mut Value) {
             spec.entry(*name).or_insert_with(|| value.clone());
         }
     }
+    tolerate(spec);
 }
 
-/// Counts the templates that a DaemonSet has had.
-fn mark_template(object: &mut Value, generation: i64) {
+fn count_template(object: &mut Value, number: u64) {
     if let Some(annotations) = made(object, &["metadata", "annotations"]) {
-        annotations.insert(
-            "deprecated.daemonset.template.generation".into(),
-            generation.to_string().into(),
-        );
+        annotations.insert(TEMPLATE_GENERATION.into(), number.to_string().into());
     }
 }
 
@@ -84,7 +82,7 @@ fn protect(object: &mut Value, finalizer: &str) {
 }
 
 /// A Job's pods are told from others by its uid, unless it brings a selector.
-fn job(object: &mut Value) {
+fn job(object: &mut Value, given: Given) {
     if object.pointer("/spec/manualSelector") == Some(&json!(true)) {
         return;
     }
@@ -98,6 +96,10 @@ fn job(object: &mut Value) {
         ] {
             labels.entry(label).or_insert_with(|| value.clone());
         }
+    }
+    // The labels of a Job that came without any are those of its pods.
+    if !given.labels {
+        object["metadata"]["labels"] = text(object, "/spec/template/metadata/labels");
     }
     if let Some(labels) = made(object, &["spec", "selector", "matchLabels"]) {
         labels.entry("batch.kubernetes.io/controller-uid").or_insert(uid);
@@ -125,14 +127,25 @@ fn data_sources(object: &mut Value) {
     }
 }
 
-/// Addresses are of one family here.
+/// Addresses are of one family here, where there are any.
 fn service_families(object: &mut Value) {
     let Some(spec) = made(object, &["spec"]) else { return };
     if spec.get("type") == Some(&json!("ExternalName")) {
         return;
     }
-    spec.entry("ipFamilies").or_insert_with(|| json!(["IPv4"]));
-    spec.entry("ipFamilyPolicy").or_insert_with(|| json!("SingleStack"));
+    let chosen = spec
+        .get("selector")
+        .and_then(Value::as_object)
+        .is_some_and(|labels| !labels.is_empty());
+    // What a Service without addresses and pods of its own leads to may be of either family.
+    let both = !chosen && spec.get("clusterIP") == Some(&json!("None"));
+    let (families, policy) = if both {
+        (json!(["IPv4", "IPv6"]), "RequireDualStack")
+    } else {
+        (json!(["IPv4"]), "SingleStack")
+    };
+    spec.entry("ipFamilies").or_insert(families);
+    spec.entry("ipFamilyPolicy").or_insert_with(|| json!(policy));
 }
 
 fn pod(object: &mut Value) {
@@ -152,6 +165,11 @@ fn pod(object: &mut Value) {
     spec.entry("priority").or_insert_with(|| json!(0));
     spec.entry("preemptionPolicy")
         .or_insert_with(|| json!("PreemptLowerPriority"));
+    tolerate(spec);
+}
+
+/// A pod stays for a while on a node that is not ready or cannot be reached.
+fn tolerate(spec: &mut Map<String, Value>) {
     let Some(tolerations) = spec.entry("tolerations").or_insert_with(|| json!([])).as_array_mut() else {
         return;
     };

@@ -61,6 +61,11 @@ impl Amount {
         }
     }
 
+    /// The amount in billionths.
+    pub(super) fn nanos(self) -> i128 {
+        self.nanos
+    }
+
     fn written(self) -> String {
         let whole = self.nanos % UNIT == 0;
         if self.style == Style::Binary && whole && self.nanos.abs() >= 1024 * UNIT {
