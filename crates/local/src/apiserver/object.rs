@@ -123,6 +123,17 @@ pub(crate) fn same_spec(one: &Value, other: &Value) -> bool {
     strip(one) == strip(other)
 }
 
+/// Whether the annotations are the same, but for one.
+pub(crate) fn same_annotations(one: &Value, other: &Value, but: &str) -> bool {
+    let all = |object: &Value| -> Map<String, Value> {
+        let annotations = object.pointer("/metadata/annotations").and_then(Value::as_object);
+        let mut annotations = annotations.cloned().unwrap_or_default();
+        annotations.remove(but);
+        annotations
+    };
+    all(one) == all(other)
+}
+
 /// Whether two objects differ in nothing but the revision and the record of who set what when.
 pub(crate) fn same(one: &Value, other: &Value) -> bool {
     let strip = |object: &Value| -> Value {

@@ -314,10 +314,11 @@ impl Call {
             _ => {}
         }
         admit::update(self, old, &mut new)?;
-        // A Deployment's annotations go to its ReplicaSets, so that they are part of what is wanted.
+        // A Deployment's annotations go to its ReplicaSets, so that they are part of what is wanted; all but that of its
+        // own controller.
         let annotated = self.resource.kind.kind == "Deployment"
             && self.subresource.is_none()
-            && old.pointer("/metadata/annotations") != new.pointer("/metadata/annotations");
+            && !object::same_annotations(old, &new, "deployment.kubernetes.io/revision");
         if self.resource.counts_generations() && (annotated || self.is_changed(old, &new)) {
             admit::next_generation(&mut new);
         }
