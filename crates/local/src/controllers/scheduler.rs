@@ -77,6 +77,7 @@ pub fn plan(region: &Region, now: Timestamp) -> Vec<Action> {
     pending.sort_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
     let mut loads: HashMap<&str, Load> = HashMap::new();
     let mut kin: HashMap<(&str, &str), u32> = HashMap::new();
+    let mut mounted: Mounted<'_> = HashMap::new();
     for pod in region.pods.iter().filter(|pod| !object::has_ended(pod)) {
         if let Some(node) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) {
             let load = loads.entry(node).or_default();
@@ -84,17 +85,19 @@ pub fn plan(region: &Region, now: Timestamp) -> Vec<Action> {
             if let Some(owner) = object::controller(&pod.metadata) {
                 *kin.entry((node, &owner.uid)).or_default() += 1;
             }
+            mounted.extend(alone(pod, region).map(|claim| (claim, node)));
         }
     }
     let mut actions = Vec::new();
     for pod in pending {
         let target = Target::new(Kind::Pod, &pod.metadata);
         let owner = object::controller(&pod.metadata).map_or("", |owner| owner.uid.as_str());
-        match choose(pod, owner, region, &loads, &kin) {
+        match choose(pod, owner, region, &loads, &kin, &mounted) {
             Ok(node) => {
                 let load = loads.entry(node).or_default();
                 *load = load.plus(Load::of(pod));
                 *kin.entry((node, owner)).or_default() += 1;
+                mounted.extend(alone(pod, region).map(|claim| (claim, node)));
                 let message = format!(
                     "Successfully assigned {}/{} to {node}",
                     target.namespace.as_deref().unwrap_or_default(),
@@ -113,6 +116,22 @@ pub fn plan(region: &Region, now: Timestamp) -> Vec<Action> {
     actions
 }
 
+/// The claims that one node at a time may mount, and the node that does: a pod that only should be gone may still write.
+type Mounted<'a> = HashMap<(&'a str, &'a str), &'a str>;
+
+// The pod's claims that only one node at a time may mount.
+fn alone<'a>(pod: &'a Pod, region: &Region) -> impl Iterator<Item = (&'a str, &'a str)> {
+    claims::claims_of(pod).filter(|(namespace, name)| {
+        let claim = region.claims.get(Some(namespace), name);
+        let modes = claim
+            .and_then(|claim| claim.spec.as_ref()?.access_modes.as_deref())
+            .unwrap_or_default();
+        !modes
+            .iter()
+            .any(|mode| mode == "ReadWriteMany" || mode == "ReadOnlyMany")
+    })
+}
+
 fn is_pending(pod: &Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
     spec.node_name.as_deref().unwrap_or_default().is_empty()
@@ -129,6 +148,7 @@ fn choose<'a>(
     region: &'a Region,
     loads: &HashMap<&str, Load>,
     kin: &HashMap<(&str, &str), u32>,
+    mounted: &Mounted<'_>,
 ) -> Result<&'a str, Option<String>> {
     for (namespace, name) in claims::claims_of(pod) {
         let claim = region.claims.get(Some(namespace), name);
@@ -144,7 +164,12 @@ fn choose<'a>(
     for node in region.nodes.iter() {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let load = loads.get(name).copied().unwrap_or_default();
-        if let Err(refusal) = check(pod, node, load) {
+        let elsewhere = |claim| mounted.get(&claim).is_some_and(|holder| *holder != name);
+        let checked = match alone(pod, region).any(elsewhere) {
+            true => Err("node(s) may not mount a volume that another node has"),
+            false => check(pod, node, load),
+        };
+        if let Err(refusal) = checked {
             *refusals.entry(refusal).or_default() += 1;
             continue;
         }

@@ -184,3 +184,46 @@ fn a_pod_waits_for_its_claims() {
     region.claims.wrote(claim("Bound", "4"), Instant::now());
     assert_eq!(bound(&plan(&region, now())), [("a", "n0")]);
 }
+
+#[test]
+fn a_volume_for_one_node_keeps_its_pods_on_the_node_that_has_it() {
+    let volume = json!({"spec": {"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "data"}}]}});
+    // It should be gone, but nobody has seen it end.
+    let mut writer = value(&pod("old", "set"));
+    json_patch::merge(&mut writer, &volume);
+    json_patch::merge(
+        &mut writer,
+        &json!({"spec": {"nodeName": "n0"}, "metadata": {"resourceVersion": "2", "deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+    );
+    let mut next = pending("next", volume);
+    next.metadata.resource_version = Some("3".to_owned());
+    let plan_with = |mode: &str, writer: Option<&Value>, first: &Node| {
+        let mut region = Region::default();
+        region.nodes.wrote(first.clone(), Instant::now());
+        region.nodes.wrote(node("n1", json!({})), Instant::now());
+        region.claims.wrote(
+            object_of(json!({
+                "metadata": {"name": "data", "namespace": "shop", "uid": "u", "resourceVersion": "4"},
+                "spec": {"accessModes": [mode]}, "status": {"phase": "Bound"},
+            })),
+            Instant::now(),
+        );
+        region.pods.wrote(next.clone(), Instant::now());
+        if let Some(writer) = writer {
+            region.pods.wrote(object_of(writer.clone()), Instant::now());
+        }
+        plan(&region, now())
+    };
+    let (well, ill) = (
+        node("n0", json!({})),
+        node("n0", json!({"spec": {"unschedulable": true}})),
+    );
+    let mode = "ReadWriteOnce";
+    assert_eq!(bound(&plan_with(mode, Some(&writer), &well)), [("next", "n0")]);
+    assert_eq!(bound(&plan_with(mode, Some(&writer), &ill)), []);
+    assert_eq!(bound(&plan_with(mode, None, &ill)), [("next", "n1")]);
+    assert_eq!(
+        bound(&plan_with("ReadWriteMany", Some(&writer), &ill)),
+        [("next", "n1")]
+    );
+}
