@@ -13,6 +13,10 @@ use super::{Id, Object};
 const KEPT: usize = 512;
 /// Of these, the newest are kept as values, since the watches that follow read them; the others as text, a tenth in size.
 const LIVE: usize = 32;
+/// The most that the values of one kind's changes weigh together, in [`weight`]'s bytes; the newest is kept in any case.
+const LIVE_WEIGHT: usize = 256 << 10;
+/// The most that one kind's changes take as text, in bytes.
+const PACKED_BYTES: usize = 4 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EventType {
@@ -58,8 +62,10 @@ pub(crate) struct TooOld {
 struct Table {
     objects: BTreeMap<Key, Object>,
     live: VecDeque<Event>,
+    live_weight: usize,
     /// What is older than `live`.
     packed: VecDeque<Packed>,
+    packed_bytes: usize,
     /// The newest revision whose event is no longer kept.
     floor: u64,
     changed: watch::Sender<u64>,
@@ -70,26 +76,32 @@ impl Table {
         Self {
             objects: BTreeMap::new(),
             live: VecDeque::new(),
+            live_weight: 0,
             packed: VecDeque::new(),
+            packed_bytes: 0,
             floor,
             changed: watch::Sender::new(revision),
         }
     }
 
     fn keep(&mut self, event: Event) {
+        self.live_weight += weight(&event.object);
         self.live.push_back(event);
-        if self.live.len() > LIVE
+        while (self.live.len() > LIVE || self.live_weight > LIVE_WEIGHT && self.live.len() > 1)
             && let Some(old) = self.live.pop_front()
         {
+            self.live_weight -= weight(&old.object);
             self.keep_packed(Packed::new(&old));
         }
     }
 
     fn keep_packed(&mut self, packed: Packed) {
+        self.packed_bytes += packed.bytes();
         self.packed.push_back(packed);
-        if self.packed.len() > KEPT - LIVE
+        while (self.packed.len() > KEPT - LIVE || self.packed_bytes > PACKED_BYTES)
             && let Some(old) = self.packed.pop_front()
         {
+            self.packed_bytes -= old.bytes();
             self.floor = old.revision;
         }
     }
@@ -121,6 +133,10 @@ impl Packed {
         }
     }
 
+    fn bytes(&self) -> usize {
+        self.object.len() + self.before.as_ref().map_or(0, |text| text.len())
+    }
+
     fn unpack(&self) -> Event {
         // It was written by `new`, so it parses.
         let value = |text: &str| Arc::new(serde_json::from_str::<Value>(text).unwrap_or_default());
@@ -130,6 +146,20 @@ impl Packed {
             object: value(&self.object),
             before: self.before.as_deref().map(value),
         }
+    }
+}
+
+/// About how much memory a value takes, in bytes.
+fn weight(value: &Value) -> usize {
+    const EACH: usize = size_of::<Value>();
+    EACH + match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, child)| 2 * EACH + key.len() + weight(child))
+            .sum(),
+        _ => 0,
     }
 }
 
