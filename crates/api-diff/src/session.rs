@@ -52,6 +52,10 @@ pub struct Step {
     /// Only lines that contain one of these are compared.
     #[serde(default)]
     pub only: Vec<String>,
+    /// Descriptions (lines set in by four spaces that name no type) are compared by their hashes, so that no sentence of
+    /// Kubernetes' documentation is kept.
+    #[serde(default)]
+    pub hashed: bool,
     /// What it prints is not compared, only whether it succeeds.
     #[serde(default)]
     pub quiet: bool,

@@ -171,7 +171,8 @@ impl Cluster {
                 let has = |words: &[String]| words.iter().any(|word| line.contains(word.as_str()));
                 !has(&step.without) && (step.only.is_empty() || has(&step.only))
             });
-            let mut kept: Vec<String> = kept.collect();
+            let hashed = |line: String| if step.hashed { hashed(line) } else { line };
+            let mut kept: Vec<String> = kept.map(hashed).collect();
             if step.sort {
                 kept.sort();
             }
@@ -186,6 +187,16 @@ impl Cluster {
             err: quiet(err),
         })
     }
+}
+
+/// A line of a description by its hash; any other as it is.
+fn hashed(line: String) -> String {
+    let is_description = line.starts_with("    ") && !line.contains('<');
+    if !is_description {
+        return line;
+    }
+    let hash = blake3::hash(line.trim().as_bytes()).to_hex();
+    format!("    {}", &hash[..12])
 }
 
 /// Where a program is.

@@ -159,6 +159,15 @@ fn owners(object: &Value) -> Vec<Value> {
         .unwrap_or_default()
 }
 
+/// Whether nothing can be known of an owner, because nobody serves its kind. It may be served again, so that its
+/// dependents stay.
+fn is_unknown(app: &App, owner: &Value) -> bool {
+    let (version, kind) = (object::str_at(owner, "/apiVersion"), object::str_at(owner, "/kind"));
+    let table = app.table();
+    let mut served = table.all().iter().map(|resource| &resource.kind);
+    !served.any(|served| served.kind == kind && served.api_version() == version)
+}
+
 /// Deletes an object none of whose owners is there; drops the owners that are gone when another remains.
 async fn check_owners(app: &Arc<App>, id: &Id) {
     let Some(object) = app.store.get(id) else { return };
@@ -166,14 +175,18 @@ async fn check_owners(app: &Arc<App>, id: &Id) {
     if owners.is_empty() {
         return;
     }
-    let living: Vec<Value> = {
+    let living = {
         let state = app.store.read();
         owners
             .iter()
-            .filter(|o| state.by_uid(object::str_at(o, "/uid")).is_some())
-            .cloned()
-            .collect()
+            .map(|o| (o, state.by_uid(object::str_at(o, "/uid")).is_some()))
+            .collect::<Vec<_>>()
     };
+    let living: Vec<Value> = living
+        .into_iter()
+        .filter(|(owner, lives)| *lives || is_unknown(app, owner))
+        .map(|(owner, _)| owner.clone())
+        .collect();
     if living.len() == owners.len() {
         return;
     }
