@@ -188,6 +188,8 @@ pub(crate) async fn nothing_is_written_again_while_nothing_changes(cluster: Arc<
             && settled(app)
     })
     .await;
+    until(&stage.east.api::<ProtectedApp>(), "web", "known in east", |_| true).await;
+    until(&stage.east.api::<Deployment>(), "web", "carried to east", |_| true).await;
     let versions = async || {
         let mut versions = vec![];
         for region in [&stage.west, &stage.east] {

@@ -246,10 +246,10 @@ async fn a_watch_goes_on_across_a_restart() {
     fine(
         &region,
         &["create", "-f", "-"],
-        r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}"#,
+        r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "labels": {"v": "1"}}}"#,
     )
     .await;
-    let mut watch = kubectl(&region, &["get", "cm", "-w", "-o", "name"])
+    let mut watch = kubectl(&region, &["get", "cm", "-l", "v=1", "-w", "-o", "name"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -260,7 +260,7 @@ async fn a_watch_goes_on_across_a_restart() {
     watch.wait().await.unwrap();
 
     let served = serve(&region, address).await;
-    let mut watch = kubectl(&region, &["get", "cm", "-w", "-o", "name"])
+    let mut watch = kubectl(&region, &["get", "cm", "-l", "v=1", "-w", "-o", "name"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -269,7 +269,7 @@ async fn a_watch_goes_on_across_a_restart() {
     fine(
         &region,
         &["create", "-f", "-"],
-        r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b"}}"#,
+        r#"{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b", "labels": {"v": "1"}}}"#,
     )
     .await;
     assert_eq!(lines.next_line().await.unwrap().as_deref(), Some("configmap/b"));

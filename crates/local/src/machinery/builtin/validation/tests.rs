@@ -254,7 +254,10 @@ fn what_may_not_change_is_forbidden_and_the_rest_may() {
             base.clone(),
             with("/spec/selector", json!({"matchLabels": {"app": "x"}}), base.clone())
         ),
-        ["spec.selector: Invalid value: \"object\": field is immutable"]
+        [
+            "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
+            "spec.selector: Invalid value: {\"matchLabels\":{\"app\":\"x\"}}: field is immutable",
+        ]
     );
     assert!(
         changed(
@@ -279,7 +282,11 @@ fn what_may_not_change_is_forbidden_and_the_rest_may() {
         .is_empty()
     );
     let larger = claim(json!({"resources": {"requests": {"storage": "2Gi"}}}));
-    assert!(changed("PersistentVolumeClaim", base.clone(), larger).is_empty());
+    let bound = |mut claim: Value| {
+        claim["status"] = json!({"phase": "Bound"});
+        claim
+    };
+    assert!(changed("PersistentVolumeClaim", bound(base.clone()), bound(larger)).is_empty());
     let shared = claim(json!({"accessModes": ["ReadWriteMany"]}));
     assert_eq!(
         changed("PersistentVolumeClaim", base, shared),

@@ -207,7 +207,9 @@ fn stateful_set(spec: &Node<'_>, errors: &mut Errors) {
         errors,
     );
     let mut with = spec.value.clone();
-    with["template"]["spec"] = with_claims(spec);
+    if let Some(template) = with.get_mut("template").and_then(Value::as_object_mut) {
+        template.insert("spec".into(), with_claims(spec));
+    }
     pod::selected(&Node::at(&with, &spec.at), "statefulset", of_stateful_set, errors);
 }
 
