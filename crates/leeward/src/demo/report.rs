@@ -28,8 +28,10 @@ pub(crate) struct Region {
     pub(crate) name: String,
     /// From the start of its first process to Ready.
     pub(crate) ready_ms: u64,
-    /// The memory of all its processes but the application's.
+    /// The resident memory of all its processes but the application's, a page that they share counted in each.
     pub(crate) rss_mib: f64,
+    /// The same, a page that processes share counted in parts: what the region takes of the machine.
+    pub(crate) pss_mib: f64,
     /// The processor time of the same while nothing happens, in percent of one core.
     pub(crate) idle_cpu_percent: f64,
 }
@@ -267,8 +269,8 @@ impl Report {
             row(
                 &format!("region {}", region.name),
                 format!(
-                    "ready in {} ms, {} MiB, {} % of a core idle",
-                    region.ready_ms, region.rss_mib, region.idle_cpu_percent
+                    "ready in {} ms, {} MiB ({} with shared pages counted in each process), {} % of a core idle",
+                    region.ready_ms, region.pss_mib, region.rss_mib, region.idle_cpu_percent
                 ),
             );
         }

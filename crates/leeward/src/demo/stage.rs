@@ -234,10 +234,11 @@ impl Stage {
             let after = self.instance()?.usage(&self.regions[index].name)?;
             let region = &mut self.regions[index];
             region.rss_mib = after.rss_mib.round();
+            region.pss_mib = after.pss_mib.round();
             region.idle_cpu_percent = (cpu_percent(before, after, began.elapsed()) * 10.0).round() / 10.0;
             picture.say(&format!(
                 "{}: {} MiB, {} % of a core when idle",
-                region.name, region.rss_mib, region.idle_cpu_percent
+                region.name, region.pss_mib, region.idle_cpu_percent
             ));
         }
         Ok(())
