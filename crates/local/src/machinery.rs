@@ -16,6 +16,7 @@ pub mod patch;
 pub mod schema;
 pub(crate) mod spdy;
 pub mod table;
+pub(crate) mod words;
 
 /// What is wrong with one field of an object, in the words of Kubernetes' `Status.details.causes`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]

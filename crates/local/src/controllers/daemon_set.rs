@@ -10,7 +10,6 @@ use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, DaemonSetSpec},
     core::v1::{Affinity, Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, PodSpec, Toleration},
 };
-use kube::core::ObjectMeta;
 use serde_json::json;
 
 use super::{
@@ -278,28 +277,15 @@ impl<'a> View<'a> {
         let owner = self.set.metadata.uid.as_deref().unwrap_or_default();
         let parts = [owner.as_bytes(), &seed.to_le_bytes(), node.as_bytes()];
         let name = format!("{}-{}", object::cut(self.name(), 57), object::short_hash(&parts, 5));
-        let meta = self.spec.template.metadata.clone().unwrap_or_default();
-        let mut labels = meta.labels.unwrap_or_default();
+        let mut meta = self.spec.template.metadata.clone().unwrap_or_default();
+        let labels = meta.labels.get_or_insert_default();
         labels.insert(revision::LABEL.to_owned(), self.hash().to_owned());
         let generation = self.set.metadata.generation.unwrap_or(1);
         labels.insert(
             GENERATION_LABEL.to_owned(),
             self.template_generation().unwrap_or(generation).to_string(),
         );
-        let mut pod = Pod {
-            metadata: ObjectMeta {
-                name: Some(name.clone()),
-                generate_name: Some(format!("{}-", self.name())),
-                namespace: self.set.metadata.namespace.clone(),
-                labels: Some(labels),
-                annotations: meta.annotations,
-                finalizers: meta.finalizers,
-                owner_references: Some(vec![object::owner_reference(self.set)]),
-                ..ObjectMeta::default()
-            },
-            spec: self.sample.spec.clone(),
-            ..Pod::default()
-        };
+        let mut pod = object::pod_of(self.set, name.clone(), meta, self.sample.spec.clone());
         ask_for(pod.spec.get_or_insert_default(), node);
         [
             action::create(Kind::Pod, &pod),

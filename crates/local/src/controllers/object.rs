@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
-    api::core::v1::{Pod, PodCondition},
+    api::core::v1::{Pod, PodCondition, PodSpec},
     apimachinery::pkg::apis::meta::v1::{LabelSelector, OwnerReference, Time},
 };
 use kube::core::{ObjectMeta, Resource, Selector, SelectorExt};
@@ -33,6 +33,29 @@ pub fn owner_reference<K: Resource<DynamicType = ()>>(owner: &K) -> OwnerReferen
         uid: owner.meta().uid.clone().unwrap_or_default(),
         controller: Some(true),
         block_owner_deletion: Some(true),
+    }
+}
+
+/// A pod of a template, which `owner` controls; what its metadata and spec hold besides is the caller's.
+pub fn pod_of<K: Resource<DynamicType = ()>>(
+    owner: &K,
+    name: String,
+    template: ObjectMeta,
+    spec: Option<PodSpec>,
+) -> Pod {
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(name),
+            generate_name: owner.meta().name.as_ref().map(|name| format!("{name}-")),
+            namespace: owner.meta().namespace.clone(),
+            labels: template.labels,
+            annotations: template.annotations,
+            finalizers: template.finalizers,
+            owner_references: Some(vec![owner_reference(owner)]),
+            ..ObjectMeta::default()
+        },
+        spec,
+        ..Pod::default()
     }
 }
 

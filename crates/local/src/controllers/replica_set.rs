@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::{apps::v1::ReplicaSet, core::v1::Pod};
-use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::{
@@ -75,20 +74,8 @@ fn create(set: &ReplicaSet, index: usize, seed: u64) -> [Action; 2] {
     let suffix = object::short_hash(&[uid.as_bytes(), &seed.to_le_bytes(), &index.to_le_bytes()], 5);
     let name = format!("{}-{suffix}", object::cut(set_name, 57));
     let news = News::normal(FROM, "SuccessfulCreate", format!("Created pod: {name}"));
-    let pod = Pod {
-        metadata: ObjectMeta {
-            name: Some(name),
-            generate_name: Some(format!("{set_name}-")),
-            namespace: set.metadata.namespace.clone(),
-            labels: meta.and_then(|meta| meta.labels.clone()),
-            annotations: meta.and_then(|meta| meta.annotations.clone()),
-            finalizers: meta.and_then(|meta| meta.finalizers.clone()),
-            owner_references: Some(vec![object::owner_reference(set)]),
-            ..ObjectMeta::default()
-        },
-        spec: template.and_then(|template| template.spec.clone()),
-        ..Pod::default()
-    };
+    let meta = meta.cloned().unwrap_or_default();
+    let pod = object::pod_of(set, name, meta, template.and_then(|template| template.spec.clone()));
     [
         super::action::create(Kind::Pod, &pod),
         Action::told(Target::new(Kind::ReplicaSet, &set.metadata), news),

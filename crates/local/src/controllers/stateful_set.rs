@@ -268,8 +268,8 @@ impl<'a> View<'a> {
     fn create(&self, ordinal: i32, claims: &[&PersistentVolumeClaim]) -> Vec<Action> {
         let name = self.pod_name(ordinal);
         let (revision, template) = self.revision_for(ordinal);
-        let meta = template.metadata.unwrap_or_default();
-        let mut labels = meta.labels.unwrap_or_default();
+        let mut meta = template.metadata.unwrap_or_default();
+        let labels = meta.labels.get_or_insert_default();
         labels.insert(POD_NAME_LABEL.to_owned(), name.clone());
         labels.insert(INDEX_LABEL.to_owned(), ordinal.to_string());
         labels.insert(revision::LABEL.to_owned(), revision.to_owned());
@@ -300,20 +300,7 @@ impl<'a> View<'a> {
             });
         }
         let created = self.tell("SuccessfulCreate", &format!("Create Pod {name}"), "successful");
-        let pod = Pod {
-            metadata: ObjectMeta {
-                name: Some(name),
-                generate_name: self.set.metadata.name.as_ref().map(|name| format!("{name}-")),
-                namespace: self.set.metadata.namespace.clone(),
-                labels: Some(labels),
-                annotations: meta.annotations,
-                finalizers: meta.finalizers,
-                owner_references: Some(vec![object::owner_reference(self.set)]),
-                ..ObjectMeta::default()
-            },
-            spec: Some(spec),
-            ..Pod::default()
-        };
+        let pod = object::pod_of(self.set, name, meta, Some(spec));
         actions.push(action::create(Kind::Pod, &pod));
         actions.push(created);
         actions

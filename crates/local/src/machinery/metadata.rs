@@ -2,6 +2,9 @@
 
 use serde_json::Value;
 
+use super::words::{
+    LABEL, LETTER_FIRST, Unit, is_dns_label, key_problems, path_part_problems, subdomain_problems, value_problems,
+};
 use super::{FieldError, Reason};
 
 /// How the names of a kind's objects must look.
@@ -28,25 +31,6 @@ impl Names {
         }
     }
 }
-
-const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
-    must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
-    '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and \
-    end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
-    '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const LETTER_FIRST: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an \
-    alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation \
-    is '[a-z]([-a-z0-9]*[a-z0-9])?')";
-const NAME_PART: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
-    alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
-    '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-const QUALIFIED: &str = "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with \
-    an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
-    '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
-const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must \
-    start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is \
-    '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 
 /// The most bytes that an object's annotations may have.
 const ANNOTATIONS: usize = 256 << 10;
@@ -131,84 +115,18 @@ fn masked(stem: &str) -> String {
 }
 
 fn name_problems(name: &str, names: Names) -> Vec<String> {
-    let (most, detail, fits) = match names {
-        Names::Subdomain => (253, SUBDOMAIN, is_subdomain(name)),
+    let (detail, fits) = match names {
+        Names::Subdomain => return subdomain_problems(name, Unit::Characters),
+        Names::Segment => return path_part_problems(name),
         Names::Label | Names::LetterFirst if name.contains('.') => return vec!["must not contain dots".into()],
-        Names::Label => (63, LABEL, is_dns_label(name)),
-        Names::LetterFirst => (
-            63,
-            LETTER_FIRST,
-            is_dns_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase()),
-        ),
-        Names::Segment => return segment_problems(name),
-    };
-    let mut problems = Vec::new();
-    if name.len() > most {
-        problems.push(format!("must be no more than {most} characters"));
-    }
-    if !fits {
-        problems.push(detail.to_owned());
-    }
-    problems
-}
-
-fn segment_problems(name: &str) -> Vec<String> {
-    if name == "." || name == ".." {
-        return vec![format!("may not be '{name}'")];
-    }
-    let banned = ['/', '%'].into_iter().filter(|c| name.contains(*c));
-    banned.map(|c| format!("may not contain '{c}'")).collect()
-}
-
-fn inner(c: char) -> bool {
-    c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
-}
-
-fn is_dns_label(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(inner) && !text.starts_with('-') && !text.ends_with('-')
-}
-
-fn is_subdomain(text: &str) -> bool {
-    text.split('.').all(is_dns_label)
-}
-
-fn is_plain(text: &str) -> bool {
-    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    ends(text.chars().next())
-        && ends(text.chars().last())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-}
-
-/// What is wrong with a name of the form `PREFIX/NAME` or `NAME`.
-fn qualified_problems(text: &str) -> Vec<String> {
-    let mut problems = Vec::new();
-    let parts: Vec<&str> = text.split('/').collect();
-    let name = match parts.as_slice() {
-        [name] => *name,
-        [prefix, name] => {
-            if prefix.is_empty() {
-                problems.push("prefix part must be non-empty".into());
-            } else {
-                if prefix.len() > 253 {
-                    problems.push("prefix part must be no more than 253 bytes".into());
-                }
-                if !is_subdomain(prefix) {
-                    problems.push(format!("prefix part {SUBDOMAIN}"));
-                }
-            }
-            name
+        Names::Label => (LABEL, is_dns_label(name)),
+        Names::LetterFirst => {
+            let letter = name.starts_with(|c: char| c.is_ascii_lowercase());
+            (LETTER_FIRST, letter && is_dns_label(name))
         }
-        _ => return vec![QUALIFIED.to_owned()],
     };
-    if name.is_empty() {
-        problems.push("name part must be non-empty".into());
-    } else if name.len() > 63 {
-        problems.push("name part must be no more than 63 bytes".into());
-    }
-    if !is_plain(name) {
-        problems.push(NAME_PART.to_owned());
-    }
-    problems
+    let form = (!fits).then(|| detail.to_owned());
+    Unit::Characters.too_long(name, 63).into_iter().chain(form).collect()
 }
 
 fn invalid<'a>(at: &'a str, shown: &'a str, problems: Vec<String>) -> impl Iterator<Item = FieldError> + 'a {
@@ -221,16 +139,9 @@ fn invalid<'a>(at: &'a str, shown: &'a str, problems: Vec<String>) -> impl Itera
 pub fn labels(labels: Option<&Value>, at: &str) -> Vec<FieldError> {
     let mut errors = Vec::new();
     for (name, value) in labels.and_then(Value::as_object).into_iter().flatten() {
-        errors.extend(invalid(at, name, qualified_problems(name)));
+        errors.extend(invalid(at, name, key_problems(name, Unit::Bytes)));
         let value = value.as_str().unwrap_or_default();
-        let mut problems = Vec::new();
-        if value.len() > 63 {
-            problems.push("must be no more than 63 bytes".to_owned());
-        }
-        if !value.is_empty() && !is_plain(value) {
-            problems.push(LABEL_VALUE.to_owned());
-        }
-        errors.extend(invalid(at, value, problems));
+        errors.extend(invalid(at, value, value_problems(value, Unit::Bytes)));
     }
     errors
 }
@@ -241,7 +152,7 @@ pub fn annotations(annotations: Option<&Value>, at: &str) -> Vec<FieldError> {
     let mut size = 0;
     for (name, value) in annotations.and_then(Value::as_object).into_iter().flatten() {
         size += name.len() + value.as_str().map_or(0, str::len);
-        errors.extend(invalid(at, name, qualified_problems(&name.to_lowercase())));
+        errors.extend(invalid(at, name, key_problems(&name.to_lowercase(), Unit::Bytes)));
     }
     if size > ANNOTATIONS {
         let message = format!("Too long: may not be more than {ANNOTATIONS} bytes");
@@ -297,7 +208,7 @@ fn finalizers(finalizers: Option<&Value>) -> Vec<FieldError> {
     let names: Vec<&str> = items(finalizers).filter_map(Value::as_str).collect();
     let mut errors: Vec<FieldError> = names
         .iter()
-        .flat_map(|name| invalid(at, name, qualified_problems(name)))
+        .flat_map(|name| invalid(at, name, key_problems(name, Unit::Bytes)))
         .collect();
     if names.contains(&"orphan") && names.contains(&"foregroundDeletion") {
         let detail = "finalizer orphan and foregroundDeletion cannot be both set";

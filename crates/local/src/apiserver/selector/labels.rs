@@ -2,18 +2,7 @@
 
 use serde_json::Value;
 
-const KEY: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
-    alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
-    '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-const PREFIX: &str = "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or \
-    '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
-    '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-const PARTS: &str = "a valid label key must consist of alphanumeric characters, '-', '_' or '.', and must start and end with \
-    an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
-    '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
-const VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must \
-    start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is \
-    '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+use crate::machinery::words::{Unit, key_problems, value_problems};
 
 /// One condition on the labels of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,38 +226,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Requirement>, String> {
     }
 }
 
-fn is_word(text: &str) -> bool {
-    let inner = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
-    let edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.bytes().all(inner) && edge(text.bytes().next()) && edge(text.bytes().last())
-}
-
 fn check_key(key: &str) -> Result<(), String> {
-    let mut wrong = Vec::new();
-    let name = match key.split('/').collect::<Vec<_>>().as_slice() {
-        [name] => *name,
-        [prefix, name] => {
-            let part = |p: &str| is_word(p) && !p.contains('_') && !p.contains(|c: char| c.is_ascii_uppercase());
-            if prefix.is_empty() {
-                wrong.push("prefix part must be non-empty");
-            } else if !prefix.split('.').all(part) {
-                wrong.push(PREFIX);
-            }
-            *name
-        }
-        _ => {
-            wrong.push(PARTS);
-            "x"
-        }
-    };
-    if name.is_empty() {
-        wrong.push("name part must be non-empty");
-    } else if name.len() > 63 {
-        wrong.push("name part must be no more than 63 bytes");
-    }
-    if !is_word(name) {
-        wrong.push(KEY);
-    }
+    let wrong = key_problems(key, Unit::Bytes);
     if wrong.is_empty() {
         Ok(())
     } else {
@@ -283,13 +242,7 @@ fn check_values(key: &str, operator: Token, values: &[String]) -> Result<(), Str
         wrong.push(format!("values[0]: Invalid value: {:?}: {why}", values[0]));
     }
     for (i, value) in values.iter().enumerate() {
-        let mut errors = Vec::new();
-        if value.len() > 63 {
-            errors.push("must be no more than 63 bytes");
-        }
-        if !value.is_empty() && !is_word(value) {
-            errors.push(VALUE);
-        }
+        let errors = value_problems(value, Unit::Bytes);
         if !errors.is_empty() {
             wrong.push(format!(
                 "values[{i}][{key}]: Invalid value: {value:?}: {}",

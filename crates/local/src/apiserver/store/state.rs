@@ -61,7 +61,8 @@ pub(crate) struct TooOld {
 
 struct Table {
     objects: BTreeMap<Key, Object>,
-    live: VecDeque<Event>,
+    /// Each with its weight, which is found once.
+    live: VecDeque<(Event, usize)>,
     live_weight: usize,
     /// What is older than `live`.
     packed: VecDeque<Packed>,
@@ -85,12 +86,13 @@ impl Table {
     }
 
     fn keep(&mut self, event: Event) {
-        self.live_weight += weight(&event.object);
-        self.live.push_back(event);
+        let weighs = weight(&event.object) + event.before.as_deref().map_or(0, weight);
+        self.live_weight += weighs;
+        self.live.push_back((event, weighs));
         while (self.live.len() > LIVE || self.live_weight > LIVE_WEIGHT && self.live.len() > 1)
-            && let Some(old) = self.live.pop_front()
+            && let Some((old, weighs)) = self.live.pop_front()
         {
-            self.live_weight -= weight(&old.object);
+            self.live_weight -= weighs;
             self.keep_packed(Packed::new(&old));
         }
     }
@@ -108,9 +110,10 @@ impl Table {
 
     fn since(&self, revision: u64) -> Vec<Event> {
         let packed = self.packed.partition_point(|event| event.revision <= revision);
-        let live = self.live.partition_point(|event| event.revision <= revision);
+        let live = self.live.partition_point(|(event, _)| event.revision <= revision);
         let old = self.packed.range(packed..).map(Packed::unpack);
-        old.chain(self.live.range(live..).cloned()).collect()
+        let live = self.live.range(live..).map(|(event, _)| event.clone());
+        old.chain(live).collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::rule::{Errors, Node, Rule, check, form, need, one_of, port};
+use super::rule::{Errors, Node, Rule, check, form, need, one_kind, one_of, port};
 use super::words::{self, Form};
 use crate::machinery::builtin::quantity::Amount;
 use crate::machinery::{FieldError, Reason};
@@ -332,20 +332,7 @@ const HANDLERS: [(&str, &[Rule]); 5] = [
 const HTTP_GET: &[Rule] = &[Need("path"), PortOrName("port"), OneOf("scheme", &["HTTP", "HTTPS"])];
 
 fn handler(node: &Node<'_>, errors: &mut Errors) {
-    let mut found = false;
-    for (name, rules) in HANDLERS {
-        let Some(handler) = node.child(name) else { continue };
-        if found {
-            errors.push(FieldError::forbidden(
-                handler.at,
-                "may not specify more than 1 handler type",
-            ));
-        } else {
-            found = true;
-            check(rules, &handler, errors);
-        }
-    }
-    if !found {
+    if !one_kind(node, "handler", &HANDLERS, errors) {
         errors.push(FieldError::required(node.at.clone(), "must specify a handler type"));
     }
 }

@@ -231,6 +231,22 @@ pub(super) fn one_of(value: Option<&Value>, words: &[&str], at: String, errors: 
     }
 }
 
+/// Checks the one of `kinds` that a node is of; a second one is refused. Whether there is any.
+pub(super) fn one_kind(node: &Node<'_>, what: &str, kinds: &[(&str, &[Rule])], errors: &mut Errors) -> bool {
+    let mut found = false;
+    for (name, rules) in kinds {
+        let Some(kind) = node.child(name) else { continue };
+        if found {
+            let detail = format!("may not specify more than 1 {what} type");
+            errors.push(FieldError::forbidden(kind.at, &detail));
+        } else {
+            found = true;
+            check(rules, &kind, errors);
+        }
+    }
+    found
+}
+
 fn at_least(node: &Node<'_>, name: &str, fits: impl Fn(i64) -> bool, detail: &str, errors: &mut Errors) {
     if let Some(number) = node.number(name).filter(|number| !fits(*number)) {
         errors.push(FieldError::invalid(node.path(name), &number.into(), detail));

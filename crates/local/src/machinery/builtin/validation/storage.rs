@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::rule::{Errors, Node, Rule, check, one_of};
+use super::rule::{Errors, Node, Rule, check, one_kind, one_of};
 use super::words::Form;
 use super::{pod, volume};
 use crate::machinery::FieldError;
@@ -129,20 +129,7 @@ fn needs_node(local: &Node<'_>, errors: &mut Errors) {
 }
 
 fn sources(spec: &Node<'_>, errors: &mut Errors) {
-    let mut found = false;
-    for (name, rules) in SOURCES {
-        let Some(source) = spec.child(name) else { continue };
-        if found {
-            errors.push(FieldError::forbidden(
-                source.at,
-                "may not specify more than 1 volume type",
-            ));
-        } else {
-            found = true;
-            check(rules, &source, errors);
-        }
-    }
-    if !found {
+    if !one_kind(spec, "volume", &SOURCES, errors) {
         errors.push(FieldError::required(spec.at.clone(), "must specify a volume type"));
     }
 }

@@ -1,7 +1,7 @@
 //! Volumes of a pod.
 
 use super::container::{VOLUME_FIELDS, descending, field_reference, no_parent};
-use super::rule::{Errors, Node, Rule, check, need};
+use super::rule::{Errors, Node, Rule, check, need, one_kind};
 use super::words::Form;
 use crate::machinery::FieldError;
 
@@ -31,19 +31,7 @@ pub(super) fn all(spec: &Node<'_>, errors: &mut Errors) {
 }
 
 fn one(volume: &Node<'_>, errors: &mut Errors) {
-    let mut found = false;
-    for (name, rules) in SOURCES {
-        let Some(source) = volume.child(name) else { continue };
-        if found {
-            errors.push(FieldError::forbidden(
-                source.at,
-                "may not specify more than 1 volume type",
-            ));
-        } else {
-            found = true;
-            check(rules, &source, errors);
-        }
-    }
+    let found = one_kind(volume, "volume", &SOURCES, errors);
     if !found && volume.value.as_object().is_none_or(|map| map.len() < 2) {
         errors.push(FieldError::required(volume.at.clone(), "must specify a volume type"));
     }

@@ -4,6 +4,10 @@ use serde_json::Value;
 
 use crate::machinery::FieldError;
 use crate::machinery::builtin::quantity::Amount;
+use crate::machinery::words::{
+    LABEL, Unit::Characters, is_dns_label, is_subdomain, key_problems, path_part_problems, subdomain_problems,
+    value_problems,
+};
 
 /// What a text has to look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -32,26 +36,10 @@ pub(in crate::machinery::builtin) enum Form {
     Percent,
 }
 
-const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must \
-    start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
-    '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', \
-    and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
-    '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which \
     must consist of lower case alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. \
     '*.example.com', regex used for validation is \
     '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-const NAME_PART: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
-    alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
-    '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-const QUALIFIED: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an \
-    alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
-    '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]') with an optional DNS subdomain prefix and '/' (e.g. \
-    'example.com/MyName')";
-const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, \
-    '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or \
-    '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const DATA_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. \
     'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
 const VARIABLE: &str =
@@ -59,10 +47,6 @@ const VARIABLE: &str =
 const PERCENT: &str = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or \
     '93%', regex used for validation is '[0-9]+%')";
 const ADDRESS: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-
-fn too_long(text: &str, most: usize) -> Option<String> {
-    (text.len() > most).then(|| format!("must be no more than {most} characters"))
-}
 
 fn unless(fits: bool, message: &str) -> Option<String> {
     (!fits).then(|| message.to_owned())
@@ -72,17 +56,14 @@ impl Form {
     /// What is wrong with the text, if anything.
     pub(in crate::machinery::builtin) fn problems(self, text: &str) -> Vec<String> {
         match self {
-            Self::Label => [too_long(text, 63), not_label(text)],
-            Self::Subdomain => [too_long(text, 253), unless(is_subdomain(text), SUBDOMAIN)],
+            Self::Label => [Characters.too_long(text, 63), not_label(text)],
+            Self::Subdomain => return subdomain_problems(text, Characters),
             Self::Wildcard => {
                 let fits = text.strip_prefix("*.").is_some_and(is_subdomain);
-                [too_long(text, 253), unless(fits, WILDCARD)]
+                [Characters.too_long(text, 253), unless(fits, WILDCARD)]
             }
-            Self::LabelKey => return label_key(text),
-            Self::LabelValue => [
-                too_long(text, 63),
-                unless(text.is_empty() || is_name(text), LABEL_VALUE),
-            ],
+            Self::LabelKey => return key_problems(text, Characters),
+            Self::LabelValue => return value_problems(text, Characters),
             Self::PortName => return port_name(text),
             Self::DataKey => return data_key(text),
             Self::Variable => {
@@ -93,7 +74,7 @@ impl Form {
                     unless(text.chars().all(fits), VARIABLE),
                 ]
             }
-            Self::PathPart => return path_part(text),
+            Self::PathPart => return path_part_problems(text),
             Self::Address => [unless(text.parse::<std::net::IpAddr>().is_ok(), ADDRESS), None],
             Self::Percent => {
                 let digits = text.strip_suffix('%').unwrap_or_default();
@@ -111,47 +92,9 @@ impl Form {
     }
 }
 
-fn is_dns_part(text: &str) -> bool {
-    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
-}
-
 fn not_label(text: &str) -> Option<String> {
     let dotted = text.contains('.') && is_subdomain(text);
-    unless(is_dns_part(text), if dotted { "must not contain dots" } else { LABEL })
-}
-
-fn is_subdomain(text: &str) -> bool {
-    text.split('.').all(is_dns_part)
-}
-
-fn is_name(text: &str) -> bool {
-    let inner = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
-    let edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    text.bytes().all(inner) && edge(text.bytes().next()) && edge(text.bytes().last())
-}
-
-fn label_key(text: &str) -> Vec<String> {
-    let mut problems = Vec::new();
-    let name = match text.split_once('/') {
-        None => text,
-        Some((_, rest)) if rest.contains('/') => return vec![format!("a valid label key {QUALIFIED}")],
-        Some(("", name)) => {
-            problems.push("prefix part must be non-empty".to_owned());
-            name
-        }
-        Some((prefix, name)) => {
-            let wrong = Form::Subdomain.problems(prefix);
-            problems.extend(wrong.into_iter().map(|problem| format!("prefix part {problem}")));
-            name
-        }
-    };
-    if name.is_empty() {
-        problems.push("name part must be non-empty".to_owned());
-    }
-    problems.extend(too_long(name, 63).map(|problem| format!("name part {problem}")));
-    problems.extend(unless(is_name(name), &format!("name part {NAME_PART}")));
-    problems
+    unless(is_dns_label(text), if dotted { "must not contain dots" } else { LABEL })
 }
 
 fn port_name(text: &str) -> Vec<String> {
@@ -159,7 +102,7 @@ fn port_name(text: &str) -> Vec<String> {
     let charset = "must contain only alpha-numeric characters (a-z, 0-9), and hyphens (-)";
     let edges = !text.starts_with('-') && !text.ends_with('-');
     [
-        too_long(text, 15),
+        Characters.too_long(text, 15),
         unless(!text.is_empty() && text.bytes().all(inner), charset),
         unless(
             text.bytes().any(|c| c.is_ascii_lowercase()),
@@ -182,22 +125,13 @@ fn data_key(text: &str) -> Vec<String> {
         _ => None,
     };
     [
-        too_long(text, 253),
+        Characters.too_long(text, 253),
         unless(!text.is_empty() && text.bytes().all(inner), DATA_KEY),
         parent.map(str::to_owned),
     ]
     .into_iter()
     .flatten()
     .collect()
-}
-
-fn path_part(text: &str) -> Vec<String> {
-    if text == "." || text == ".." {
-        return vec![format!("may not be '{text}'")];
-    }
-    let holds = |part: &&str| text.contains(*part);
-    let wrong = ["/", "%"].into_iter().filter(holds);
-    wrong.map(|part| format!("may not contain '{part}'")).collect()
 }
 
 /// Refuses an amount below zero.
