@@ -1,7 +1,8 @@
 //! What a region takes: time until it is Ready, and memory, each process and their sum.
 //!
-//! RSS counts a page that processes share in each of them, as the program's own pages are; PSS counts it in parts. `anon` is what
-//! a process has for itself alone: heap, stacks, and relocated data.
+//! RSS counts a page that processes share in each of them, as the program's own pages are; PSS counts it in parts, so that the sum
+//! is what the region takes of the machine, and what is held against the limit. `anon` is what a process has for itself alone:
+//! heap, stacks, and relocated data.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use leeward_local::instance::Instance;
 
-/// What a region may take.
+/// What a region may take: time until Ready, and memory as PSS.
 const READY_MS: u64 = 3000;
 const MEMORY_MIB: f64 = 100.0;
 
@@ -125,7 +126,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let within = ready < READY_MS && most < MEMORY_MIB;
     println!(
-        "\nReady in {ready} ms of {READY_MS}; {most:.1} MiB of {MEMORY_MIB} at most: {}",
+        "\nReady in {ready} ms of {READY_MS}; {most:.1} MiB (PSS) of {MEMORY_MIB} at most: {}",
         if within { "within" } else { "NOT within" }
     );
     Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -152,7 +153,7 @@ fn session(kubectl: &Path, kubeconfig: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Prints each process of a region; the sum of their RSS, in MiB.
+/// Prints each process of a region; the sum of their PSS, in MiB.
 fn measure(instance: &Instance, region: &str, when: &str, options: &Options) -> Result<f64> {
     std::thread::sleep(Duration::from_secs(options.settle));
     println!(
@@ -175,7 +176,7 @@ fn measure(instance: &Instance, region: &str, when: &str, options: &Options) -> 
         }
     }
     println!("  {:<16} {:>8.1} {:>8.1} {:>8.1}", "all", sum[0], sum[1], sum[2]);
-    Ok(sum[0])
+    Ok(sum[1])
 }
 
 fn mib(text: &str, name: &str) -> f64 {

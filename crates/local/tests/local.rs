@@ -12,6 +12,10 @@ mod api;
 mod controllers;
 #[path = "local/crash.rs"]
 mod crash;
+#[path = "local/definitions.rs"]
+mod definitions;
+#[path = "local/deletes.rs"]
+mod deletes;
 #[path = "local/hostile.rs"]
 mod hostile;
 #[path = "local/kubectl.rs"]
@@ -22,3 +26,5 @@ mod port_forward;
 mod region;
 #[path = "local/requests.rs"]
 mod requests;
+#[path = "local/watches.rs"]
+mod watches;

@@ -4,14 +4,18 @@
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::runtime::wait::await_condition;
+use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use leeward_api::{Cluster as ClusterResource, Operation, ProtectedApp};
 use leeward_controller::{serve, witness};
@@ -20,6 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// The longest that anything takes, however loaded the machine is.
@@ -231,27 +236,28 @@ impl Region {
 /// Waits until an object is as it should be, and gives it.
 pub(crate) async fn until<K>(api: &Api<K>, name: &str, what: &str, holds: impl Fn(&K) -> bool) -> K
 where
-    K: Clone + Debug + DeserializeOwned + Serialize,
+    K: Resource + Clone + Debug + DeserializeOwned + Serialize + Send + 'static,
 {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let found = api.get_opt(name).await.unwrap();
-        if let Some(found) = found.as_ref().filter(|found| holds(found)) {
-            return found.clone();
+    let holds = |found: Option<&K>| found.is_some_and(&holds);
+    match timeout(PATIENCE, await_condition(api.clone(), name, holds)).await {
+        Ok(found) => found.unwrap().unwrap(),
+        Err(_) => {
+            let found = serde_json::to_value(api.get_opt(name).await.unwrap()).unwrap();
+            panic!("{what}: {name} is still {found:#}");
         }
-        let found = serde_json::to_value(&found).unwrap();
-        assert!(Instant::now() < end, "{what}: {name} is still {found:#}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
 /// Waits until an object is gone.
-pub(crate) async fn gone<K: Clone + Debug + DeserializeOwned>(api: &Api<K>, name: &str) {
-    let end = Instant::now() + PATIENCE;
-    while let Some(found) = api.get_opt(name).await.unwrap() {
-        assert!(Instant::now() < end, "{name} is still there: {found:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+pub(crate) async fn gone<K>(api: &Api<K>, name: &str)
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let gone = await_condition(api.clone(), name, |found: Option<&K>| found.is_none());
+    let Ok(gone) = timeout(PATIENCE, gone).await else {
+        panic!("{name} is still there: {:?}", api.get_opt(name).await.unwrap());
+    };
+    gone.unwrap();
 }
 
 /// Leeward's kinds, served.
@@ -302,40 +308,49 @@ async fn clear(client: &Client) {
 async fn play(client: Client, namespace: String) {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
     let slices: Api<EndpointSlice> = Api::namespaced(client, &namespace);
-    let params = PatchParams::apply("played-controllers").force();
-    loop {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        let Ok(all) = deployments.list(&ListParams::default()).await else {
+    let changes = watcher(deployments.clone(), watcher::Config::default()).default_backoff();
+    let mut changes = pin!(changes.applied_objects());
+    // An API that is away is asked again by the watch itself.
+    while let Some(change) = changes.next().await {
+        let Ok(deployment) = change else { continue };
+        let seen = deployment.status.as_ref().and_then(|status| status.observed_generation);
+        if seen == deployment.metadata.generation {
             continue;
-        };
-        for deployment in all {
-            let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-            let status = deployment.status.clone().unwrap_or_default();
-            if status.observed_generation == deployment.metadata.generation {
-                continue;
-            }
-            let name = deployment.name_any();
-            let status = json!({
-                "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
-                "status": { "observedGeneration": deployment.metadata.generation, "replicas": replicas,
-                    "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas },
-            });
-            // Real API servers take no endpoint on loopback.
-            let endpoint = json!({ "addresses": ["10.9.8.7"], "conditions": { "ready": replicas > 0 } });
-            let slice = json!({
-                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-                "metadata": { "name": format!("{name}-1"), "labels": { "kubernetes.io/service-name": name } },
-                "endpoints": [endpoint], "ports": [{ "name": "", "port": 8080, "protocol": "TCP" }],
-            });
-            let played = async {
-                slices
-                    .patch(&format!("{name}-1"), &params, &Patch::Apply(&slice))
-                    .await?;
-                deployments.patch_status(&name, &params, &Patch::Apply(&status)).await
-            };
-            if let Err(error) = played.await {
-                eprintln!("playing a controller: {error}");
+        }
+        while let Err(error) = run(&deployments, &slices, &deployment).await {
+            eprintln!("playing a controller: {error}");
+            // Whoever deleted it meanwhile needs nothing of it.
+            match deployments.get_opt(&deployment.name_any()).await {
+                Ok(None) => break,
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
     }
+}
+
+/// What a Deployment asks for, as if it ran.
+async fn run(
+    deployments: &Api<Deployment>,
+    slices: &Api<EndpointSlice>,
+    deployment: &Deployment,
+) -> kube::Result<Deployment> {
+    let params = PatchParams::apply("played-controllers").force();
+    let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let name = deployment.name_any();
+    let status = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
+        "status": { "observedGeneration": deployment.metadata.generation, "replicas": replicas,
+            "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas },
+    });
+    // Real API servers take no endpoint on loopback.
+    let endpoint = json!({ "addresses": ["10.9.8.7"], "conditions": { "ready": replicas > 0 } });
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": { "name": format!("{name}-1"), "labels": { "kubernetes.io/service-name": name } },
+        "endpoints": [endpoint], "ports": [{ "name": "", "port": 8080, "protocol": "TCP" }],
+    });
+    slices
+        .patch(&format!("{name}-1"), &params, &Patch::Apply(&slice))
+        .await?;
+    deployments.patch_status(&name, &params, &Patch::Apply(&status)).await
 }

@@ -145,7 +145,7 @@ impl Call {
             Some(_) if object.get("metadata").is_some_and(|m| !m.is_object() && !m.is_null()) => {
                 return Err(Failure::bad_request("metadata is not an object"));
             }
-            Some(custom) => custom.schema.prune(object),
+            Some(custom) => custom.schema().prune(object),
             None => {
                 let sent = object.clone();
                 if let Some(wrong) = builtin::decode_error(kind, object) {

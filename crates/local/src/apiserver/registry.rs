@@ -3,7 +3,7 @@
 //! A table is immutable; a change of a CRD makes a new one. A request uses the table that it began with.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -24,15 +24,20 @@ pub(crate) struct Resource {
     pub(crate) custom: Option<Custom>,
 }
 
+/// A schema, compiled when the first object needs it: of what an install defines, most is never used.
+type Compiled = Arc<OnceLock<Crd>>;
+
 /// What a CRD says about one of its versions.
 #[derive(Debug)]
 pub(crate) struct Custom {
-    pub(crate) schema: Crd,
+    schema: Compiled,
     /// The schema of the version that objects are stored at.
-    pub(crate) stored: Crd,
+    stored: Compiled,
     definition: Object,
     /// Which entry of its `spec.versions` it is.
     index: usize,
+    /// Which entry is the one that objects are stored at.
+    stored_index: Option<usize>,
     /// The API version that objects are stored at.
     pub(crate) storage_version: String,
 }
@@ -41,6 +46,20 @@ impl Custom {
     /// The entry of `spec.versions`.
     pub(crate) fn version(&self) -> &Value {
         &self.definition["spec"]["versions"][self.index]
+    }
+
+    /// The schema of this version.
+    pub(crate) fn schema(&self) -> &Crd {
+        self.schema.get_or_init(|| Crd::compile(self.version()))
+    }
+
+    /// The schema of the version that objects are stored at.
+    pub(crate) fn stored(&self) -> &Crd {
+        let version = || {
+            self.stored_index
+                .map_or(&Value::Null, |index| &self.definition["spec"]["versions"][index])
+        };
+        self.stored.get_or_init(|| Crd::compile(version()))
     }
 
     /// What a user of a deprecated version is told.
@@ -99,7 +118,7 @@ impl Resource {
     /// How the fields of objects merge.
     pub(crate) fn list_types(&self) -> ListTypes {
         match &self.custom {
-            Some(custom) => custom.schema.list_types(),
+            Some(custom) => custom.schema().list_types(),
             None => ListTypes::builtin(&self.kind.kind),
         }
     }
@@ -228,19 +247,17 @@ fn custom_resources(definition: &Object, before: &Table) -> Vec<Resource> {
     let group = text("/spec/group");
     let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
     let versions: Vec<&Value> = versions.into_iter().flatten().collect();
-    let stored = versions.iter().find(|v| v.get("storage") == Some(&Value::Bool(true)));
-    let storage_version = format!(
-        "{group}/{}",
-        object::str_at(stored.copied().unwrap_or(&Value::Null), "/name")
-    );
+    let stored_index = versions.iter().position(|version| version["storage"] == true);
+    let stored = stored_index.map_or(&Value::Null, |index| versions[index]);
+    let storage_version = format!("{group}/{}", object::str_at(stored, "/name"));
     let table: Arc<str> = format!("{}.{group}", text("/status/acceptedNames/plural")).into();
     let compile = |version: &Value| {
         let compiled = before.all().iter().filter(|known| known.table == table);
         let mut compiled = compiled.filter_map(|known| known.custom.as_ref());
         let same = compiled.find(|known| known.version() == version);
-        same.map_or_else(|| Crd::compile(version), |known| known.schema.clone())
+        same.map_or_else(Compiled::default, |known| known.schema.clone())
     };
-    let storage = compile(stored.copied().unwrap_or(&Value::Null));
+    let storage = compile(stored);
     versions
         .into_iter()
         .enumerate()
@@ -284,6 +301,7 @@ fn custom_resources(definition: &Object, before: &Table) -> Vec<Resource> {
                     stored: storage.clone(),
                     definition: definition.clone(),
                     index,
+                    stored_index,
                     storage_version: storage_version.clone(),
                 }),
             }

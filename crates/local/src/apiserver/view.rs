@@ -51,7 +51,7 @@ impl Form {
 pub(crate) fn at_version(resource: &Resource, stored: &Object) -> Object {
     let expected = resource.kind.api_version();
     let same = object::str_at(stored, "/apiVersion") == expected;
-    let defaults = resource.custom.as_ref().filter(|custom| custom.stored.has_defaults());
+    let defaults = resource.custom.as_ref().filter(|custom| custom.stored().has_defaults());
     if same && defaults.is_none() {
         return stored.clone();
     }
@@ -64,7 +64,7 @@ pub(crate) fn at_version(resource: &Resource, stored: &Object) -> Object {
     let mut shown = (**stored).clone();
     shown["apiVersion"] = expected.into();
     if let Some(custom) = defaults {
-        custom.stored.default(&mut shown);
+        custom.stored().default(&mut shown);
     }
     Arc::new(shown)
 }
@@ -98,7 +98,7 @@ pub(crate) fn as_table(resource: &Resource, objects: &[Object], include: Option<
         _ => object.clone(),
     };
     let mut result = match &resource.custom {
-        Some(custom) => table::crd(custom.schema.columns(), &items, &now),
+        Some(custom) => table::crd(custom.schema().columns(), &items, &now),
         None => table::builtin(&resource.kind.kind, items.iter().map(for_cells), &now),
     };
     result["kind"] = "Table".into();

@@ -31,7 +31,7 @@ impl Call {
         match &self.resource.custom {
             Some(custom) => {
                 admit::drop_empty_metadata(object);
-                custom.schema.default(object);
+                custom.schema().default(object);
             }
             None => builtin::default(&self.resource.kind.kind, object),
         }
@@ -47,7 +47,7 @@ impl Call {
             errors.extend(changed);
         }
         match &self.resource.custom {
-            Some(custom) => errors.extend(custom.schema.validate(new, old)),
+            Some(custom) => errors.extend(custom.schema().validate(new, old)),
             None => {
                 errors.extend(metadata::unqualified_finalizers(new));
                 errors.extend(match old {
@@ -79,7 +79,7 @@ impl Call {
     fn stored_form(&self, object: &mut Value) {
         if let Some(custom) = &self.resource.custom {
             if object::str_at(object, "/apiVersion") != custom.storage_version {
-                custom.stored.prune(object);
+                custom.stored().prune(object);
             }
             object["apiVersion"] = custom.storage_version.clone().into();
         }

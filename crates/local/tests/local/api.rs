@@ -1,31 +1,16 @@
 //! The API over its router, and its life on disk.
 
 use axum::body::Body;
-use futures::{StreamExt, TryStreamExt};
 use http::{Method, StatusCode};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use leeward_local::apiserver::Server;
 use serde_json::{Value, json};
 
-use crate::region::{Region, Watch, config_map, delete, deployment, get, patch, pod, post, put, request, send};
+use crate::region::{Region, config_map, deployment, get, patch, pod, post, put, request, send};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
-
-/// Waits until a path answers with the status.
-async fn until(server: &Server, path: &str, wanted: StatusCode) -> Value {
-    // A watch on everything that changes would be exact; the path's own kind is not known here, so it is asked again.
-    for _ in 0..2000 {
-        let (status, body) = get(server, path).await;
-        if status == wanted {
-            return body;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    panic!("{path} does not become {wanted}");
-}
 
 #[tokio::test]
 async fn kube_creates_reads_changes_lists_and_deletes() {
@@ -60,53 +45,6 @@ async fn kube_creates_reads_changes_lists_and_deletes() {
 }
 
 #[tokio::test]
-async fn kube_watcher_follows_changes() {
-    let region = Region::new();
-    let server = region.open().await;
-    let maps: Api<ConfigMap> = Api::default_namespaced(server.client());
-    let mut stream = std::pin::pin!(kube::runtime::watcher(
-        maps.clone(),
-        kube::runtime::watcher::Config::default()
-    ));
-    let map: ConfigMap = serde_json::from_value(config_map("a", "1")).unwrap();
-    let mut seen = Vec::new();
-    while let Some(event) = stream.try_next().await.unwrap() {
-        use kube::runtime::watcher::Event;
-        match event {
-            Event::InitDone => {
-                maps.create(&PostParams::default(), &map).await.unwrap();
-            }
-            Event::Apply(_) => {
-                seen.push("apply");
-                maps.delete("a", &DeleteParams::default()).await.unwrap();
-            }
-            Event::Delete(_) => {
-                seen.push("delete");
-                break;
-            }
-            _ => {}
-        }
-    }
-    assert_eq!(seen, ["apply", "delete"]);
-}
-
-#[tokio::test]
-async fn kube_streams_the_initial_list() {
-    let region = Region::new();
-    let server = region.open().await;
-    post(&server, MAPS, &config_map("a", "1")).await;
-    let maps: Api<ConfigMap> = Api::default_namespaced(server.client());
-    let config = kube::runtime::watcher::Config::default().streaming_lists();
-    let stream = kube::runtime::watcher(maps, config);
-    let events: Vec<_> = stream.take(3).map(|e| format!("{:?}", e.unwrap())).collect().await;
-    assert!(
-        events[0].starts_with("Init") && events[1].starts_with("InitApply"),
-        "{events:?}"
-    );
-    assert_eq!(events[2], "InitDone");
-}
-
-#[tokio::test]
 async fn what_was_acknowledged_is_there_after_a_restart_and_revisions_go_on() {
     let region = Region::new();
     let before = {
@@ -130,42 +68,6 @@ async fn what_was_acknowledged_is_there_after_a_restart_and_revisions_go_on() {
 }
 
 #[tokio::test]
-async fn a_watch_resumes_after_a_restart_and_hears_of_deletions() {
-    let region = Region::new();
-    let server = region.open().await;
-    let (_, first) = post(&server, MAPS, &config_map("a", "1")).await;
-    let at = first["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
-    post(&server, MAPS, &config_map("b", "1")).await;
-    let mut watch = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion={at}")).await;
-    assert_eq!(watch.next_brief().await.unwrap(), ("ADDED".into(), "b".into()));
-    drop((watch, server));
-
-    let server = region.open().await;
-    let mut watch = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion={at}")).await;
-    assert_eq!(watch.next_brief().await.unwrap(), ("ADDED".into(), "b".into()));
-    delete(&server, &format!("{MAPS}/b"), &Value::Null).await;
-    assert_eq!(watch.next_brief().await.unwrap(), ("DELETED".into(), "b".into()));
-    drop((watch, server));
-
-    let server = region.open().await;
-    let mut watch = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion={at}")).await;
-    // Every event again, as it was, and not only what they led to.
-    assert_eq!(watch.next_brief().await.unwrap(), ("ADDED".into(), "b".into()));
-    assert_eq!(watch.next_brief().await.unwrap(), ("DELETED".into(), "b".into()));
-    let (_, then) = get(
-        &server,
-        &format!("{MAPS}?resourceVersion={at}&resourceVersionMatch=Exact"),
-    )
-    .await;
-    assert_eq!(then["items"].as_array().unwrap().len(), 1, "{then}");
-    let (_, list) = get(&server, MAPS).await;
-    let now = list["metadata"]["resourceVersion"].as_str().unwrap();
-    let mut watch = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion={now}")).await;
-    post(&server, MAPS, &config_map("c", "1")).await;
-    assert_eq!(watch.next_brief().await.unwrap(), ("ADDED".into(), "c".into()));
-}
-
-#[tokio::test]
 async fn what_was_acknowledged_survives_a_kill() {
     let region = Region::new();
     let server = region.open().await;
@@ -182,86 +84,6 @@ async fn what_was_acknowledged_survives_a_kill() {
     let restarted = after.open().await;
     let (_, list) = get(&restarted, MAPS).await;
     assert_eq!(list["items"].as_array().unwrap().len(), 20);
-}
-
-#[tokio::test]
-async fn a_watch_from_a_revision_that_is_no_longer_kept_gets_410() {
-    let region = Region::new();
-    let server = region.open().await;
-    let (_, first) = post(&server, MAPS, &config_map("a", "1")).await;
-    let at = first["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
-    let mut slow = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion={at}")).await;
-    for i in 0..1100 {
-        patch(
-            &server,
-            &format!("{MAPS}/a"),
-            "application/merge-patch+json",
-            &json!({"data": {"i": i.to_string()}}),
-        )
-        .await;
-    }
-    let mut late = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion={at}")).await;
-    for watch in [&mut slow, &mut late] {
-        let event = watch.next().await.unwrap();
-        assert_eq!(
-            (event["type"].as_str(), event["object"]["code"].as_u64()),
-            (Some("ERROR"), Some(410))
-        );
-        assert!(watch.next().await.is_none());
-    }
-    let (status, expired) = get(
-        &server,
-        &format!("{MAPS}?resourceVersion={at}&resourceVersionMatch=Exact"),
-    )
-    .await;
-    assert_eq!((status, &expired["reason"]), (StatusCode::GONE, &json!("Expired")));
-    let token = "eyJ2IjoibWV0YS5rOHMuaW8vdjEiLCJydiI6MSwic3RhcnQiOiJhIn0";
-    let (status, expired) = get(&server, &format!("{MAPS}?continue={token}")).await;
-    assert_eq!(status, StatusCode::GONE);
-    let token = expired["metadata"]["continue"].as_str().unwrap();
-    let (_, rest) = get(&server, &format!("{MAPS}?continue={token}")).await;
-    assert_eq!(rest["items"][0]["metadata"]["name"], "a", "{rest}");
-}
-
-#[tokio::test]
-async fn a_watch_with_a_selector_sees_objects_come_and_go() {
-    let region = Region::new();
-    let server = region.open().await;
-    let mut watch = Watch::open(
-        &server,
-        &format!("{MAPS}?watch=true&labelSelector=v%3D1&resourceVersion=0"),
-    )
-    .await;
-    post(&server, MAPS, &config_map("other", "2")).await;
-    post(&server, MAPS, &config_map("a", "1")).await;
-    put(&server, &format!("{MAPS}/a"), &config_map("a", "2")).await;
-    assert_eq!(watch.next_brief().await.unwrap(), ("ADDED".into(), "a".into()));
-    assert_eq!(watch.next_brief().await.unwrap(), ("DELETED".into(), "a".into()));
-    put(&server, &format!("{MAPS}/a"), &config_map("a", "1")).await;
-    assert_eq!(watch.next_brief().await.unwrap(), ("ADDED".into(), "a".into()));
-}
-
-#[tokio::test]
-async fn a_long_list_is_read_in_pages_of_one_moment() {
-    let region = Region::new();
-    let server = region.open().await;
-    for i in 0..5 {
-        post(&server, MAPS, &config_map(&format!("m{i}"), "1")).await;
-    }
-    let (_, page) = get(&server, &format!("{MAPS}?limit=2")).await;
-    assert_eq!(page["items"].as_array().unwrap().len(), 2);
-    assert_eq!(page["metadata"]["remainingItemCount"], 3);
-    delete(&server, &format!("{MAPS}/m3"), &Value::Null).await;
-    let token = page["metadata"]["continue"].as_str().unwrap();
-    let (_, rest) = get(&server, &format!("{MAPS}?limit=10&continue={token}")).await;
-    let names: Vec<&str> = rest["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|i| i["metadata"]["name"].as_str().unwrap())
-        .collect();
-    assert_eq!(names, ["m2", "m3", "m4"]);
-    assert_eq!(rest["metadata"]["resourceVersion"], page["metadata"]["resourceVersion"]);
 }
 
 #[tokio::test]
@@ -288,228 +110,6 @@ async fn many_writers_lose_no_update() {
     );
     let (_, map) = get(&server, &format!("{MAPS}/a")).await;
     assert_eq!(map["data"].as_object().unwrap().len(), fine + 1);
-}
-
-#[tokio::test]
-async fn a_pod_on_a_node_goes_when_the_node_says_so() {
-    let region = Region::new();
-    let server = region.open().await;
-    post(&server, PODS, &pod("idle", None)).await;
-    post(&server, PODS, &pod("busy", Some("n1"))).await;
-    let (status, _) = delete(&server, &format!("{PODS}/idle"), &Value::Null).await;
-    assert_eq!(status, StatusCode::OK);
-    assert_eq!(get(&server, &format!("{PODS}/idle")).await.0, StatusCode::NOT_FOUND);
-    let (_, marked) = delete(&server, &format!("{PODS}/busy"), &json!({"gracePeriodSeconds": 5})).await;
-    assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 5);
-    assert!(marked["metadata"]["deletionTimestamp"].is_string());
-    let wrong = json!({"gracePeriodSeconds": 0, "preconditions": {"uid": "x"}});
-    assert_eq!(
-        delete(&server, &format!("{PODS}/busy"), &wrong).await.0,
-        StatusCode::CONFLICT
-    );
-    delete(&server, &format!("{PODS}/busy"), &json!({"gracePeriodSeconds": 0})).await;
-    assert_eq!(get(&server, &format!("{PODS}/busy")).await.0, StatusCode::NOT_FOUND);
-}
-
-#[tokio::test]
-async fn a_finalizer_holds_an_object_until_it_is_removed() {
-    let region = Region::new();
-    let server = region.open().await;
-    let mut map = config_map("a", "1");
-    map["metadata"]["finalizers"] = json!(["x.dev/hold"]);
-    post(&server, MAPS, &map).await;
-    let (_, held) = delete(&server, &format!("{MAPS}/a"), &Value::Null).await;
-    assert!(held["metadata"]["deletionTimestamp"].is_string());
-    assert_eq!(get(&server, &format!("{MAPS}/a")).await.0, StatusCode::OK);
-    let drop = json!({"metadata": {"finalizers": null}});
-    patch(&server, &format!("{MAPS}/a"), "application/merge-patch+json", &drop).await;
-    assert_eq!(get(&server, &format!("{MAPS}/a")).await.0, StatusCode::NOT_FOUND);
-}
-
-fn owned(name: &str, owner: &Value, blocks: bool) -> Value {
-    let mut map = config_map(name, "1");
-    map["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "ConfigMap",
-        "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"], "blockOwnerDeletion": blocks}]);
-    map
-}
-
-#[tokio::test]
-async fn dependents_go_with_their_owner_in_the_background() {
-    let region = Region::new();
-    let server = region.open().await;
-    let (_, owner) = post(&server, MAPS, &config_map("owner", "1")).await;
-    let (_, child) = post(&server, MAPS, &owned("child", &owner, true)).await;
-    post(&server, MAPS, &owned("grandchild", &child, true)).await;
-    delete(&server, &format!("{MAPS}/owner"), &Value::Null).await;
-    until(&server, &format!("{MAPS}/grandchild"), StatusCode::NOT_FOUND).await;
-    assert_eq!(get(&server, &format!("{MAPS}/child")).await.0, StatusCode::NOT_FOUND);
-}
-
-#[tokio::test]
-async fn an_owner_deleted_in_the_foreground_goes_last() {
-    let region = Region::new();
-    let server = region.open().await;
-    let (_, owner) = post(&server, MAPS, &config_map("owner", "1")).await;
-    let mut child = owned("child", &owner, true);
-    child["metadata"]["finalizers"] = json!(["x.dev/hold"]);
-    post(&server, MAPS, &child).await;
-    let mut watch = Watch::open(&server, &format!("{MAPS}?watch=true&resourceVersion=0")).await;
-    delete(
-        &server,
-        &format!("{MAPS}/owner"),
-        &json!({"propagationPolicy": "Foreground"}),
-    )
-    .await;
-    // The child is marked, which only the owner's deletion causes.
-    loop {
-        let event = watch.next().await.unwrap();
-        if event["object"]["metadata"]["name"] == "child"
-            && event["object"]["metadata"]["deletionTimestamp"].is_string()
-        {
-            break;
-        }
-    }
-    assert_eq!(get(&server, &format!("{MAPS}/owner")).await.0, StatusCode::OK);
-    let drop = json!([{"op": "remove", "path": "/metadata/finalizers"}]);
-    patch(&server, &format!("{MAPS}/child"), "application/json-patch+json", &drop).await;
-    until(&server, &format!("{MAPS}/owner"), StatusCode::NOT_FOUND).await;
-    assert_eq!(get(&server, &format!("{MAPS}/child")).await.0, StatusCode::NOT_FOUND);
-}
-
-#[tokio::test]
-async fn orphans_stay_without_their_owner() {
-    let region = Region::new();
-    let server = region.open().await;
-    let (_, owner) = post(&server, MAPS, &config_map("owner", "1")).await;
-    post(&server, MAPS, &owned("child", &owner, false)).await;
-    delete(
-        &server,
-        &format!("{MAPS}/owner"),
-        &json!({"propagationPolicy": "Orphan"}),
-    )
-    .await;
-    until(&server, &format!("{MAPS}/owner"), StatusCode::NOT_FOUND).await;
-    let (status, child) = get(&server, &format!("{MAPS}/child")).await;
-    assert_eq!(status, StatusCode::OK);
-    assert_eq!(child["metadata"].get("ownerReferences"), None);
-}
-
-#[tokio::test]
-async fn a_namespace_takes_its_content_with_it() {
-    let region = Region::new();
-    let server = region.open().await;
-    let missing = post(&server, "/api/v1/namespaces/x/configmaps", &config_map("a", "1")).await;
-    assert_eq!(missing.0, StatusCode::NOT_FOUND);
-    assert_eq!(missing.1["message"], "namespaces \"x\" not found");
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}});
-    post(&server, "/api/v1/namespaces", &namespace).await;
-    let mut held = config_map("a", "1");
-    held["metadata"]["finalizers"] = json!(["x.dev/hold"]);
-    post(&server, "/api/v1/namespaces/x/configmaps", &held).await;
-    delete(&server, "/api/v1/namespaces/x", &Value::Null).await;
-    let (status, refused) = post(&server, "/api/v1/namespaces/x/configmaps", &config_map("b", "1")).await;
-    assert_eq!(status, StatusCode::FORBIDDEN);
-    assert_eq!(refused["details"]["causes"][0]["reason"], "NamespaceTerminating");
-    assert_eq!(
-        get(&server, "/api/v1/namespaces/x").await.1["status"]["phase"],
-        "Terminating"
-    );
-    let drop = json!({"metadata": {"finalizers": null}});
-    patch(
-        &server,
-        "/api/v1/namespaces/x/configmaps/a",
-        "application/merge-patch+json",
-        &drop,
-    )
-    .await;
-    until(&server, "/api/v1/namespaces/x", StatusCode::NOT_FOUND).await;
-}
-
-fn definition() -> Value {
-    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-    "metadata": {"name": "boats.sea.dev"},
-    "spec": {"group": "sea.dev", "scope": "Namespaced",
-        "names": {"plural": "boats", "singular": "boat", "kind": "Boat", "shortNames": ["bo"]},
-        "versions": [
-            {"name": "v1", "served": true, "storage": true, "subresources": {"status": {},
-                "scale": {"specReplicasPath": ".spec.crew", "statusReplicasPath": ".status.crew"}},
-                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
-                    "spec": {"type": "object", "required": ["name"], "properties": {
-                        "name": {"type": "string"}, "crew": {"type": "integer", "default": 1, "minimum": 0}}},
-                    "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}},
-            {"name": "v2", "served": true, "storage": false,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}},
-        ]}})
-}
-
-const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-const BOATS: &str = "/apis/sea.dev/v1/namespaces/default/boats";
-
-fn boat(name: &str, spec: Value) -> Value {
-    json!({"apiVersion": "sea.dev/v1", "kind": "Boat", "metadata": {"name": name}, "spec": spec})
-}
-
-#[tokio::test]
-async fn a_definition_is_served_at_once_and_its_objects_go_with_it() {
-    let region = Region::new();
-    let server = region.open().await;
-    let (status, made) = post(&server, DEFINITIONS, &definition()).await;
-    assert_eq!(status, StatusCode::CREATED, "{made}");
-    assert_eq!(made["status"]["conditions"][1]["type"], "Established");
-    let (status, one) = post(&server, BOATS, &boat("a", json!({"name": "Ann"}))).await;
-    assert_eq!(status, StatusCode::CREATED, "{one}");
-    assert_eq!(
-        (&one["spec"]["crew"], &one["metadata"]["generation"]),
-        (&json!(1), &json!(1))
-    );
-    let (status, failure) = post(&server, BOATS, &boat("b", json!({"crew": -1}))).await;
-    assert_eq!(
-        (status, failure["reason"].as_str()),
-        (StatusCode::UNPROCESSABLE_ENTITY, Some("Invalid")),
-        "{failure}"
-    );
-
-    let (_, same) = get(&server, "/apis/sea.dev/v2/namespaces/default/boats/a").await;
-    assert_eq!(same["apiVersion"], "sea.dev/v2");
-    let mut with_status = one.clone();
-    with_status["status"] = json!({"crew": 1});
-    with_status["spec"]["crew"] = json!(7);
-    let (_, after) = put(&server, &format!("{BOATS}/a/status"), &with_status).await;
-    assert_eq!(
-        (&after["spec"]["crew"], &after["status"]["crew"]),
-        (&json!(1), &json!(1))
-    );
-    assert_eq!(after["metadata"]["generation"], 1);
-    let crew = json!({"spec": {"crew": 4}});
-    let (_, scale) = patch(
-        &server,
-        &format!("{BOATS}/a/scale"),
-        "application/merge-patch+json",
-        &json!({"spec": {"replicas": 4}}),
-    )
-    .await;
-    assert_eq!(
-        (&scale["spec"]["replicas"], &scale["status"]["replicas"]),
-        (&json!(4), &json!(1))
-    );
-    let (_, scaled) = patch(&server, &format!("{BOATS}/a"), "application/merge-patch+json", &crew).await;
-    assert_eq!(scaled["metadata"]["generation"], 2);
-
-    delete(&server, &format!("{DEFINITIONS}/boats.sea.dev"), &Value::Null).await;
-    until(&server, &format!("{DEFINITIONS}/boats.sea.dev"), StatusCode::NOT_FOUND).await;
-    assert_eq!(get(&server, BOATS).await.0, StatusCode::NOT_FOUND);
-}
-
-#[tokio::test]
-async fn definitions_are_served_again_after_a_restart() {
-    let region = Region::new();
-    {
-        let server = region.open().await;
-        post(&server, DEFINITIONS, &definition()).await;
-        post(&server, BOATS, &boat("a", json!({"name": "Ann"}))).await;
-    }
-    let server = region.open().await;
-    assert_eq!(get(&server, &format!("{BOATS}/a")).await.0, StatusCode::OK);
 }
 
 #[tokio::test]

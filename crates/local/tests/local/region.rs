@@ -197,3 +197,16 @@ pub(crate) fn deployment(name: &str) -> Value {
             "template": {"metadata": {"labels": {"app": name}},
                 "spec": {"containers": [{"name": "a", "image": "a:1"}]}}}})
 }
+
+/// Waits until a path answers with the status.
+pub(crate) async fn until(server: &Server, path: &str, wanted: StatusCode) -> Value {
+    // A watch on everything that changes would be exact; the path's own kind is not known here, so it is asked again.
+    for _ in 0..2000 {
+        let (status, body) = get(server, path).await;
+        if status == wanted {
+            return body;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    panic!("{path} does not become {wanted}");
+}

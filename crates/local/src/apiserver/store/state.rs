@@ -13,7 +13,7 @@ use super::{Id, Object};
 const KEPT: usize = 512;
 /// Of these, the newest are kept as values, since the watches that follow read them; the others as text, a tenth in size.
 const LIVE: usize = 32;
-/// The most that the values of one kind's changes weigh together, in [`weight`]'s bytes; the newest is kept in any case.
+/// The most that the values of one kind's changes weigh together, in [`weight`]'s bytes; a larger one is text at once.
 const LIVE_WEIGHT: usize = 256 << 10;
 /// The most that one kind's changes take as text, in bytes.
 const PACKED_BYTES: usize = 4 << 20;
@@ -89,7 +89,7 @@ impl Table {
         let weighs = weight(&event.object) + event.before.as_deref().map_or(0, weight);
         self.live_weight += weighs;
         self.live.push_back((event, weighs));
-        while (self.live.len() > LIVE || self.live_weight > LIVE_WEIGHT && self.live.len() > 1)
+        while (self.live.len() > LIVE || self.live_weight > LIVE_WEIGHT)
             && let Some((old, weighs)) = self.live.pop_front()
         {
             self.live_weight -= weighs;

@@ -3,25 +3,22 @@
 //! Kubernetes moves what all versions have alike to the top of the definition before it looks, and names it there: the
 //! schema of an only version is `spec.validation.openAPIV3Schema`.
 
+mod life;
+mod views;
+
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::keywords::{self, field_at};
+use super::keywords;
 use super::structural::{self, invalid, says, there};
 use super::structure::{Schema, text};
-use super::{defaults, formats, values::join};
-use crate::machinery::{FieldError, Reason};
+use super::{defaults, formats};
+use crate::machinery::FieldError;
+use crate::machinery::words::{LETTER_FIRST, SUBDOMAIN, is_dns_label, is_subdomain};
+use life::{approval, immutable, stored_versions};
+use views::{columns, selectable, subresources};
 
-const LABEL: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic \
-    character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is \
-    '[a-z]([-a-z0-9]*[a-z0-9])?')";
-const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and \
-    must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
-    '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-/// Where the owners of the groups of Kubernetes itself say that a kind was approved.
-const APPROVAL: &str = "api-approved.kubernetes.io";
-const SELECTABLE: usize = 8;
 /// The keywords at the root of a schema whose status is written apart.
 const ROOT_KEYWORDS: &[&str] = &[
     "description",
@@ -75,19 +72,7 @@ pub fn definition_errors(definition: &Value, old: Option<&Value>) -> Vec<FieldEr
 }
 
 fn is_label(text: &str) -> bool {
-    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-    (1..=63).contains(&text.len())
-        && text.bytes().all(inner)
-        && text.starts_with(|c: char| c.is_ascii_lowercase())
-        && !text.ends_with('-')
-}
-
-fn is_subdomain(text: &str) -> bool {
-    let part = |part: &str| {
-        let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
-        !part.is_empty() && part.bytes().all(inner) && !part.starts_with('-') && !part.ends_with('-')
-    };
-    text.len() <= 253 && text.split('.').all(part)
+    text.len() <= 63 && is_dns_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
 fn name(definition: &Value, spec: &Value, errors: &mut Vec<FieldError>) {
@@ -110,7 +95,7 @@ fn group_and_scope(spec: &Value, errors: &mut Vec<FieldError>) {
     let field = "spec.group".to_owned();
     if group.is_empty() {
         errors.push(FieldError::required(field, ""));
-    } else if !is_subdomain(group) {
+    } else if group.len() > 253 || !is_subdomain(group) {
         errors.push(invalid(field, &group.into(), SUBDOMAIN));
     } else if !group.contains('.') {
         errors.push(invalid(
@@ -150,7 +135,7 @@ fn versions(spec: &Value, errors: &mut Vec<FieldError>) {
         let at = format!("spec.versions[{i}]");
         let name = text(version, "name");
         if !is_label(name) {
-            errors.push(invalid(format!("{at}.name"), &name.into(), LABEL));
+            errors.push(invalid(format!("{at}.name"), &name.into(), LETTER_FIRST));
         }
         deprecation(version, &at, errors);
         let status = version.pointer("/subresources/status").is_some();
@@ -182,7 +167,7 @@ fn versions(spec: &Value, errors: &mut Vec<FieldError>) {
         && !first.is_empty()
         && !is_label(first)
     {
-        errors.push(invalid("spec.version".into(), &first.into(), LABEL));
+        errors.push(invalid("spec.version".into(), &first.into(), LETTER_FIRST));
     }
 }
 
@@ -328,10 +313,10 @@ fn names(spec: &Value, errors: &mut Vec<FieldError>) {
     for name in all {
         let given = text(names, name);
         let (plain, detail) = if name.to_lowercase().ends_with("kind") {
-            let detail = format!("may have mixed case, but should otherwise match: {LABEL}");
+            let detail = format!("may have mixed case, but should otherwise match: {LETTER_FIRST}");
             (given.to_lowercase(), detail)
         } else {
-            (given.to_owned(), LABEL.to_owned())
+            (given.to_owned(), LETTER_FIRST.to_owned())
         };
         if !given.is_empty() && !is_label(&plain) {
             errors.push(invalid(format!("spec.names.{name}"), &given.into(), &detail));
@@ -340,7 +325,7 @@ fn names(spec: &Value, errors: &mut Vec<FieldError>) {
     let labels = |name: &str, errors: &mut Vec<FieldError>| {
         for (i, given) in list(names, name).iter().enumerate() {
             if !given.as_str().is_some_and(is_label) {
-                errors.push(invalid(format!("spec.names.{name}[{i}]"), given, LABEL));
+                errors.push(invalid(format!("spec.names.{name}[{i}]"), given, LETTER_FIRST));
             }
         }
     };
@@ -351,128 +336,6 @@ fn names(spec: &Value, errors: &mut Vec<FieldError>) {
         errors.push(invalid("spec.names.listKind".into(), &list_kind.into(), detail));
     }
     labels("categories", errors);
-}
-
-/// What a path must be that is no JSONPath but a row of names.
-fn simple_path(path: &str, field: &str, errors: &mut Vec<FieldError>) -> bool {
-    if path.starts_with('.') {
-        return true;
-    }
-    errors.push(invalid(
-        field.into(),
-        &path.into(),
-        "must be a simple json path starting with .",
-    ));
-    false
-}
-
-fn subresources(holder: &Value, at: &str, errors: &mut Vec<FieldError>) {
-    let Some(scale) = holder.pointer("/subresources/scale") else {
-        return;
-    };
-    for (name, roots, words) in [
-        ("specReplicasPath", &[".spec."][..], "under .spec"),
-        ("statusReplicasPath", &[".status."][..], "under .status"),
-        (
-            "labelSelectorPath",
-            &[".spec.", ".status."][..],
-            "under either .spec or .status",
-        ),
-    ] {
-        let field = format!("{at}.subresources.scale.{name}");
-        let path = text(scale, name);
-        if path.is_empty() {
-            if name != "labelSelectorPath" {
-                errors.push(FieldError::required(field, ""));
-            }
-        } else if simple_path(path, &field, errors) && !roots.iter().any(|root| path.starts_with(root)) {
-            errors.push(invalid(field, &path.into(), &format!("should be a json path {words}")));
-        }
-    }
-}
-
-fn columns(holder: &Value, at: &str, errors: &mut Vec<FieldError>) {
-    for (i, column) in list(holder, "additionalPrinterColumns").iter().enumerate() {
-        let at = format!("{at}.additionalPrinterColumns[{i}]");
-        let (name, kind, format, path) = (
-            text(column, "name"),
-            text(column, "type"),
-            text(column, "format"),
-            text(column, "jsonPath"),
-        );
-        if name.is_empty() {
-            errors.push(FieldError::required(format!("{at}.name"), ""));
-        }
-        let detail = "must be one of boolean,date,integer,number,string";
-        if kind.is_empty() {
-            errors.push(FieldError::required(format!("{at}.type"), detail));
-        } else if !["boolean", "date", "integer", "number", "string"].contains(&kind) {
-            errors.push(invalid(format!("{at}.type"), &kind.into(), detail));
-        }
-        let formats = [
-            "byte",
-            "date",
-            "date-time",
-            "double",
-            "float",
-            "int32",
-            "int64",
-            "password",
-        ];
-        if !format.is_empty() && !formats.contains(&format) {
-            let detail = format!("must be one of {}", formats.join(","));
-            errors.push(invalid(format!("{at}.format"), &format.into(), &detail));
-        }
-        let field = format!("{at}.JSONPath");
-        if path.is_empty() {
-            errors.push(FieldError::required(field, ""));
-        } else {
-            simple_path(path, &field, errors);
-        }
-    }
-}
-
-fn selectable(holder: &Value, at: &str, errors: &mut Vec<FieldError>) {
-    let schema = holder.pointer("/schema/openAPIV3Schema").unwrap_or(&Value::Null);
-    let at = format!("{at}.selectableFields");
-    let mut seen = BTreeSet::new();
-    for (i, field) in list(holder, "selectableFields").iter().enumerate() {
-        let (path, field) = (text(field, "jsonPath"), format!("{at}[{i}].jsonPath"));
-        if path.is_empty() {
-            errors.push(FieldError::required(field, ""));
-            continue;
-        }
-        let found = match path.contains('[') {
-            true => Err("array notation is not allowed"),
-            false => field_at(schema, path),
-        };
-        let found = match found {
-            Ok(found) => found,
-            Err(why) => {
-                errors.push(invalid(field, &path.into(), &format!("is an invalid path: {why}")));
-                continue;
-            }
-        };
-        if path.starts_with(".metadata") {
-            errors.push(invalid(
-                field.clone(),
-                &path.into(),
-                "must not point to fields in metadata",
-            ));
-        }
-        if !matches!(text(found, "type"), "string" | "boolean" | "integer") {
-            let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings with \
-                formats are allowed.";
-            errors.push(invalid(field.clone(), &path.into(), detail));
-        }
-        if !seen.insert(path) {
-            errors.push(FieldError::duplicate(field, &path.into()));
-        }
-    }
-    if seen.len() > SELECTABLE {
-        let message = format!("Too many: {}: must have at most {SELECTABLE} items", seen.len());
-        errors.push(FieldError::new(at, Reason::TooMany, message));
-    }
 }
 
 fn conversion(spec: &Value, errors: &mut Vec<FieldError>) {
@@ -527,91 +390,4 @@ fn conversion(spec: &Value, errors: &mut Vec<FieldError>) {
     if !reviews.is_empty() {
         errors.push(FieldError::forbidden(reviews_at, detail));
     }
-}
-
-fn immutable(definition: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    let established = old
-        .pointer("/status/conditions")
-        .and_then(Value::as_array)
-        .is_some_and(|conditions| {
-            conditions
-                .iter()
-                .any(|condition| condition["type"] == "Established" && condition["status"] == "True")
-        });
-    let once_served: &[&str] = if established { &["scope", "names/kind"] } else { &[] };
-    for path in once_served.iter().chain(&["group", "names/plural"]) {
-        let pointer = format!("/spec/{path}");
-        let (new, old) = (definition.pointer(&pointer), old.pointer(&pointer));
-        if new != old {
-            let field = join("spec", &path.replace('/', "."));
-            errors.push(invalid(field, new.unwrap_or(&"".into()), "field is immutable"));
-        }
-    }
-}
-
-fn stored_versions(definition: &Value, errors: &mut Vec<FieldError>) {
-    let field = "status.storedVersions";
-    let stored = definition.pointer("/status/storedVersions").and_then(Value::as_array);
-    let Some(stored) = stored.filter(|stored| !stored.is_empty()) else {
-        return errors.push(invalid(
-            field.into(),
-            &Value::Null,
-            "must have at least one stored version",
-        ));
-    };
-    let shown = Value::from(stored.clone());
-    let versions = definition.get("spec").map_or(&[][..], |spec| list(spec, "versions"));
-    let mut left: Vec<(usize, &Value)> = stored.iter().enumerate().collect();
-    for version in versions {
-        let name = version.get("name").unwrap_or(&Value::Null);
-        // Of two versions of one name the first is the one that was stored.
-        let known = left.iter().any(|(_, stored)| *stored == name);
-        if says(version, "storage") && !known {
-            let detail = format!("must have the storage version {}", text(version, "name"));
-            errors.push(invalid(field.into(), &shown, &detail));
-        }
-        left.retain(|(_, stored)| *stored != name);
-    }
-    for (i, gone) in left {
-        let name = gone.as_str().unwrap_or_default();
-        let detail = format!(
-            "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a \
-             storage migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
-        );
-        errors.push(invalid(format!("{field}[{i}]"), gone, &detail));
-    }
-}
-
-/// Why the approval of a kind in a group of Kubernetes itself is none; `None` where it is one.
-fn unapproved(definition: &Value) -> Option<FieldError> {
-    let annotations = definition.pointer("/metadata/annotations");
-    let given = annotations
-        .and_then(|all| all.get(APPROVAL))
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    let field = format!("metadata.annotations[{APPROVAL}]");
-    let must = format!("protected groups must have approval annotation {APPROVAL:?}");
-    let see = "see https://github.com/kubernetes/enhancements/pull/1111";
-    let is_url = given
-        .split_once("://")
-        .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty());
-    match given {
-        "" => Some(FieldError::required(field, &format!("{must}, {see}"))),
-        given if given.starts_with("unapproved") || is_url => None,
-        given => {
-            let detail = format!("{must} with either a URL or a reason starting with \"unapproved\", {see}");
-            Some(invalid(field, &given.into(), &detail))
-        }
-    }
-}
-
-fn approval(definition: &Value, spec: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-    let group = text(spec, "group");
-    let protected = ["k8s.io", "kubernetes.io"]
-        .iter()
-        .any(|own| group == *own || group.strip_suffix(own).is_some_and(|rest| rest.ends_with('.')));
-    if !protected || old.is_some_and(|old| unapproved(old) == unapproved(definition)) {
-        return;
-    }
-    errors.extend(unapproved(definition));
 }
