@@ -57,6 +57,15 @@ pub(crate) const KUBECTL: Tool = Tool {
     },
 };
 
+/// The quorum of several machines.
+pub(crate) const ETCD: Tool = Tool {
+    program: "etcd",
+    source: Source::Debian {
+        package: "etcd-server",
+        at_least: "3.4",
+    },
+};
+
 impl Tool {
     /// What a person does to get it.
     pub(crate) fn advice(&self) -> String {

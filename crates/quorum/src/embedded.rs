@@ -122,6 +122,7 @@ impl Embedded {
         Changes {
             revision: copy.revision,
             entries,
+            whole: after == 0,
         }
     }
 }

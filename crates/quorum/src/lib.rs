@@ -1,13 +1,14 @@
 //! The compare-and-set store that leases, accepted specifications and decisions live in, and nothing soft.
 //!
-//! [`Store`] is the one interface; [`embedded`] is the stand-in for one machine: one copy, in the witness process, reached
-//! over HTTP with mutual TLS. Losing it counts as losing the majority of a real quorum: whoever holds a lease steps down
+//! [`Store`] is the one interface. [`etcd`] is the real one, with a member in each failure domain; [`embedded`] is the stand-in
+//! for one machine: one copy, in the witness process, reached over HTTP with mutual TLS. Losing it counts as losing the majority of a real quorum: whoever holds a lease steps down
 //! when it ends, and nobody takes over.
 //!
 //! Invariants: the store is linearizable; a transaction applies as a whole or not at all; each applied transaction gets
 //! the next revision, durable before it is answered; a revision never comes back.
 
 pub mod embedded;
+pub mod etcd;
 pub mod key;
 pub mod view;
 
@@ -116,6 +117,9 @@ pub struct Changes {
     pub revision: u64,
     /// The newest state of each key that changed, deleted ones included, in the order of their revisions.
     pub entries: Vec<Entry>,
+    /// This is everything: a key that is not among the entries is not there any more.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 /// Why the quorum gave no answer.
@@ -127,6 +131,12 @@ pub enum Error {
     /// The request was not understood; sending it again does not help.
     #[error("the quorum refused the request: {0}")]
     Refused(String),
+    /// Another store answers than the one that was known, or an older state of it: what it says of epochs cannot be trusted.
+    #[error(
+        "the quorum is not the one that it was ({0}): nothing is decided on it and no lease is renewed; if it was restored or made \
+         anew on purpose, see that no region writes any more before the agents are restarted on it"
+    )]
+    Replaced(String),
     /// The store could not be opened or written.
     #[error("the quorum's store at {path}: {reason}")]
     Storage {

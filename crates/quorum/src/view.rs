@@ -34,6 +34,12 @@ impl View {
         }
     }
 
+    /// Takes in everything that there is at a revision: what is not among the entries is gone, unless it is newer.
+    pub fn replace(&mut self, entries: impl IntoIterator<Item = Entry>, revision: u64) {
+        self.entries.retain(|_, entry| entry.revision > revision);
+        self.merge(entries);
+    }
+
     /// All changes up to this revision have been merged.
     pub fn advance(&mut self, revision: u64) {
         self.revision = self.revision.max(revision);
@@ -120,6 +126,21 @@ mod tests {
         view.merge([entry("a", Some("1"), 4), entry("b", Some("7"), 6)]);
         assert_eq!(view.get::<u8>("a").unwrap().value, 2);
         assert_eq!(view.list::<u8>("").count(), 2);
+    }
+
+    #[test]
+    fn what_is_not_among_everything_is_gone_unless_it_is_newer() {
+        let mut view = View::default();
+        view.merge([
+            entry("a", Some("1"), 5),
+            entry("b", Some("2"), 6),
+            entry("c", Some("3"), 9),
+        ]);
+        view.replace([entry("b", Some("4"), 7)], 8);
+        assert_eq!(
+            (view.revision_of("a"), view.revision_of("b"), view.revision_of("c")),
+            (0, 7, 9)
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! API servers for tests: a local region's in this process ([`Local`]), or a real kube-apiserver with etcd ([`Real`]).
+//! Servers for tests: a local region's API in this process ([`Local`]), a real kube-apiserver with etcd ([`Real`]), or etcd alone
+//! ([`Etcd`]).
 //!
 //! A test of what speaks to Kubernetes is a scenario: a function of a [`Cluster`]. [`scenarios!`] makes of each a test against a
 //! local region, and of all together one test against a real API server, which they share; each therefore uses a namespace of
@@ -8,6 +9,7 @@
 //! Where the programs of the real one are not found the test says so and passes; `cargo xtask test` lists that.
 
 mod access;
+mod etcd;
 mod local;
 mod process;
 mod real;
@@ -20,6 +22,7 @@ use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 pub use access::{ADMIN, AGENT};
+pub use etcd::Etcd;
 pub use leeward_local::instance::pki::Authority;
 pub use local::Local;
 pub use real::{Programs, Real, free};

@@ -12,7 +12,7 @@ const KEEPER: &str = r#"trap '' INT TERM HUP; "$@" & program=$!; read -r _; kill
 
 /// A program that runs while this is there.
 pub(crate) struct Process {
-    name: &'static str,
+    name: String,
     log: PathBuf,
     keeper: Child,
 }
@@ -20,11 +20,12 @@ pub(crate) struct Process {
 impl Process {
     /// Starts a program; what it says goes to `DIRECTORY/NAME.log`.
     pub(crate) fn start(
-        name: &'static str,
+        name: impl Into<String>,
         program: &Path,
         arguments: impl IntoIterator<Item = impl Into<OsString>>,
         directory: &Path,
     ) -> Result<Self> {
+        let name = name.into();
         let log = directory.join(format!("{name}.log"));
         let file = std::fs::File::create(&log)?;
         let keeper = Command::new("sh")

@@ -25,7 +25,11 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
             changes = agent.quorum.changes(after, WAIT) => changes,
         };
         match changes {
-            Ok(Changes { revision, entries }) => {
+            Ok(Changes {
+                revision,
+                entries,
+                whole,
+            }) => {
                 if silent {
                     tracing::info!("the quorum answers again");
                 }
@@ -44,6 +48,9 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
                 after = revision;
                 if !entries.is_empty() {
                     agent.learn(|known| {
+                        if whole {
+                            known.view.replace([], revision);
+                        }
                         take(known, entries);
                         known.view.advance(revision);
                     });

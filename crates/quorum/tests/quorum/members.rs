@@ -1,0 +1,156 @@
+//! Members of etcd that die, come back, are restored or are somebody else's.
+
+use std::time::Duration;
+
+use leeward_quorum::etcd::{Etcd, status};
+use leeward_quorum::{Error, Outcome, Store, Txn};
+
+use crate::conformance::config;
+
+async fn members(count: usize, flags: &[&str]) -> Option<leeward_testing::Etcd> {
+    leeward_testing::Etcd::start(count, flags, |_| Ok(())).await.unwrap()
+}
+
+fn write(value: u64) -> Txn {
+    Txn::default().put("a", &value).unwrap().read("a")
+}
+
+/// Asks until it is answered, as whoever follows or renews does.
+async fn at_last(store: &Etcd, txn: impl Fn() -> Txn) -> Outcome {
+    loop {
+        match store.txn(txn()).await {
+            Ok(outcome) => return outcome,
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_member_is_left_and_a_lost_majority_is_said_until_it_is_back() {
+    let Some(mut etcd) = members(3, &[]).await else { return };
+    let mut short = config(etcd.endpoints());
+    short.timeout = Duration::from_millis(1500);
+    let store = Etcd::new(short.clone()).unwrap();
+    let first = store.txn(write(1)).await.unwrap();
+    let status = status::ask(&short).await.unwrap();
+    assert_eq!((status.members, status.spare(), status.alarms.len()), (3, Some(1), 0));
+    assert_ne!(status.cluster, 0);
+
+    etcd.kill(0);
+    let second = at_last(&store, || write(2)).await;
+    assert!(second.applied && second.revision > first.revision);
+    assert_eq!(status::ask(&short).await.unwrap().spare(), Some(0));
+
+    etcd.kill(1);
+    let error = store.txn(write(3)).await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    let error = store
+        .changes(second.revision, Duration::from_millis(100))
+        .await
+        .unwrap_err();
+    assert!(error.is_transient(), "{error}");
+
+    etcd.run(0).unwrap();
+    etcd.run(1).unwrap();
+    let back = at_last(&store, || Txn::default().read("a")).await;
+    let value: u64 = serde_json::from_str(back.entries[0].value.as_deref().unwrap()).unwrap();
+    // Whether the third write was applied is not known to who sent it; what was acknowledged is there.
+    assert!(value == 2 || value == 3, "{value}");
+    assert!(back.revision >= second.revision);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follower_that_is_behind_what_was_compacted_gets_everything() {
+    let Some(etcd) = members(1, &[]).await else { return };
+    let store = Etcd::new(config(etcd.endpoints())).unwrap();
+    let first = store.txn(write(1)).await.unwrap();
+    store.txn(Txn::default().put("gone", &1).unwrap()).await.unwrap();
+    store.txn(Txn::default().delete("gone")).await.unwrap();
+    let last = store.txn(write(2)).await.unwrap();
+    store.compact(last.revision).await.unwrap();
+    let changes = store.changes(first.revision, Duration::from_secs(10)).await.unwrap();
+    assert!(changes.whole);
+    assert_eq!(changes.revision, last.revision);
+    let keys: Vec<&str> = changes.entries.iter().map(|entry| entry.key.as_str()).collect();
+    assert_eq!(keys, ["a"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_cluster_and_an_older_state_of_the_same_one_are_refused() {
+    let Some(mut etcd) = members(1, &[]).await else { return };
+    let Some(other) = members(1, &["--initial-cluster-token=other"]).await else {
+        return;
+    };
+    let store = Etcd::new(config(etcd.endpoints())).unwrap();
+    store.txn(write(1)).await.unwrap();
+    let pinned = leeward_quorum::etcd::Config {
+        cluster: store.cluster(),
+        ..config(other.endpoints())
+    };
+    let error = Etcd::new(pinned).unwrap().txn(write(1)).await.unwrap_err();
+    assert!(matches!(error, Error::Replaced(_)), "{error}");
+
+    // A backup is put back: the cluster has the same identity, and revisions that were given out are gone.
+    let (data, backup) = (etcd.data(0), etcd.directory().join("backup"));
+    etcd.kill(0);
+    std::fs::rename(&data, &backup).unwrap();
+    copy(&backup, &data);
+    etcd.run(0).unwrap();
+    for value in 2..10 {
+        at_last(&store, || write(value)).await;
+    }
+    let newest = at_last(&store, || write(10)).await.revision;
+    etcd.kill(0);
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&backup, &data).unwrap();
+    etcd.run(0).unwrap();
+    let error = loop {
+        match store.txn(Txn::default().read("a")).await {
+            Err(error) if error.is_transient() => {}
+            other => break other.unwrap_err(),
+        }
+    };
+    assert!(matches!(error, Error::Replaced(_)), "{error}");
+    assert!(error.to_string().contains(&newest.to_string()), "{error}");
+    assert!(matches!(
+        store.changes(newest, Duration::from_millis(100)).await,
+        Err(Error::Replaced(_))
+    ));
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_without_space_says_what_to_do() {
+    let Some(etcd) = members(1, &["--quota-backend-bytes=1048576"]).await else {
+        return;
+    };
+    let store = Etcd::new(config(etcd.endpoints())).unwrap();
+    let large = "x".repeat(100 << 10);
+    let error = loop {
+        let txn = Txn::default().put("large", &large).unwrap();
+        match store.txn(txn).await {
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(error, Error::Refused(_)) && error.to_string().contains("disarm"),
+        "{error}"
+    );
+    let status = status::ask(&config(etcd.endpoints())).await.unwrap();
+    assert!(matches!(status.alarms[..], [(_, status::Alarm::NoSpace)]));
+    // What is there can still be read.
+    assert_eq!(store.txn(Txn::default().read("large")).await.unwrap().entries.len(), 1);
+}
