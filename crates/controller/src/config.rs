@@ -38,7 +38,7 @@ pub struct Serve {
     /// Its key, PEM.
     pub peer_key: PathBuf,
     /// The quorum.
-    pub quorum_url: String,
+    pub quorum: Quorum,
     /// The witness.
     pub witness_url: String,
     /// A lease's time to live, in milliseconds.
@@ -52,6 +52,49 @@ pub struct Serve {
     pub unfenced: bool,
 }
 
+/// Where the quorum is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Quorum {
+    /// The stand-in in the witness's process.
+    Embedded {
+        /// `https://HOST:PORT` of the witness.
+        url: String,
+    },
+    /// etcd, with a member in each failure domain.
+    Etcd(Etcd),
+}
+
+/// How etcd is reached.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Etcd {
+    /// `https://HOST:PORT` of each member, this region's own first.
+    pub endpoints: Vec<String>,
+    /// What every key of this installation begins with; it ends with a slash.
+    #[serde(default = "prefix")]
+    pub prefix: String,
+    /// The authority that signed the members' certificates, PEM; the peers' where nothing is said.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// The certificate to show, PEM; the one for peers where nothing is said.
+    #[serde(default)]
+    pub cert: Option<PathBuf>,
+    /// Its key, PEM.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// A user of etcd's own authentication.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The file with that user's password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+}
+
+fn prefix() -> String {
+    "leeward/".into()
+}
+
 /// What `leeward witness` is told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Witness {
@@ -59,12 +102,19 @@ pub struct Witness {
     pub address: SocketAddr,
     /// Where it keeps the quorum's file.
     pub data_dir: PathBuf,
+    /// Whether it keeps the embedded quorum; not where the quorum is on etcd.
+    #[serde(default = "yes")]
+    pub quorum: bool,
     /// The authority that signed the peers' certificates, PEM.
     pub ca: PathBuf,
     /// Its certificate, PEM.
     pub cert: PathBuf,
     /// Its key, PEM.
     pub key: PathBuf,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Reads a configuration file.

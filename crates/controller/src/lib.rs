@@ -15,6 +15,7 @@ pub mod freezer;
 pub mod operation;
 pub mod peer;
 pub mod protected_app;
+pub mod quorum;
 pub mod reach;
 pub mod serve;
 pub mod witness;

@@ -19,7 +19,6 @@ use leeward_images::{
     replicate::Replicator,
     store::Store as ImageStore,
 };
-use leeward_quorum::embedded;
 use leeward_state::volumes::target::{self, Target};
 use leeward_traffic::{Backends, Edge, Limits, Shared};
 use tokio::{net::TcpListener, sync::watch};
@@ -33,6 +32,7 @@ use crate::{
     operation,
     peer::{self, Credentials, PeerError},
     protected_app::{self, Context, admission, carry, data::Data, show, table},
+    quorum::{self, QuorumError},
     reach,
 };
 
@@ -42,6 +42,9 @@ pub enum ServeError {
     /// The peer link cannot be set up.
     #[error(transparent)]
     Peer(#[from] PeerError),
+    /// The quorum cannot be used as it is configured.
+    #[error(transparent)]
+    Quorum(#[from] QuorumError),
     /// The lease is too short.
     #[error(transparent)]
     Timing(#[from] TooShort),
@@ -103,7 +106,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         me: ClusterName::new(&config.cluster),
         holder: format!("{}-{}-{}", config.cluster, std::process::id(), clock::wall_ms()),
         timing,
-        quorum: Arc::new(embedded::Client::new(http.clone(), &config.quorum_url, timing.ttl / 3)),
+        quorum: quorum::store(&config, &http, timing.ttl / 3)?,
         http: http.clone(),
         witness_url: config.witness_url.clone(),
         #[cfg(feature = "unfenced")]

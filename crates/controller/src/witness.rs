@@ -1,5 +1,5 @@
-//! The witness: a third failure domain. It keeps the embedded quorum and observes which clusters are heard of; it has no
-//! access to any cluster and holds no application data.
+//! The witness: a third failure domain. It observes which clusters are heard of, and keeps the embedded quorum where there is no
+//! other; it has no access to any cluster and holds no application data.
 //!
 //! Flow: each agent posts its heartbeat to [`HEARTBEAT`] several times within a lease; the answer says how long ago each
 //! cluster was heard of last. That is the witness's vote.
@@ -62,17 +62,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), WitnessE
         source,
     })?;
     let credentials = Credentials::read(&config.ca, &config.cert, &config.key)?;
-    let store = Embedded::open(&config.data_dir.join("quorum.redb"))?;
+    let store = config
+        .quorum
+        .then(|| Embedded::open(&config.data_dir.join("quorum.redb")))
+        .transpose()?;
     peer::serve(config.address, &credentials, router(store), stop).await?;
     Ok(())
 }
 
-/// What the witness serves.
-pub fn router(store: Arc<Embedded>) -> Router {
+/// What the witness serves; without a store where the quorum is on etcd.
+pub fn router(store: Option<Arc<Embedded>>) -> Router {
     Router::new()
         .route(HEARTBEAT, post(heartbeat))
         .with_state(Heard::default())
-        .merge(embedded::router(store))
+        .merge(store.map(embedded::router).unwrap_or_default())
 }
 
 async fn heartbeat(State(heard): State<Heard>, Extension(PeerName(name)): Extension<PeerName>) -> Json<Sights> {

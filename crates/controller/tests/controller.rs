@@ -274,7 +274,12 @@ async fn one_agent_leads_and_a_silent_one_is_missed_by_its_peer_and_the_witness(
     let authority = Authority::new();
     let (store, _directory) = quorum();
     let stop = CancellationToken::new();
-    let witness_url = serve(authority.issue("witness"), witness::router(Arc::clone(&store)), &stop).await;
+    let witness_url = serve(
+        authority.issue("witness"),
+        witness::router(Some(Arc::clone(&store))),
+        &stop,
+    )
+    .await;
     let mut agents = vec![];
     for name in ["west", "east"] {
         let agent = agent(name, &store, authority.issue(name).client().unwrap(), &witness_url);

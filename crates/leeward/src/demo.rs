@@ -24,7 +24,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::{process, up::Place};
+use crate::{process, quorum::Quorum, up::Place};
 use client::Client;
 use fault::Made;
 use picture::Picture;
@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// How long a region's lease lives, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
     ttl: u64,
+    /// Where leases and decisions live.
+    #[arg(long, value_enum, default_value_t = Quorum::Embedded)]
+    quorum: Quorum,
     /// Leaves everything running and says what to try next.
     #[arg(long)]
     keep: bool,
@@ -73,10 +76,6 @@ pub(crate) enum Model {
 /// What goes wrong.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-#[allow(
-    clippy::enum_variant_names,
-    reason = "the words of the command line: others than killing are to come"
-)]
 pub(crate) enum FaultKind {
     /// Every process of the active region is killed.
     KillRegion,
@@ -84,19 +83,18 @@ pub(crate) enum FaultKind {
     KillNode,
     /// The application's process is killed.
     KillApp,
-    /// Every process of the active region stands still until after the failover. Test builds only.
-    #[cfg(feature = "unfenced")]
+    /// Every process of the active region stands still until after the failover.
     FreezeRegion,
+    /// The witness is killed with its member of the quorum, which must be on etcd.
+    Witness,
 }
 
 impl FaultKind {
     /// Whether the active region is gone, for a while or for good.
     pub(crate) fn loses_region(self) -> bool {
         match self {
-            Self::KillRegion => true,
-            Self::KillNode | Self::KillApp => false,
-            #[cfg(feature = "unfenced")]
-            Self::FreezeRegion => true,
+            Self::KillRegion | Self::FreezeRegion => true,
+            Self::KillNode | Self::KillApp | Self::Witness => false,
         }
     }
 }
@@ -112,6 +110,11 @@ const AFTER: Duration = Duration::from_secs(3);
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if !cfg!(target_os = "linux") {
         bail!("the demo runs local regions, which need Linux; on this system use Leeward with real clusters");
+    }
+    if arguments.fault == FaultKind::Witness && arguments.quorum == Quorum::Embedded {
+        bail!(
+            "--fault witness needs --quorum etcd: the embedded quorum is one copy in the witness, so that writers step down without it"
+        );
     }
     if let Some(file) = &arguments.json {
         let writable = std::fs::OpenOptions::new().create(true).append(true).open(file);
@@ -192,7 +195,14 @@ async fn play(arguments: &Arguments, stage: &mut Stage, picture: &Picture) -> an
             tokio::time::timeout(PATIENCE, healed)
                 .await
                 .context("no write was acknowledged after the fault")?;
-            picture.say("writes are back, in the same region");
+            picture.say("writes are acknowledged, in the same region");
+            if arguments.fault == FaultKind::Witness {
+                // Longer than any lease, so that none lives on what the witness did before.
+                tokio::time::sleep(Duration::from_secs(arguments.ttl) + AFTER).await;
+                stage.instance()?.start_witness()?;
+                picture.say("the witness comes back");
+                stage.protected(picture, PATIENCE).await?;
+            }
         }
         (_, true) => stage.protected(picture, PATIENCE).await?,
     }
@@ -230,7 +240,6 @@ async fn lost_region(
         ));
     }
     tokio::time::sleep(AFTER).await;
-    #[cfg(feature = "unfenced")]
     if made.frozen {
         pending(client).await?;
     }
@@ -265,7 +274,6 @@ async fn lost_region(
 }
 
 /// Waits until requests that were sent after the failover hang in the frozen region: those are what a thaw could let out.
-#[cfg(feature = "unfenced")]
 async fn pending(client: &Client) -> anyhow::Result<()> {
     let mut live = client.live();
     let waited = async {

@@ -9,6 +9,7 @@ mod fleet;
 mod manifests;
 mod operate;
 mod process;
+mod quorum;
 mod sample;
 mod status;
 mod up;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use leeward_local::instance::{Error, Instance, Options};
 
-use crate::{bring_up::bring_up, process};
+use crate::{bring_up::bring_up, process, quorum::Quorum};
 
 /// Where the local regions are.
 #[derive(Args, Debug, Clone)]
@@ -50,6 +50,9 @@ pub(crate) struct Arguments {
     /// How long a region's lease lives, in seconds; 15 where nothing is said.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
     ttl: Option<u64>,
+    /// Where leases and decisions live; embedded where nothing is said.
+    #[arg(long, value_enum)]
+    quorum: Option<Quorum>,
     #[command(flatten)]
     place: Place,
 }
@@ -67,6 +70,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let options = Options {
         nodes_per_region: arguments.nodes.unwrap_or(usual.nodes_per_region),
         lease_ttl: arguments.ttl.map_or(usual.lease_ttl, Duration::from_secs),
+        etcd: arguments.quorum.map_or(Ok(None), Quorum::program)?,
         ..usual
     };
     let instance = match Instance::create(&dir, &names, &options) {
@@ -96,15 +100,18 @@ impl Arguments {
             self.nodes.is_some_and(|nodes| nodes != there.nodes_per_region()),
             self.ttl
                 .is_some_and(|ttl| Duration::from_secs(ttl) != there.lease_ttl()),
+            self.quorum
+                .is_some_and(|quorum| (quorum == Quorum::Etcd) != there.is_on_etcd()),
         ];
         anyhow::ensure!(
             !other.contains(&true),
-            "the local regions in {} were made with --regions {} --nodes {} --ttl {}, and nothing of that is changed \
+            "the local regions in {} were made with --regions {} --nodes {} --ttl {} --quorum {}, and nothing of that is changed \
              afterwards; run `leeward up` without these options to go on with them, or `leeward down` first",
             there.layout().dir().display(),
             there.regions().join(","),
             there.nodes_per_region(),
-            there.lease_ttl().as_secs()
+            there.lease_ttl().as_secs(),
+            if there.is_on_etcd() { "etcd" } else { "embedded" }
         );
         Ok(there)
     }

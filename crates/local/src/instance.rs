@@ -13,11 +13,13 @@ pub mod files;
 mod making;
 pub mod pki;
 pub mod processes;
+pub mod quorum;
 mod stopping;
 
 use std::{
     fs::File,
     io,
+    net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -128,6 +130,8 @@ pub struct Options {
     pub dies_with_owner: bool,
     /// The program to start; none for this one.
     pub program: Option<PathBuf>,
+    /// The program etcd, of which a member runs in each region and beside the witness; without it the witness keeps an embedded quorum.
+    pub etcd: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -137,6 +141,7 @@ impl Default for Options {
             lease_ttl: Duration::from_secs(15),
             dies_with_owner: false,
             program: None,
+            etcd: None,
         }
     }
 }
@@ -151,6 +156,9 @@ struct State {
     /// Milliseconds. Instances that were made before this was kept have the usual one.
     #[serde(default = "usual_ttl_ms")]
     lease_ttl_ms: u64,
+    /// The program of the quorum's members; none for an embedded quorum.
+    #[serde(default)]
+    etcd: Option<PathBuf>,
 }
 
 fn usual_ttl_ms() -> u64 {
@@ -278,13 +286,18 @@ impl Instance {
         Duration::from_millis(self.state.lease_ttl_ms)
     }
 
+    /// Whether the quorum is on etcd, with a member in each region and one beside the witness.
+    pub fn is_on_etcd(&self) -> bool {
+        self.state.etcd.is_some()
+    }
+
     /// Nodes in each region.
     pub fn nodes_per_region(&self) -> u8 {
         self.state.nodes
     }
 
     /// The address of the witness.
-    pub fn witness_address(&self) -> std::net::SocketAddr {
+    pub fn witness_address(&self) -> SocketAddr {
         self.state.octet.witness()
     }
 
@@ -337,10 +350,11 @@ impl Instance {
         })
     }
 
-    /// Starts a region's agent, unless it runs.
+    /// Starts a region's member of the quorum, where it has one, and its agent, unless they run.
     pub fn start_agent(&self, region: &str) -> Result<(), Error> {
         let addresses = self.addresses(region)?;
         let _lock = lock(&self.layout)?;
+        self.start_member(Some(region), addresses.etcd())?;
         let listeners = [
             ("registry", addresses.registry()),
             ("ingress", addresses.ingress()),
@@ -349,9 +363,10 @@ impl Instance {
         self.start(Some(region), Role::Serve, "serve", &["serve"], &listeners)
     }
 
-    /// Starts the witness, unless it runs.
+    /// Starts the witness and the member of the quorum beside it, where there is one, unless they run.
     pub fn start_witness(&self) -> Result<(), Error> {
         let _lock = lock(&self.layout)?;
+        self.start_member(None, self.state.octet.etcd())?;
         let listeners = [("witness", self.witness_address())];
         self.start(None, Role::Witness, "witness", &["witness"], &listeners)
     }
@@ -367,6 +382,14 @@ impl Instance {
         self.start(Some(region), Role::Node, node, &["local", "node"], &listeners)
     }
 
+    fn start_member(&self, region: Option<&str>, (clients, members): (SocketAddr, SocketAddr)) -> Result<(), Error> {
+        let Some(program) = &self.state.etcd else { return Ok(()) };
+        let config = self.layout.config(region, "etcd").display().to_string();
+        let listeners = [("quorum's clients", clients), ("quorum's members", members)];
+        let arguments = vec!["--config-file".to_owned(), config];
+        self.run(region, Role::Quorum, "etcd", program, arguments, &listeners)
+    }
+
     // `process` is unique within its region.
     fn start(
         &self,
@@ -374,10 +397,26 @@ impl Instance {
         role: Role,
         process: &str,
         command: &[&str],
-        listeners: &[(&'static str, std::net::SocketAddr)],
+        listeners: &[(&'static str, SocketAddr)],
+    ) -> Result<(), Error> {
+        let config = self.layout.config(region, process).display().to_string();
+        let arguments = command.iter().chain(&["--config"]).map(|part| (*part).to_owned());
+        let arguments = arguments.chain([config]).collect();
+        self.run(region, role, process, &self.program, arguments, listeners)
+    }
+
+    fn run(
+        &self,
+        region: Option<&str>,
+        role: Role,
+        process: &str,
+        program: &Path,
+        arguments: Vec<String>,
+        listeners: &[(&'static str, SocketAddr)],
     ) -> Result<(), Error> {
         let name = match (region, role) {
-            (Some(region), Role::Api | Role::Serve) => format!("{region}-{process}"),
+            (Some(region), Role::Api | Role::Serve | Role::Quorum) => format!("{region}-{process}"),
+            (None, Role::Quorum) => format!("witness-{process}"),
             _ => process.to_owned(),
         };
         self.children().reap();
@@ -388,16 +427,13 @@ impl Instance {
         stopping::stop_strays(self.layout.dir(), &records)?;
         addresses::check_free(listeners)?;
         let log = self.layout.log(region, process);
-        let mut arguments: Vec<String> = command.iter().map(|part| (*part).to_owned()).collect();
-        arguments.push("--config".to_owned());
-        arguments.push(self.layout.config(region, process).display().to_string());
         let fault = |source| Error::Start {
             name: name.clone(),
             log: log.clone(),
             source,
         };
         let child = processes::start(processes::Start {
-            program: self.program.clone(),
+            program: program.to_owned(),
             arguments,
             log: log.clone(),
             instance: self.layout.dir().to_owned(),

@@ -133,7 +133,7 @@ fn agent(authority: &Authority, name: &str, own: [SocketAddr; 3], witness: Socke
         "data_dir": directory.join(name), "registry_dir": directory.join(name).join("registry"),
         "registry_address": own[0], "ingress_address": own[1], "peer_address": own[2],
         "peer_ca": peer["ca"], "peer_cert": peer["cert"], "peer_key": peer["key"],
-        "quorum_url": url, "witness_url": url,
+        "quorum": { "embedded": { "url": url } }, "witness_url": url,
     })
 }
 

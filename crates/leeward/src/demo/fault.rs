@@ -24,7 +24,6 @@ pub(crate) struct Made {
     /// The epoch before.
     pub(crate) epoch: u64,
     /// Whether the victim only stands still.
-    #[cfg(feature = "unfenced")]
     pub(crate) frozen: bool,
 }
 
@@ -40,11 +39,9 @@ pub(crate) async fn make(kind: FaultKind, stage: &Stage, client: &Client) -> any
         .unwrap_or(0);
     let instance = stage.instance()?;
     let target = match kind {
-        FaultKind::KillRegion => None,
+        FaultKind::KillRegion | FaultKind::FreezeRegion | FaultKind::Witness => None,
         FaultKind::KillNode => Some(node(stage, &region).await?),
         FaultKind::KillApp => Some(region.clone()),
-        #[cfg(feature = "unfenced")]
-        FaultKind::FreezeRegion => None,
     };
     let app = match kind {
         FaultKind::KillApp => Some(application(stage, &region)?),
@@ -63,7 +60,12 @@ pub(crate) async fn make(kind: FaultKind, stage: &Stage, client: &Client) -> any
             signal_process(app.pid, app.start_time, libc::SIGKILL);
             ("killed the application's process in", region)
         }
-        #[cfg(feature = "unfenced")]
+        (FaultKind::Witness, ..) => {
+            for name in ["witness-etcd", "witness"] {
+                instance.kill_process(name)?;
+            }
+            ("killed the witness and its member of the quorum", "witness".to_owned())
+        }
         (FaultKind::FreezeRegion, ..) => {
             instance.freeze_region(&region)?;
             ("stopped every process where it stood of", region)
@@ -80,7 +82,6 @@ pub(crate) async fn make(kind: FaultKind, stage: &Stage, client: &Client) -> any
         at: Fault { began, ended },
         wall_ms,
         epoch,
-        #[cfg(feature = "unfenced")]
         frozen: kind == FaultKind::FreezeRegion,
     })
 }

@@ -20,6 +20,8 @@ const RPO_MS: u64 = 3_000;
 const RTO_MS: u64 = 30_000;
 /// How long a region may take to heal by itself.
 const HEAL_MS: u64 = 15_000;
+/// A write that is acknowledged within this is not late.
+const LATE_MS: u64 = 1_000;
 
 /// A region and what it costs.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -180,9 +182,19 @@ impl Report {
                 at_most("writes.lost", writes.lost, 0);
                 at_most("epochs that wrote", self.epochs.len() as u64, 1);
             }
+            if self.fault == FaultKind::Witness {
+                at_most("writes.refused", writes.refused, 0);
+                at_most("writes.unknown", writes.unknown, 0);
+                at_most("requests.failed", self.requests.failed, 0);
+                at_most("requests.longest_outage_ms", self.requests.longest_outage_ms, LATE_MS);
+            }
         }
         if let Some(failover) = &self.failover {
-            let limit = if self.fault.loses_region() { RTO_MS } else { HEAL_MS };
+            let limit = match self.fault {
+                FaultKind::KillRegion | FaultKind::FreezeRegion => RTO_MS,
+                FaultKind::KillNode | FaultKind::KillApp => HEAL_MS,
+                FaultKind::Witness => LATE_MS,
+            };
             at_most("failover.rto_ms", failover.rto_ms.unwrap_or(u64::MAX), limit);
         }
         if self.fault.loses_region() && self.model == Model::ActivePassive {

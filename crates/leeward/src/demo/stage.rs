@@ -44,6 +44,7 @@ impl Stage {
         let options = Options {
             lease_ttl: Duration::from_secs(arguments.ttl),
             dies_with_owner: !arguments.keep,
+            etcd: arguments.quorum.program()?,
             ..Options::default()
         };
         let (directory, temporary) = if arguments.keep {

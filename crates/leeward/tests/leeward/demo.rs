@@ -109,12 +109,47 @@ fn a_killed_node_and_a_killed_application_are_healed_inside_the_region() {
     }
 }
 
-#[cfg(feature = "unfenced")]
 #[test]
 fn a_frozen_region_lets_nothing_out_when_it_thaws() {
     let (report, met) = demo(&["--fault", "freeze-region"]);
     assert!(met);
     assert_eq!(number(&report, "/writes/two_writer_conflicts"), 0);
+}
+
+/// Whether etcd is there; says so when not.
+fn etcd() -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join("etcd").is_file());
+    if !found {
+        println!("skipped: no directory of PATH has etcd; cargo xtask test gets it");
+    }
+    found
+}
+
+#[test]
+fn on_etcd_a_lost_region_is_left_and_returns_with_its_member() {
+    if !etcd() {
+        return;
+    }
+    let (report, met) = demo(&["--quorum", "etcd"]);
+    assert!(met);
+    assert_eq!(number(&report, "/writes/two_writer_conflicts"), 0);
+    assert_eq!(number(&report, "/writes/holes"), 0);
+    assert_eq!(number(&report, "/switchover/writes_lost"), 0);
+    assert_eq!(report["epochs"], serde_json::json!([1, 2, 3]));
+}
+
+#[test]
+fn on_etcd_nothing_is_interrupted_when_the_witness_is_lost() {
+    if !etcd() {
+        return;
+    }
+    let (report, met) = demo(&["--quorum", "etcd", "--fault", "witness"]);
+    assert!(met);
+    assert_eq!(report["epochs"], serde_json::json!([1]));
+    for figure in ["/writes/lost", "/writes/refused", "/writes/unknown", "/requests/failed"] {
+        assert_eq!(number(&report, figure), 0, "{figure}");
+    }
 }
 
 /// The test of the tests: without self-fencing the same fault makes two writers, and the report counts them.

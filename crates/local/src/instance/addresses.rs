@@ -23,6 +23,11 @@ impl Octet {
         self.at(0, 1, 7443).into()
     }
 
+    /// Where the witness's member of the quorum is reached: by clients, by the other members.
+    pub fn etcd(self) -> (SocketAddr, SocketAddr) {
+        (self.at(0, 5, 2379).into(), self.at(0, 5, 2380).into())
+    }
+
     /// The addresses of the region with this index, 1 to [`MAX_REGIONS`].
     pub fn region(self, index: u8) -> Option<RegionAddresses> {
         (1..=MAX_REGIONS)
@@ -67,6 +72,12 @@ impl RegionAddresses {
         self.octet.at(self.base(), 4, 7443).into()
     }
 
+    /// Where the region's member of the quorum is reached: by clients, by the other members.
+    pub fn etcd(self) -> (SocketAddr, SocketAddr) {
+        let at = |port| self.octet.at(self.base(), 5, port).into();
+        (at(2379), at(2380))
+    }
+
     /// The kubelet endpoint of node `node`, counted from 0 and below [`MAX_NODES`].
     pub fn kubelet(self, node: u8) -> SocketAddrV4 {
         self.octet.at(self.base(), 10 + node, 10250)
@@ -89,6 +100,8 @@ impl RegionAddresses {
             ("registry", self.registry()),
             ("ingress", self.ingress()),
             ("peer link", self.peer()),
+            ("quorum's clients", self.etcd().0),
+            ("quorum's members", self.etcd().1),
         ];
         all.extend((0..nodes).map(|node| ("kubelet", self.kubelet(node).into())));
         all
@@ -130,7 +143,11 @@ pub fn free_octet(start: u8, regions: u8, nodes: u8) -> Result<Octet, Taken> {
     for step in 0..254u16 {
         // 127.0.0.0/16 holds the machine's own localhost and resolver, 127.255.0.0/16 the broadcast address.
         let octet = Octet(((u16::from(start).max(1) - 1 + step) % 254 + 1) as u8);
-        let mut listeners = vec![("witness", octet.witness())];
+        let mut listeners = vec![
+            ("witness", octet.witness()),
+            ("quorum's clients", octet.etcd().0),
+            ("quorum's members", octet.etcd().1),
+        ];
         for region in (1..=regions).filter_map(|index| octet.region(index)) {
             listeners.extend(region.listeners(nodes));
         }

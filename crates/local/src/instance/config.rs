@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::addresses::{Octet, RegionAddresses};
+use super::quorum::{Endpoints, Member};
 use crate::{apiserver, node, process};
 
 /// Where the files of an instance lie.
@@ -113,10 +114,18 @@ pub struct Serve {
     peer_ca: PathBuf,
     peer_cert: PathBuf,
     peer_key: PathBuf,
-    quorum_url: String,
+    quorum: Quorum,
     witness_url: String,
     lease_ttl_ms: u64,
     kubelet_token: PathBuf,
+}
+
+/// Where the quorum is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Quorum {
+    Embedded { url: String },
+    Etcd(Endpoints),
 }
 
 /// For `leeward witness`.
@@ -128,6 +137,8 @@ pub struct Witness {
     cert: PathBuf,
     key: PathBuf,
     regions: Vec<Peer>,
+    /// Whether it keeps the embedded quorum.
+    quorum: bool,
 }
 
 /// A region as the witness sees it.
@@ -172,7 +183,7 @@ pub fn node(layout: &Layout, region: Region<'_>, index: u8) -> node::Config {
 
 impl Serve {
     /// The configuration of a region's agent.
-    pub fn new(layout: &Layout, region: Region<'_>, octet: Octet, lease_ttl_ms: u64) -> Self {
+    pub fn new(layout: &Layout, region: Region<'_>, octet: Octet, lease_ttl_ms: u64, members: &[Member]) -> Self {
         let witness = format!("https://{}", octet.witness());
         Self {
             region: region.name.to_owned(),
@@ -187,7 +198,10 @@ impl Serve {
             peer_ca: layout.pki(region.name, "peer-ca.crt"),
             peer_cert: layout.pki(region.name, "peer.crt"),
             peer_key: layout.pki(region.name, "peer.key"),
-            quorum_url: witness.clone(),
+            quorum: match members {
+                [] => Quorum::Embedded { url: witness.clone() },
+                members => Quorum::Etcd(Endpoints::new(members, region.name)),
+            },
             witness_url: witness,
             lease_ttl_ms,
             kubelet_token: layout.pki(region.name, "kubelet.token"),
@@ -197,7 +211,7 @@ impl Serve {
 
 impl Witness {
     /// The configuration of the witness of these regions.
-    pub fn new<'a>(layout: &Layout, octet: Octet, regions: impl Iterator<Item = Region<'a>>) -> Self {
+    pub fn new<'a>(layout: &Layout, octet: Octet, regions: impl Iterator<Item = Region<'a>>, quorum: bool) -> Self {
         let home = layout.witness();
         Self {
             address: octet.witness().to_string(),
@@ -211,6 +225,7 @@ impl Witness {
                     peer_url: format!("https://{}", region.addresses.peer()),
                 })
                 .collect(),
+            quorum,
         }
     }
 }
@@ -243,9 +258,9 @@ mod tests {
             name: "west",
             addresses: octet.region(1).unwrap(),
         };
-        let serve = serde_json::to_value(Serve::new(&Layout::new("/d"), region, octet, 3000)).unwrap();
+        let serve = serde_json::to_value(Serve::new(&Layout::new("/d"), region, octet, 3000, &[])).unwrap();
         assert_eq!(serve["registry_address"], "127.5.16.2:5000");
-        assert_eq!(serve["quorum_url"], "https://127.5.0.1:7443");
+        assert_eq!(serve["quorum"]["embedded"]["url"], "https://127.5.0.1:7443");
         assert_eq!(serve["kubeconfig"], "/d/regions/west/kubeconfig");
         assert_eq!(serve["lease_ttl_ms"], 3000);
     }

@@ -9,7 +9,11 @@ use super::{
     addresses::{self, MAX_REGIONS, Octet},
     config::{self, Layout},
     files, pki,
+    quorum::{self, Member},
 };
+
+/// The witness's name among regions and members.
+const WITNESS: &str = "witness";
 
 /// Whether these can be the regions of an instance: 1 to 15 different labels (RFC 1123), none of them `witness`.
 pub(super) fn check_names(regions: &[&str]) -> Result<(), Error> {
@@ -33,7 +37,7 @@ pub(super) fn check_names(regions: &[&str]) -> Result<(), Error> {
                 "{name:?} is no name for a region: 1 to 40 of a-z, 0-9 and -, neither first nor last a -"
             ));
         }
-        if *name == "witness" {
+        if *name == WITNESS {
             return refuse("\"witness\" is the witness's name; a region needs another one".to_owned());
         }
         if !seen.insert(name) {
@@ -57,6 +61,7 @@ pub(super) fn make(layout: &Layout, regions: &[&str], options: &Options) -> Resu
         nodes: options.nodes_per_region,
         regions: regions.iter().map(|name| (*name).to_owned()).collect(),
         lease_ttl_ms: ttl,
+        etcd: options.etcd.clone(),
     };
     let peers = pki::Authority::new("leeward instance")?;
     let all: Vec<Region<'_>> = regions
@@ -69,22 +74,25 @@ pub(super) fn make(layout: &Layout, regions: &[&str], options: &Options) -> Resu
             })
         })
         .collect();
+    let members = if options.etcd.is_some() {
+        members(octet, &all)
+    } else {
+        Vec::new()
+    };
     for region in &all {
-        make_region(layout, *region, octet, ttl, options.nodes_per_region, &peers)?;
+        make_region(layout, *region, options.nodes_per_region, &peers)?;
+        let serve = config::Serve::new(layout, *region, octet, ttl, &members);
+        files::write_json(&layout.config(Some(region.name), "serve"), &serve)?;
     }
-    make_witness(layout, octet, &all, &peers)?;
+    make_witness(layout, octet, &all, &peers, members.is_empty())?;
+    for member in &members {
+        make_member(layout, &members, member, &peers)?;
+    }
     files::write_json(&layout.state(), &state)?;
     Ok(state)
 }
 
-fn make_region(
-    layout: &Layout,
-    region: Region<'_>,
-    octet: Octet,
-    ttl: u64,
-    nodes: u8,
-    peers: &pki::Authority,
-) -> Result<(), Error> {
+fn make_region(layout: &Layout, region: Region<'_>, nodes: u8, peers: &pki::Authority) -> Result<(), Error> {
     let home = layout.region(region.name);
     for part in ["pki", "api", "nodes", "volumes", "agent", "registry", "logs"] {
         files::directory(&home.join(part))?;
@@ -120,7 +128,6 @@ fn make_region(
 
     let config = |process: &str| layout.config(Some(region.name), process);
     files::write_json(&config("api"), &config::api(layout, region))?;
-    files::write_json(&config("serve"), &config::Serve::new(layout, region, octet, ttl))?;
     for index in 0..nodes {
         let node = config::node_name(region.name, index);
         files::directory(&home.join("nodes").join(&node))?;
@@ -129,14 +136,46 @@ fn make_region(
     Ok(())
 }
 
-fn make_witness(layout: &Layout, octet: Octet, regions: &[Region<'_>], peers: &pki::Authority) -> Result<(), Error> {
+/// One member a region, and one beside the witness.
+fn members(octet: Octet, regions: &[Region<'_>]) -> Vec<Member> {
+    let member = |name: &str, (clients, peers)| Member {
+        name: name.to_owned(),
+        clients,
+        peers,
+    };
+    let of_regions = regions
+        .iter()
+        .map(|region| member(region.name, region.addresses.etcd()));
+    of_regions.chain([member(WITNESS, octet.etcd())]).collect()
+}
+
+fn make_member(layout: &Layout, members: &[Member], member: &Member, peers: &pki::Authority) -> Result<(), Error> {
+    let region = (member.name != WITNESS).then_some(member.name.as_str());
+    let home = region.map_or_else(|| layout.witness(), |region| layout.region(region));
+    // Members look where a connection comes from, and on loopback it comes from the first address.
+    let addresses = [member.clients.ip(), std::net::Ipv4Addr::LOCALHOST.into()];
+    let identity = peers.issue(&member.name, &[], &addresses)?;
+    let pki = home.join("pki");
+    files::write(&pki.join("etcd.crt"), identity.certificate.as_bytes())?;
+    files::write(&pki.join("etcd.key"), identity.key.as_bytes())?;
+    let config = quorum::config(members, member, home.join("etcd"), &pki);
+    Ok(files::write_json(&layout.config(region, "etcd"), &config)?)
+}
+
+fn make_witness(
+    layout: &Layout,
+    octet: Octet,
+    regions: &[Region<'_>],
+    peers: &pki::Authority,
+    quorum: bool,
+) -> Result<(), Error> {
     let home = layout.witness();
     for part in ["pki", "data", "logs"] {
         files::directory(&home.join(part))?;
     }
-    let identity = peers.issue("witness", &["witness.leeward"], &[octet.witness().ip()])?;
+    let identity = peers.issue(WITNESS, &["witness.leeward"], &[octet.witness().ip()])?;
     write_identity(&home.join("pki"), peers, &identity)?;
-    let witness = config::Witness::new(layout, octet, regions.iter().copied());
+    let witness = config::Witness::new(layout, octet, regions.iter().copied(), quorum);
     Ok(files::write_json(&layout.config(None, "witness"), &witness)?)
 }
 

@@ -34,8 +34,10 @@ pub enum Role {
     Node,
     /// Leeward's agent in a region.
     Serve,
-    /// The witness with the embedded quorum.
+    /// The witness, with the embedded quorum where there is no other.
     Witness,
+    /// A member of the quorum on etcd.
+    Quorum,
 }
 
 /// A process that was started, as it is written down for later commands.

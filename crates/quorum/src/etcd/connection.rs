@@ -187,6 +187,7 @@ impl Connection {
                 }
                 // What is wrong with a login is wrong at every member.
                 Err(error @ Error::Refused(_)) => return Err(error),
+                Err(Error::Unreachable(why)) => wrong.push(format!("{}: {why}", endpoint.uri())),
                 Err(error) => wrong.push(format!("{}: {error}", endpoint.uri())),
             }
         }
