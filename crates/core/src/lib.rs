@@ -6,6 +6,8 @@
 pub mod app;
 pub mod check;
 pub mod execute;
+pub mod handover;
+pub mod holder;
 pub mod lease;
 pub mod name;
 pub mod operation;

@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 use leeward_core::{
     check::check,
     lease::{Lease, Moment},
-    plan::{Change, Commit, Expect, next},
+    plan::{Commit, next},
 };
-use leeward_quorum::{Error, Txn, key};
+use leeward_quorum::{Error, Txn, commit, key};
 use tokio_util::sync::CancellationToken;
 
 use super::{Agent, Known, Situation, follow};
@@ -107,43 +107,8 @@ async fn decide(agent: &Agent) {
 async fn send(agent: &Agent, known: &Known, situation: &Situation, commit: &Commit) -> Result<bool, Error> {
     let app = &situation.app.value.key;
     // The specification that was decided on must still be the accepted one.
-    let mut txn = Txn::default().expect(key::spec(app), situation.app.revision);
-    for expect in &commit.expects {
-        txn = match expect {
-            Expect::Plan(revision) => txn.expect(key::plan(app), *revision),
-            Expect::Role(role, revision) => txn.expect(key::role(role), *revision),
-            Expect::Lease(cluster, revision) => txn.expect(key::lease(cluster), *revision),
-            Expect::Request(id, revision) => txn.expect(key::request(app, id), *revision),
-        };
-    }
-    for change in &commit.changes {
-        txn = match change {
-            Change::Plan(plan) => txn.put(key::plan(app), plan)?,
-            Change::Role(role, state) => txn.put(key::role(role), state)?,
-            Change::Seal(cluster) => match known.sights.get(cluster) {
-                Some(sight) => txn.put(
-                    key::lease(cluster),
-                    &Lease {
-                        sealed: true,
-                        ..sight.lease.clone()
-                    },
-                )?,
-                None => txn,
-            },
-            Change::Answer(request) if request.refused.is_some() => txn.put(key::request(app, &request.id), request)?,
-            Change::Answer(request) => txn.delete(key::request(app, &request.id)),
-        };
-    }
-    let prefixes = [
-        key::spec(app),
-        key::plan(app),
-        format!("{}{app}/", key::ROLES),
-        format!("{}{app}/", key::REQUESTS),
-    ];
-    for prefix in prefixes {
-        txn = txn.read(prefix);
-    }
-    let outcome = agent.quorum.txn(txn.read(key::LEASES)).await?;
+    let txn = commit::txn(app, &known.sights, commit)?.expect(key::spec(app), situation.app.revision);
+    let outcome = agent.quorum.txn(txn).await?;
     agent.learn(|known| follow::take(known, outcome.entries));
     Ok(outcome.applied)
 }

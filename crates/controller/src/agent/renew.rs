@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use leeward_core::{
-    lease::{Grants, Lease, Moment, Role, Sight},
+    holder::{Holder, Offer, Renewal},
+    lease::{Lease, Moment, Role},
     name::RoleKey,
 };
 use leeward_quorum::{Entry, Error, Txn, key};
@@ -15,11 +16,11 @@ use crate::clock;
 
 /// Renews until `stop`.
 pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
-    let mut held: Option<(Lease, u64)> = None;
+    let mut holder = Holder::new(agent.me.clone(), agent.holder.clone());
     let mut failing = false;
     loop {
         let sent = clock::now();
-        let result = renew(&agent, &mut held, sent).await;
+        let result = renew(&agent, &mut holder, sent).await;
         if let Err(error) = &result
             && !failing
         {
@@ -34,67 +35,44 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     }
 }
 
-/// One renewal. A lease that is not ours is taken only when it is over: a predecessor may still be answering.
-async fn renew(agent: &Agent, held: &mut Option<(Lease, u64)>, sent: Moment) -> Result<(), Error> {
+/// One renewal, or the first after an answer that did not come.
+async fn renew(agent: &Agent, holder: &mut Holder, sent: Moment) -> Result<(), Error> {
     let key = key::lease(&agent.me);
-    let (lease, revision) = match held.take() {
-        Some((lease, revision)) => (
-            Lease {
-                sequence: lease.sequence + 1,
-                ..lease
-            },
-            revision,
-        ),
-        None => match fresh(agent, &key, sent).await? {
-            Some(fresh) => fresh,
+    let offer = match holder.next() {
+        Renewal::Write(offer) => offer,
+        Renewal::Read => match begin(agent, holder, &key, sent).await? {
+            Some(offer) => offer,
             None => return Ok(()),
         },
     };
     let txn = Txn::default()
-        .expect(&key, revision)
-        .put(&key, &lease)?
+        .expect(&key, offer.replaces)
+        .put(&key, &offer.lease)?
         .read(key::ROLES)
         .read(&key);
     let outcome = agent.quorum.txn(txn).await?;
     if !outcome.applied {
         tracing::warn!(cluster = %agent.me, "the lease was sealed or taken: everything that it granted is void");
-        agent.grant(Grants::none());
-        return Ok(());
     }
+    let revision = outcome.applied.then_some(outcome.revision);
     let roles = roles(&outcome.entries);
-    agent.grant(Grants::from_renewal(&agent.timing, &agent.me, sent, &roles));
-    *held = Some((lease, outcome.revision));
-    agent.learn(|known| follow::take(known, outcome.entries));
+    agent.grant(holder.renewed(offer, sent, revision, &roles, &agent.timing));
+    if outcome.applied {
+        agent.learn(|known| follow::take(known, outcome.entries));
+    }
     Ok(())
 }
 
-/// The lease to begin with, and the revision that it replaces; none while a predecessor's may be in force.
-async fn fresh(agent: &Agent, key: &str, now: Moment) -> Result<Option<(Lease, u64)>, Error> {
+/// Reads the lease; what to begin with.
+async fn begin(agent: &Agent, holder: &Holder, key: &str, now: Moment) -> Result<Option<Offer>, Error> {
     let outcome = agent.quorum.txn(Txn::default().read(key)).await?;
     agent.learn(|known| follow::take(known, outcome.entries.clone()));
     let entry = outcome.entries.into_iter().find(|entry| entry.key == key);
-    let found = entry.and_then(|entry| {
-        let lease: Lease = serde_json::from_str(entry.value.as_deref()?).ok()?;
-        Some((lease, entry.revision))
-    });
-    let begin = |sequence| Lease {
-        cluster: agent.me.clone(),
-        holder: agent.holder.clone(),
-        sequence,
-        sealed: false,
-    };
-    Ok(match found {
-        None => Some((begin(1), 0)),
-        Some((lease, revision)) if lease.sealed || lease.holder == agent.holder => {
-            Some((begin(lease.sequence + 1), revision))
-        }
-        Some((lease, revision)) => {
-            let known = agent.known();
-            let seen = known.sights.get(&agent.me).filter(|sight| sight.revision == revision);
-            seen.is_some_and(|sight: &Sight| sight.over(&agent.timing, now))
-                .then(|| (begin(lease.sequence + 1), revision))
-        }
-    })
+    let found: Option<(Lease, u64)> =
+        entry.and_then(|entry| Some((serde_json::from_str(entry.value.as_deref()?).ok()?, entry.revision)));
+    let known = agent.known();
+    let found = found.as_ref().map(|(lease, revision)| (lease, *revision));
+    Ok(holder.begin(found, known.sights.get(&agent.me), &agent.timing, now))
 }
 
 fn roles(entries: &[Entry]) -> BTreeMap<RoleKey, Role> {

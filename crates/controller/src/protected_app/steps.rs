@@ -4,11 +4,12 @@
 use kube::Client;
 use leeward_core::{
     app::App,
-    lease::{Hold, Role},
+    handover,
     name::RoleKey,
     operation::{Operation, Step, StepName, StepRecord},
+    plan::Commit,
 };
-use leeward_quorum::{Txn, key};
+use leeward_quorum::{Txn, commit, key};
 use leeward_state::config::Running;
 
 use super::{
@@ -165,56 +166,29 @@ async fn quiesce(tools: &Tools<'_>, app: &App) -> Result<(), StepError> {
 
 /// Gives the roles back: first nothing leaves this agent any more, then the quorum is told.
 async fn release(agent: &Agent, situation: &Situation, operation: &Operation) -> Result<(), StepError> {
-    let mut txn = Txn::default();
-    for (role, state) in &situation.roles {
-        if state.value.owner != operation.from || state.value.hold == Hold::Released {
-            continue;
-        }
-        agent.revoke(role, state.value.epoch);
-        let released = Role {
-            hold: Hold::Released,
-            ..state.value.clone()
-        };
-        txn = txn
-            .expect(key::role(role), state.revision)
-            .put(key::role(role), &released)?;
+    for (role, epoch) in handover::to_revoke(&situation.roles, operation) {
+        agent.revoke(role, epoch);
     }
-    commit_roles(agent, txn, &situation.app.value).await
+    commit_roles(
+        agent,
+        handover::release(&situation.roles, operation),
+        &situation.app.value,
+    )
+    .await
 }
 
 /// Takes the roles that were released for this cluster.
 async fn take(agent: &Agent, situation: &Situation, operation: &Operation) -> Result<(), StepError> {
-    let mut txn = Txn::default();
-    for (role, state) in &situation.roles {
-        if state.value.owner == operation.to && state.value.epoch == operation.epoch {
-            continue;
-        }
-        if state.value.hold != Hold::Released {
-            return Err(StepError::Waiting(format!(
-                "{} to release role {}",
-                state.value.owner, role.role
-            )));
-        }
-        let mine = Role {
-            owner: operation.to.clone(),
-            epoch: operation.epoch,
-            hold: Hold::Held,
-        };
-        txn = txn
-            .expect(key::role(role), state.revision)
-            .put(key::role(role), &mine)?;
-    }
-    commit_roles(agent, txn, &situation.app.value).await
+    let commit = handover::take(&situation.roles, operation);
+    let commit =
+        commit.map_err(|role| StepError::Waiting(format!("{} to release role {}", operation.from, role.role)))?;
+    commit_roles(agent, commit, &situation.app.value).await
 }
 
-async fn commit_roles(agent: &Agent, txn: Txn, app: &App) -> Result<(), StepError> {
-    if txn.writes.is_empty() {
-        return Ok(());
-    }
-    let outcome = agent
-        .quorum
-        .txn(txn.read(format!("{}{}/", key::ROLES, app.key)))
-        .await?;
+async fn commit_roles(agent: &Agent, commit: Option<Commit>, app: &App) -> Result<(), StepError> {
+    let Some(commit) = commit else { return Ok(()) };
+    let txn = commit::txn(&app.key, &agent.known().sights, &commit)?;
+    let outcome = agent.quorum.txn(txn).await?;
     agent.learn(|known| follow::take(known, outcome.entries));
     if outcome.applied {
         Ok(())
