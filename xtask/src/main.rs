@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test`, `cargo xtask generate`, `cargo xtask facts` and `cargo xtask api-diff`.
+//! The project's chores: `cargo xtask test`, `generate`, `facts`, `api-diff`, `bench` and `sim`.
 
 mod arrows;
 mod facts;
@@ -49,6 +49,13 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Plays many seeds of regions that fail, built for release; `cargo xtask sim --help` says how.
+    #[command(disable_help_flag = true)]
+    Sim {
+        /// What is passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -90,20 +97,7 @@ fn run(chore: Chore) -> Result<()> {
             Ok(())
         }
         Chore::Bench { arguments } => {
-            let build = [
-                "build",
-                "--release",
-                "--locked",
-                "--package",
-                "leeward",
-                "--package",
-                "leeward-bench",
-            ];
-            let built = workspace::cargo().args(build).current_dir(workspace.root()).status();
-            ensure!(
-                built.context("cargo cannot be started")?.success(),
-                "the programs cannot be built"
-            );
+            build(&workspace, &["leeward", "leeward-bench"])?;
             let program = workspace.release("leeward");
             let mut bench = std::process::Command::new(workspace.release("leeward-bench"));
             let status = bench.args(arguments).arg("--program").arg(program).status();
@@ -113,5 +107,29 @@ fn run(chore: Chore) -> Result<()> {
             );
             Ok(())
         }
+        Chore::Sim { arguments } => {
+            build(&workspace, &["leeward-sim"])?;
+            let mut sim = std::process::Command::new(workspace.release("leeward-sim"));
+            let status = sim.args(arguments).status();
+            ensure!(
+                status.context("leeward-sim cannot be started")?.success(),
+                "an invariant did not hold, or a mutant was not noticed"
+            );
+            Ok(())
+        }
     }
+}
+
+/// Builds packages for release.
+fn build(workspace: &workspace::Workspace, packages: &[&str]) -> Result<()> {
+    let mut cargo = workspace::cargo();
+    cargo
+        .args(["build", "--release", "--locked"])
+        .current_dir(workspace.root());
+    for package in packages {
+        cargo.args(["--package", package]);
+    }
+    let built = cargo.status().context("cargo cannot be started")?;
+    ensure!(built.success(), "the programs cannot be built");
+    Ok(())
 }

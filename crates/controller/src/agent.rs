@@ -17,15 +17,12 @@ use std::{
 
 use arc_swap::ArcSwap;
 use leeward_core::{
-    app::App,
-    execute::{self, Mode},
-    lease::{Grants, Moment, Sight, Timing},
+    lease::{Grants, Moment, Timing},
     name::{AppKey, ClusterName, Epoch, RoleKey},
-    operation::{Journal, Request},
-    plan::{Plan, Snapshot, Versioned, unseen_after},
     report::{AppReport, ClusterReport, Seen},
+    votes::Heard,
 };
-use leeward_quorum::{Store, key, view::View};
+use leeward_quorum::{Store, known::Known};
 use tokio::sync::watch;
 
 use crate::clock;
@@ -39,24 +36,6 @@ pub struct Peer {
     pub url: String,
     /// `HOST:PORT` of its edge.
     pub ingress: String,
-}
-
-/// A copy of the quorum and what was seen of the leases in it.
-#[derive(Debug, Clone, Default)]
-pub struct Known {
-    /// The copy.
-    pub view: View,
-    /// The leases.
-    pub sights: BTreeMap<ClusterName, Sight>,
-    /// The leader's lease.
-    pub leader: Option<Sight>,
-}
-
-#[derive(Debug, Default)]
-struct Heard {
-    reports: BTreeMap<ClusterName, (ClusterReport, Moment)>,
-    witness: BTreeMap<ClusterName, Moment>,
-    witness_at: Option<Moment>,
 }
 
 /// What the tasks of an agent share.
@@ -259,48 +238,15 @@ impl Agent {
 
     /// The clusters that this agent cannot see now.
     pub fn unseen(&self) -> Vec<ClusterName> {
-        let now = clock::now();
-        let heard = lock(&self.heard);
-        let after = unseen_after(&self.timing);
-        self.peers()
-            .iter()
-            .filter(|peer| {
-                heard
-                    .reports
-                    .get(&peer.cluster)
-                    .is_none_or(|(_, at)| now.since(*at) > after)
-            })
-            .map(|peer| peer.cluster.clone())
-            .collect()
+        let peers = self.peers();
+        lock(&self.heard).unseen(peers.iter().map(|peer| &peer.cluster), &self.timing, clock::now())
     }
 
     /// For each cluster, the observers that cannot see it: agents and the witness, each only while it is heard itself.
     pub fn unseen_by(&self) -> BTreeMap<ClusterName, BTreeSet<String>> {
-        let now = clock::now();
-        let after = unseen_after(&self.timing);
-        let mut votes: BTreeMap<ClusterName, BTreeSet<String>> = BTreeMap::new();
-        for cluster in self.unseen() {
-            votes.entry(cluster).or_default().insert(self.me.to_string());
-        }
-        let heard = lock(&self.heard);
-        for (report, at) in heard.reports.values() {
-            if now.since(*at) <= after {
-                for cluster in &report.unseen {
-                    votes
-                        .entry(cluster.clone())
-                        .or_default()
-                        .insert(report.cluster.to_string());
-                }
-            }
-        }
-        if heard.witness_at.is_some_and(|at| now.since(at) <= after) {
-            for peer in self.peers().iter() {
-                if heard.witness.get(&peer.cluster).is_none_or(|at| now.since(*at) > after) {
-                    votes.entry(peer.cluster.clone()).or_default().insert("witness".into());
-                }
-            }
-        }
-        votes
+        let peers = self.peers();
+        let clusters = peers.iter().map(|peer| &peer.cluster);
+        lock(&self.heard).unseen_by(&self.me, clusters, &self.timing, clock::now())
     }
 
     /// What each cluster says of an application, this one included.
@@ -330,99 +276,5 @@ impl Agent {
             );
         }
         reports
-    }
-}
-
-/// What is known of one application, copied out of [`Known`].
-#[derive(Debug, Clone)]
-pub struct Situation {
-    /// The accepted specification and its revision.
-    pub app: Versioned<App>,
-    /// The newest plan.
-    pub plan: Option<Versioned<Plan>>,
-    /// Its roles.
-    pub roles: BTreeMap<RoleKey, Versioned<leeward_core::lease::Role>>,
-    /// The journal of its operation, the running one or the one that ended last.
-    pub journal: Journal,
-}
-
-impl Known {
-    /// All applications.
-    pub fn situations(&self) -> Vec<Situation> {
-        self.view
-            .list::<App>(key::SPECS)
-            .map(|(_, app)| self.about(app))
-            .collect()
-    }
-
-    /// One application.
-    pub fn situation(&self, app: &AppKey) -> Option<Situation> {
-        Some(self.about(self.view.get(&key::spec(app))?))
-    }
-
-    fn about(&self, app: Versioned<App>) -> Situation {
-        let plan: Option<Versioned<Plan>> = self.view.get(&key::plan(&app.value.key));
-        let operation = plan.as_ref().and_then(|plan| {
-            let finished = plan.value.finished.as_ref().map(|finished| &finished.operation);
-            plan.value
-                .operation
-                .as_ref()
-                .or(finished)
-                .map(|operation| operation.id.clone())
-        });
-        let journal = operation
-            .map(|id| self.view.journal(&app.value.key, &id))
-            .unwrap_or_default();
-        let roles = self.view.roles(&app.value.key);
-        Situation {
-            app,
-            plan,
-            roles,
-            journal,
-        }
-    }
-
-    /// What people ask for of an application and was not refused, oldest first.
-    pub fn requests(&self, app: &AppKey) -> Vec<Versioned<Request>> {
-        let prefix = format!("{}{app}/", key::REQUESTS);
-        let mut requests: Vec<Versioned<Request>> = self
-            .view
-            .list(&prefix)
-            .map(|(_, request)| request)
-            .filter(|r: &Versioned<Request>| r.value.refused.is_none())
-            .collect();
-        requests.sort_by_key(|request| request.value.asked_ms);
-        requests
-    }
-}
-
-impl Situation {
-    /// What the application does in a cluster.
-    pub fn mode(&self, cluster: &ClusterName) -> Mode {
-        execute::mode(&self.app.value, self.plan(), &self.roles, &self.journal, cluster)
-    }
-
-    /// The newest plan.
-    pub fn plan(&self) -> Option<&Plan> {
-        self.plan.as_ref().map(|plan| &plan.value)
-    }
-
-    /// Everything that a decision rests on.
-    pub fn snapshot<'a>(
-        &'a self,
-        agent: &Agent,
-        known: &'a Known,
-        unseen_by: &'a BTreeMap<ClusterName, BTreeSet<String>>,
-    ) -> Snapshot<'a> {
-        Snapshot {
-            app: &self.app.value,
-            plan: self.plan.clone(),
-            roles: self.roles.clone(),
-            leases: &known.sights,
-            unseen_by,
-            reports: agent.reports(&self.app.value.key),
-            requests: known.requests(&self.app.value.key),
-            journal: self.journal.clone(),
-        }
     }
 }

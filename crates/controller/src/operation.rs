@@ -17,12 +17,15 @@ use leeward_core::{
     name::{AppKey, ClusterName},
     operation::{self as core, Journal, Kind, Request, StepName},
 };
-use leeward_quorum::{Txn, key};
+use leeward_quorum::{
+    Txn, key,
+    known::{Known, Situation},
+};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent::{Agent, Known, Situation, follow},
+    agent::{Agent, follow},
     cache::Cache,
     clock,
 };

@@ -30,16 +30,13 @@ use leeward_core::{
     report::AppReport,
 };
 use leeward_images::inventory::Inventory;
+use leeward_quorum::known::Situation;
 use leeward_state::api_text;
 use leeward_state::config::{self, Bundle, Override, Receiver, Running, cluster};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    agent::{Agent, Situation},
-    cache::Cache,
-    clock,
-};
+use crate::{agent::Agent, cache::Cache, clock};
 
 /// A round at least this often, while nothing changes.
 const IDLE: Duration = Duration::from_secs(1);

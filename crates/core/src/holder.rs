@@ -1,6 +1,6 @@
 //! The holder's side of a lease: what it sends next, and what an answer entitles it to.
 //!
-//! Flow: [`Holder::next`] says what to send; the answer to a question goes to [`Holder::begin`], that to a renewal to
+//! Flow: [`Holder::renewal`] says what to send; the answer to a question goes to [`Holder::begin`], that to a renewal to
 //! [`Holder::renewed`]. An answer that does not come is not told: between sending a renewal and its answer the holder knows nothing
 //! of its lease, so the next thing that it sends is a question again.
 //!
@@ -50,7 +50,7 @@ impl Holder {
     }
 
     /// What to send now.
-    pub fn next(&mut self) -> Renewal {
+    pub fn renewal(&mut self) -> Renewal {
         match self.held.take() {
             None => Renewal::Read,
             Some((lease, replaces)) => Renewal::Write(Offer {
@@ -136,16 +136,16 @@ mod tests {
     #[test]
     fn after_a_renewal_that_was_not_answered_the_lease_is_read_again() {
         let mut holder = Holder::new("west".into(), "a");
-        assert_eq!(holder.next(), Renewal::Read);
+        assert_eq!(holder.renewal(), Renewal::Read);
         let offer = holder.begin(None, None, &timing(), at(0)).unwrap();
         assert_eq!((offer.lease.sequence, offer.replaces), (1, 0));
         holder.renewed(offer, at(0), Some(10), [], &timing());
-        let Renewal::Write(second) = holder.next() else {
+        let Renewal::Write(second) = holder.renewal() else {
             panic!()
         };
         assert_eq!((second.lease.sequence, second.replaces), (2, 10));
         // No answer came.
-        assert_eq!(holder.next(), Renewal::Read);
+        assert_eq!(holder.renewal(), Renewal::Read);
         let offer = holder
             .begin(Some((&second.lease, 11)), None, &timing(), at(900))
             .unwrap();
@@ -173,6 +173,6 @@ mod tests {
         let offer = holder.begin(None, None, &timing(), at(0)).unwrap();
         let grants = holder.renewed(offer, at(0), None, [], &timing());
         assert_eq!(grants, Grants::none());
-        assert_eq!(holder.next(), Renewal::Read);
+        assert_eq!(holder.renewal(), Renewal::Read);
     }
 }

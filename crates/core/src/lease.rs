@@ -8,7 +8,7 @@
 //! - only roles that the renewal itself read as held by this cluster are granted.
 //!
 //! Both sides use their own monotonic clock and only ever compare it with itself, so wall clocks do not matter. `drift`
-//! covers two clocks that run at different rates within `T`.
+//! is how far each of them may run off true time within `T`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -39,7 +39,7 @@ pub struct Timing {
     pub ttl: Duration,
     /// How long a holder takes from the decision to stop until no answer leaves it.
     pub stop: Duration,
-    /// How far two monotonic clocks may come apart within `ttl`.
+    /// How far a monotonic clock may run off true time within `ttl`. Two may be apart by twice as much, so both sides add it.
     pub drift: Duration,
 }
 

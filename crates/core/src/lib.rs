@@ -14,3 +14,4 @@ pub mod operation;
 pub mod plan;
 pub mod report;
 pub mod routing;
+pub mod votes;

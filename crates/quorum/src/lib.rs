@@ -11,6 +11,7 @@ pub mod commit;
 pub mod embedded;
 pub mod etcd;
 pub mod key;
+pub mod known;
 pub mod view;
 
 use std::{future::Future, pin::Pin, time::Duration};

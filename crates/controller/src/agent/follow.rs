@@ -3,11 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use leeward_core::lease::{Lease, Sight};
-use leeward_quorum::{Changes, Entry, key};
+use leeward_quorum::{Entry, known::Known};
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, Known};
+use super::Agent;
 use crate::clock;
 
 /// How long one question waits for a change.
@@ -25,11 +24,8 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
             changes = agent.quorum.changes(after, WAIT) => changes,
         };
         match changes {
-            Ok(Changes {
-                revision,
-                entries,
-                whole,
-            }) => {
+            Ok(changes) => {
+                let revision = changes.revision;
                 if silent {
                     tracing::info!("the quorum answers again");
                 }
@@ -46,14 +42,8 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
                     continue;
                 }
                 after = revision;
-                if !entries.is_empty() {
-                    agent.learn(|known| {
-                        if whole {
-                            known.view.replace([], revision);
-                        }
-                        take(known, entries);
-                        known.view.advance(revision);
-                    });
+                if !changes.entries.is_empty() {
+                    agent.learn(|known| known.follow(changes, clock::now()));
                 }
             }
             Err(error) => {
@@ -72,24 +62,5 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
 
 /// Merges entries into the copy and takes sight of the leases among them.
 pub(crate) fn take(known: &mut Known, entries: Vec<Entry>) {
-    let now = clock::now();
-    let leases: Vec<_> = entries
-        .iter()
-        .filter(|e| e.key.starts_with(key::LEASES) || e.key == key::LEADER)
-        .cloned()
-        .collect();
-    known.view.merge(entries);
-    for entry in leases {
-        let Some(current) = known.view.get::<Lease>(&entry.key) else {
-            continue;
-        };
-        let (lease, revision) = (current.value, current.revision);
-        if entry.key == key::LEADER {
-            known.leader = Some(Sight::observe(known.leader.take(), lease, revision, now));
-        } else {
-            let cluster = lease.cluster.clone();
-            let sight = Sight::observe(known.sights.remove(&cluster), lease, revision, now);
-            known.sights.insert(cluster, sight);
-        }
-    }
+    known.take(entries, clock::now());
 }

@@ -8,10 +8,13 @@ use leeward_core::{
     lease::{Lease, Moment},
     plan::{Commit, next},
 };
-use leeward_quorum::{Error, Txn, commit, key};
+use leeward_quorum::{
+    Error, Txn, commit, key,
+    known::{Known, Situation},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, Known, Situation, follow};
+use super::{Agent, follow};
 use crate::clock;
 
 /// How often is looked again while something is under way or somebody is not seen.
@@ -86,7 +89,7 @@ async fn decide(agent: &Agent) {
     let known = agent.known();
     let unseen_by = agent.unseen_by();
     for situation in known.situations() {
-        let snapshot = situation.snapshot(agent, &known, &unseen_by);
+        let snapshot = situation.snapshot(&known, &unseen_by, agent.reports(&situation.app.value.key));
         let now = clock::now();
         let (Some(commit), _) = next(&snapshot, &agent.timing, now, clock::wall_ms()) else {
             continue;

@@ -38,7 +38,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
 /// One renewal, or the first after an answer that did not come.
 async fn renew(agent: &Agent, holder: &mut Holder, sent: Moment) -> Result<(), Error> {
     let key = key::lease(&agent.me);
-    let offer = match holder.next() {
+    let offer = match holder.renewal() {
         Renewal::Write(offer) => offer,
         Renewal::Read => match begin(agent, holder, &key, sent).await? {
             Some(offer) => offer,

@@ -22,7 +22,7 @@ use leeward_core::{
 use serde_json::json;
 
 use super::accept::Accepted;
-use crate::agent::Situation;
+use leeward_quorum::known::Situation;
 
 /// Builds the status. `now_ms` is the wall clock; `before` keeps its transition times.
 pub fn build(

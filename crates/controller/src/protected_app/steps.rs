@@ -9,7 +9,7 @@ use leeward_core::{
     operation::{Operation, Step, StepName, StepRecord},
     plan::Commit,
 };
-use leeward_quorum::{Txn, commit, key};
+use leeward_quorum::{Txn, commit, key, known::Situation};
 use leeward_state::config::Running;
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     workloads,
 };
 use crate::{
-    agent::{Agent, Situation, follow},
+    agent::{Agent, follow},
     cache::Cache,
     clock,
 };

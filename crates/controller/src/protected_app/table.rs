@@ -8,7 +8,7 @@ use leeward_core::{
     routing::{Endpoint, Probe, Profile, Table, Writer},
 };
 
-use crate::agent::Situation;
+use leeward_quorum::known::Situation;
 
 /// Builds the table. `ingress` says where each cluster's edge is; a cluster that is not known has no endpoint.
 pub fn build<'a>(

@@ -1,0 +1,154 @@
+//! What an agent knows of the quorum: the copy of its content, when each lease in it was first seen, and each application put together.
+//!
+//! Invariant: sight of a lease is taken the moment it is heard of, so that a leader that was elected just now need not begin to wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use leeward_core::{
+    app::App,
+    execute::{self, Mode},
+    lease::{Lease, Moment, Role, Sight},
+    name::{AppKey, ClusterName, RoleKey},
+    operation::{Journal, Request},
+    plan::{Plan, Snapshot, Versioned},
+    report::{AppReport, Seen},
+};
+
+use crate::{Changes, Entry, key, view::View};
+
+/// A copy of the quorum and what was seen of the leases in it.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// The copy.
+    pub view: View,
+    /// The leases.
+    pub sights: BTreeMap<ClusterName, Sight>,
+    /// The leader's lease.
+    pub leader: Option<Sight>,
+}
+
+/// What is known of one application, copied out of [`Known`].
+#[derive(Debug, Clone)]
+pub struct Situation {
+    /// The accepted specification and its revision.
+    pub app: Versioned<App>,
+    /// The newest plan.
+    pub plan: Option<Versioned<Plan>>,
+    /// Its roles.
+    pub roles: BTreeMap<RoleKey, Versioned<Role>>,
+    /// The journal of its operation, the running one or the one that ended last.
+    pub journal: Journal,
+}
+
+impl Known {
+    /// Merges entries into the copy and takes sight of the leases among them, at this instant.
+    pub fn take(&mut self, entries: Vec<Entry>, now: Moment) {
+        let leases: Vec<_> = entries
+            .iter()
+            .filter(|e| e.key.starts_with(key::LEASES) || e.key == key::LEADER)
+            .map(|entry| entry.key.clone())
+            .collect();
+        self.view.merge(entries);
+        for key in leases {
+            let Some(current) = self.view.get::<Lease>(&key) else {
+                continue;
+            };
+            let (lease, revision) = (current.value, current.revision);
+            if key == key::LEADER {
+                self.leader = Some(Sight::observe(self.leader.take(), lease, revision, now));
+            } else {
+                let cluster = lease.cluster.clone();
+                let sight = Sight::observe(self.sights.remove(&cluster), lease, revision, now);
+                self.sights.insert(cluster, sight);
+            }
+        }
+    }
+
+    /// Takes in what changed; when it is everything, what is not in it is gone.
+    pub fn follow(&mut self, changes: Changes, now: Moment) {
+        if changes.whole {
+            self.view.replace([], changes.revision);
+        }
+        self.take(changes.entries, now);
+        self.view.advance(changes.revision);
+    }
+
+    /// All applications.
+    pub fn situations(&self) -> Vec<Situation> {
+        self.view
+            .list::<App>(key::SPECS)
+            .map(|(_, app)| self.about(app))
+            .collect()
+    }
+
+    /// One application.
+    pub fn situation(&self, app: &AppKey) -> Option<Situation> {
+        Some(self.about(self.view.get(&key::spec(app))?))
+    }
+
+    fn about(&self, app: Versioned<App>) -> Situation {
+        let plan: Option<Versioned<Plan>> = self.view.get(&key::plan(&app.value.key));
+        let operation = plan.as_ref().and_then(|plan| {
+            let finished = plan.value.finished.as_ref().map(|finished| &finished.operation);
+            plan.value
+                .operation
+                .as_ref()
+                .or(finished)
+                .map(|operation| operation.id.clone())
+        });
+        let journal = operation
+            .map(|id| self.view.journal(&app.value.key, &id))
+            .unwrap_or_default();
+        let roles = self.view.roles(&app.value.key);
+        Situation {
+            app,
+            plan,
+            roles,
+            journal,
+        }
+    }
+
+    /// What people ask for of an application and was not refused, oldest first.
+    pub fn requests(&self, app: &AppKey) -> Vec<Versioned<Request>> {
+        let prefix = format!("{}{app}/", key::REQUESTS);
+        let mut requests: Vec<Versioned<Request>> = self
+            .view
+            .list(&prefix)
+            .map(|(_, request)| request)
+            .filter(|r: &Versioned<Request>| r.value.refused.is_none())
+            .collect();
+        requests.sort_by_key(|request| request.value.asked_ms);
+        requests
+    }
+}
+
+impl Situation {
+    /// What the application does in a cluster.
+    pub fn mode(&self, cluster: &ClusterName) -> Mode {
+        execute::mode(&self.app.value, self.plan(), &self.roles, &self.journal, cluster)
+    }
+
+    /// The newest plan.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref().map(|plan| &plan.value)
+    }
+
+    /// Everything that a decision rests on.
+    pub fn snapshot<'a>(
+        &'a self,
+        known: &'a Known,
+        unseen_by: &'a BTreeMap<ClusterName, BTreeSet<String>>,
+        reports: BTreeMap<ClusterName, Seen<AppReport>>,
+    ) -> Snapshot<'a> {
+        Snapshot {
+            app: &self.app.value,
+            plan: self.plan.clone(),
+            roles: self.roles.clone(),
+            leases: &known.sights,
+            unseen_by,
+            reports,
+            requests: known.requests(&self.app.value.key),
+            journal: self.journal.clone(),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The application of a region and its volume: a log of numbers, mirrored to the other region as complete points.
+
+use std::rc::Rc;
+
+use leeward_core::report::{AppReport, PointReport, RoleReport};
+
+use crate::fault::Time;
+
+/// A number in a log, with the epoch at which it was written.
+pub(crate) type Line = (u64, u64);
+
+/// A complete copy of a log at one instant.
+#[derive(Debug, Clone)]
+pub(crate) struct Point {
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) log: Rc<Vec<Line>>,
+}
+
+/// What survives every crash.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Volume {
+    pub(crate) log: Vec<Line>,
+    /// The highest epoch of any data here; lower ones are refused.
+    pub(crate) epoch: u64,
+    /// The newest point that was received.
+    pub(crate) point: Option<Point>,
+    /// Of the points that were sent, the newest that was confirmed, with its epoch.
+    pub(crate) confirmed: (u64, usize),
+    pub(crate) sent: u64,
+}
+
+impl Volume {
+    /// Takes in a point, unless its writer is of an older epoch than what is known here.
+    pub(crate) fn receive(&mut self, point: Point, any_epoch: bool) -> bool {
+        if point.epoch < self.epoch && !any_epoch {
+            return false;
+        }
+        let newest = self.point.as_ref().map_or((0, 0), |old| (old.epoch, old.sequence));
+        if (point.epoch, point.sequence) > newest || any_epoch {
+            self.epoch = self.epoch.max(point.epoch);
+            self.point = Some(point);
+        }
+        true
+    }
+
+    /// The newest point becomes the volume; once for each epoch.
+    pub(crate) fn promote(&mut self, epoch: u64) {
+        if self.epoch >= epoch {
+            return;
+        }
+        if let Some(point) = self.point.take() {
+            self.log = point.log.to_vec();
+        }
+        self.epoch = epoch;
+    }
+
+    /// A writer begins at an epoch: what it has is the truth from here on.
+    pub(crate) fn begin(&mut self, epoch: u64) {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+        }
+        self.point = None;
+    }
+
+    pub(crate) fn take_point(&mut self, epoch: u64) -> Point {
+        self.sent += 1;
+        Point {
+            epoch,
+            sequence: self.sent,
+            log: Rc::new(self.log.clone()),
+        }
+    }
+}
+
+/// The application's process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Process {
+    Stopped,
+    /// It starts, and runs from then on.
+    Starting {
+        epoch: u64,
+        until: Time,
+    },
+    Running {
+        epoch: u64,
+    },
+}
+
+/// What an agent says of the application.
+pub(crate) fn report(volume: &Volume, process: Process, role: &str) -> AppReport {
+    let running = u32::from(matches!(process, Process::Running { .. }));
+    let point = volume.point.as_ref().map(|point| PointReport {
+        epoch: leeward_core::name::Epoch(point.epoch),
+        sequence: point.sequence,
+        source_ms: 0,
+    });
+    let of_role = RoleReport {
+        point,
+        ..RoleReport::default()
+    };
+    AppReport {
+        missing: vec![],
+        backends: running,
+        pods: u32::from(process != Process::Stopped),
+        roles: [(role.to_owned(), of_role)].into(),
+    }
+}

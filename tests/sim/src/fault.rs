@@ -1,0 +1,183 @@
+//! What goes wrong in a run: drawn from its seed before it begins, but for agents that die after a step.
+
+use leeward_core::operation::{Kind, Request};
+use leeward_quorum::{Txn, key};
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+
+use crate::app::Process;
+use crate::world::{BEGIN, MS, SECOND, World, name};
+
+/// Microseconds of real time since the run began.
+pub(crate) type Time = u64;
+
+/// Who sends or hears messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Place {
+    West,
+    East,
+    Witness,
+    Quorum,
+}
+
+pub(crate) const REGIONS: [Place; 2] = [Place::West, Place::East];
+
+impl Place {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::West => "west",
+            Self::East => "east",
+            Self::Witness => "witness",
+            Self::Quorum => "quorum",
+        }
+    }
+
+    pub(crate) fn other(self) -> Self {
+        if self == Self::West { Self::East } else { Self::West }
+    }
+}
+
+/// One thing that goes wrong, until a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Every process of a region dies; it is started again.
+    Crash(Place),
+    /// The agent alone dies, and its gate with it; the application runs on.
+    CrashAgent(Place),
+    /// Every process of a region stands still.
+    Freeze(Place),
+    /// Messages from one place to another are lost.
+    Cut(Place, Place),
+    /// A region is cut off from everybody but its users.
+    Isolate(Place),
+    /// A majority of the quorum's members is away.
+    QuorumAway,
+    /// The witness is away.
+    WitnessAway,
+    /// Points are not sent from a region.
+    MirrorStalls(Place),
+    /// Messages take up to two seconds.
+    Slow,
+    /// A person asks for a switchover to a region.
+    Ask(Place),
+}
+
+/// A fault with its time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Planned {
+    pub(crate) at: Time,
+    pub(crate) until: Time,
+    pub(crate) fault: Fault,
+}
+
+/// The faults of a run, in order. After `end` there are none.
+pub(crate) fn plan(random: &mut StdRng, begin: Time, end: Time, ttl: Time) -> Vec<Planned> {
+    let mut faults = Vec::new();
+    let mut at = begin;
+    loop {
+        at += random.random_range(ttl / 8..ttl * 3 / 2);
+        if at >= end {
+            return faults;
+        }
+        let region = *REGIONS.choose(random).unwrap_or(&Place::West);
+        let fault = match random.random_range(0..24) {
+            0..4 => Fault::Crash(region),
+            4..6 => Fault::CrashAgent(region),
+            6..9 => Fault::Freeze(region),
+            9..12 => {
+                let all = [Place::West, Place::East, Place::Witness, Place::Quorum];
+                let other = *all.choose(random).unwrap_or(&Place::Quorum);
+                match random.random_range(0..2) {
+                    0 => Fault::Cut(region, other),
+                    _ => Fault::Cut(other, region),
+                }
+            }
+            12..14 => Fault::Isolate(region),
+            14 => Fault::QuorumAway,
+            15 => Fault::WitnessAway,
+            16 => Fault::MirrorStalls(region),
+            17 => Fault::Slow,
+            _ => Fault::Ask(region),
+        };
+        // Shorter and longer than a lease, both.
+        let length = random.random_range(ttl / 8..ttl * 4);
+        faults.push(Planned {
+            at,
+            until: (at + length).min(end),
+            fault,
+        });
+    }
+}
+
+impl World {
+    pub(crate) fn goes_wrong(&mut self, index: usize) {
+        let planned = self.faults[index];
+        let now = self.now;
+        self.active.retain(|planned| planned.until > now);
+        self.tell(format!(
+            "{:?} for {} ms",
+            planned.fault,
+            (planned.until - planned.at) / MS
+        ));
+        match planned.fault {
+            Fault::Crash(place) => {
+                if let Some(region) = self.region(place) {
+                    region.agent = None;
+                    region.process = Process::Stopped;
+                    region.frozen_until = 0;
+                    region.down_until = planned.until;
+                }
+            }
+            Fault::CrashAgent(place) => {
+                if let Some(region) = self.region(place) {
+                    region.agent = None;
+                    region.agent_down_until = planned.until;
+                }
+            }
+            Fault::Freeze(place) => {
+                if let Some(region) = self.region(place).filter(|region| now >= region.down_until) {
+                    region.frozen_until = planned.until;
+                }
+            }
+            Fault::Ask(to) => {
+                self.requests += 1;
+                let request = Request {
+                    id: format!("asked-{}", self.requests),
+                    kind: Kind::Switchover,
+                    to: name(to),
+                    asked_ms: now / MS,
+                    refused: None,
+                };
+                let key = key::request(&self.app.key, &request.id);
+                if let Ok(txn) = Txn::default().put(&key, &request)
+                    && !self.is(Fault::QuorumAway)
+                {
+                    self.commit(&txn);
+                }
+            }
+            _ => self.active.push(planned),
+        }
+    }
+
+    /// Something was decided or done: now and then its agent dies before it hears of that, and the other region stands still.
+    pub(crate) fn after_a_step(&mut self, place: Place, txn: &Txn) {
+        let renewal = txn.writes.iter().all(|write| write.key.starts_with(key::LEASES));
+        if renewal || self.now < BEGIN || self.now >= self.calm_from || !self.random.random_bool(0.04) {
+            return;
+        }
+        let ttl = u64::try_from(self.timing.ttl.as_micros()).unwrap_or(SECOND);
+        let (now, calm) = (self.now, self.calm_from);
+        let until = |random: &mut StdRng| (now + random.random_range(0..ttl * 3)).min(calm);
+        let (agent, other) = (until(&mut self.random), until(&mut self.random));
+        let both = self.random.random_bool(0.3);
+        if let Some(region) = self.region(place) {
+            region.agent = None;
+            region.agent_down_until = agent;
+        }
+        if both && let Some(region) = self.region(place.other()).filter(|region| now >= region.down_until) {
+            region.frozen_until = other;
+        }
+        self.tell(format!("the agent of {} dies after a step", place.name()));
+    }
+}

@@ -1,0 +1,48 @@
+//! What is lost is the newest of an epoch that ended without its writer: never a write before one that was kept (a hole), and nothing
+//! of an epoch that was passed on in order. No volume has data of an epoch that no acknowledged line follows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Checked;
+use crate::world::World;
+
+pub(super) fn check(world: &World) -> Checked {
+    let Some(role) = world.role() else { return Ok(()) };
+    let Some(active) = world
+        .regions
+        .iter()
+        .find(|region| region.place.name() == role.owner.as_str())
+    else {
+        return Ok(());
+    };
+    let kept: BTreeSet<(u64, u64)> = active.volume.log.iter().copied().collect();
+    let mut epochs: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for ack in &world.clients.acks {
+        epochs.entry(ack.epoch).or_default().push(ack.n);
+    }
+    for (epoch, numbers) in epochs {
+        let lost: Vec<&u64> = numbers.iter().filter(|n| !kept.contains(&(**n, epoch))).collect();
+        // Lines of one epoch stand in the order in which they were written.
+        let order: Vec<u64> = active
+            .volume
+            .log
+            .iter()
+            .filter(|(_, of)| *of == epoch)
+            .map(|(n, _)| *n)
+            .collect();
+        let newest = order.iter().copied().max();
+        if let Some(hole) = lost.iter().find(|n| newest.is_some_and(|newest| ***n < newest)) {
+            return Err((
+                "no holes",
+                format!("{hole} of epoch {epoch} is lost and {newest:?} is not"),
+            ));
+        }
+        if !lost.is_empty() && !world.failed_over.contains(&epoch) {
+            return Err((
+                "nothing is lost in order",
+                format!("{lost:?} of epoch {epoch}, which was passed on in order or goes on"),
+            ));
+        }
+    }
+    Ok(())
+}

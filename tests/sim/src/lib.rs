@@ -1,0 +1,31 @@
+//! A seeded simulator: two regions and a witness, with the real core in them, on clocks, links, processes and disks that are made
+//! up. What happens in a run follows from its seed alone, so a seed replays exactly.
+//!
+//! ```text
+//! fault.rs     what goes wrong when: processes that die or stand still, links that are cut one way, a quorum that is away
+//! world.rs     time, the processes and the order of events
+//! network.rs   messages: late, twice, in another order, or lost
+//! quorum.rs    the store: linearizable, sometimes away
+//! agent.rs     one region's agent: asks the core, sends what it says
+//! app.rs       the application and its volume, mirrored as points
+//! client.rs    clients pinned to each region; their acknowledgements are the oracle
+//! invariant/   what must always hold, one a file; looked at after each event
+//! mutant.rs    what the core is cheated of, to see that the invariants notice
+//! ```
+//!
+//! The assumptions are those of `docs/explanation/never-two-writers.md`: clocks run within the bound, and an answer leaves at the
+//! instant at which the gate looked at its clock.
+
+mod agent;
+mod app;
+mod client;
+mod fault;
+pub mod invariant;
+pub mod mutant;
+mod network;
+mod quorum;
+mod world;
+
+pub use invariant::Violation;
+pub use mutant::Mutant;
+pub use world::{Outcome, Run, run};

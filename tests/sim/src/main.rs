@@ -1,0 +1,155 @@
+//! `leeward-sim`, which `cargo xtask sim` runs: many seeds, or one with its history.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use clap::Parser;
+use leeward_sim::{Mutant, Outcome, Run, run};
+
+/// Plays runs of regions that fail, each from its seed. Exits 1 at a violation, and prints the shortest history that shows it.
+#[derive(Parser)]
+#[command(name = "cargo xtask sim")]
+struct Options {
+    /// How many seeds.
+    #[arg(long, default_value_t = 10_000)]
+    seeds: u64,
+    /// The first one.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Play this one only, and print what happened.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How long things go wrong in a run, in seconds of its own time.
+    #[arg(long, default_value_t = 12)]
+    seconds: u64,
+    /// Play with each safety check taken away, and say after how many seeds that is noticed.
+    #[arg(long)]
+    mutants: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let of = |seed| Run {
+        seed,
+        mutant: None,
+        seconds: options.seconds,
+    };
+    if let Some(seed) = options.seed {
+        let outcome = run(&of(seed));
+        show(seed, &outcome);
+        return code(outcome.violation.is_none());
+    }
+    if options.mutants {
+        return code(mutants(&options));
+    }
+    let began = Instant::now();
+    let next = AtomicU64::new(0);
+    let totals = [const { AtomicU64::new(0) }; 3];
+    let failed = std::sync::Mutex::new(None);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    if index >= options.seeds {
+                        return;
+                    }
+                    let seed = options.from + index;
+                    let outcome = run(&of(seed));
+                    for (total, count) in totals.iter().zip([outcome.events, outcome.acknowledged, outcome.moves]) {
+                        total.fetch_add(count, Ordering::Relaxed);
+                    }
+                    if outcome.violation.is_some() {
+                        next.store(options.seeds, Ordering::Relaxed);
+                        if let Ok(mut failed) = failed.lock() {
+                            *failed = Some(seed);
+                        }
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let [events, acknowledged, moves] = totals.map(AtomicU64::into_inner);
+    println!(
+        "{} seeds from {}: {events} events, {acknowledged} acknowledged writes, {moves} changes of the writer in {:.1} s",
+        options.seeds,
+        options.from,
+        began.elapsed().as_secs_f64()
+    );
+    let Ok(Some(seed)) = failed.into_inner() else {
+        println!("no violation");
+        return ExitCode::SUCCESS;
+    };
+    let (seconds, outcome) = shrink(seed, options.seconds);
+    show(seed, &outcome);
+    println!("replay: cargo xtask sim --seed {seed} --seconds {seconds}");
+    ExitCode::FAILURE
+}
+
+/// The shortest time of faults after which the seed still fails.
+fn shrink(seed: u64, most: u64) -> (u64, Outcome) {
+    let play = |seconds| {
+        run(&Run {
+            seed,
+            mutant: None,
+            seconds,
+        })
+    };
+    let shorter = (1..most).find_map(|seconds| Some((seconds, play(seconds))).filter(|(_, o)| o.violation.is_some()));
+    shorter.unwrap_or_else(|| (most, play(most)))
+}
+
+fn show(seed: u64, outcome: &Outcome) {
+    for line in &outcome.history {
+        println!("{line}");
+    }
+    println!(
+        "seed {seed}: {} events, {} acknowledged writes, {} changes of the writer",
+        outcome.events, outcome.acknowledged, outcome.moves
+    );
+    match &outcome.violation {
+        None => println!("no violation"),
+        Some(violation) => println!(
+            "VIOLATION at {:.6} s of \"{}\": {}",
+            violation.at as f64 / 1e6,
+            violation.invariant,
+            violation.what
+        ),
+    }
+}
+
+/// Whether every mutant is noticed.
+fn mutants(options: &Options) -> bool {
+    let mut all = true;
+    for mutant in Mutant::ALL {
+        let play = |seed| {
+            run(&Run {
+                seed,
+                mutant: Some(mutant),
+                seconds: options.seconds,
+            })
+            .violation
+        };
+        let seeds = options.from..options.from + options.seeds;
+        match seeds.into_iter().find_map(|seed| Some((seed, play(seed)?))) {
+            Some((seed, violation)) => println!(
+                "{:<24} noticed with seed {seed}: {}: {}",
+                format!("{mutant:?}"),
+                violation.invariant,
+                violation.what
+            ),
+            None => {
+                println!("{:<24} NOT noticed in {} seeds", format!("{mutant:?}"), options.seeds);
+                all = false;
+            }
+        }
+    }
+    all
+}
+
+fn code(good: bool) -> ExitCode {
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

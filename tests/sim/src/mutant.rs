@@ -1,0 +1,47 @@
+//! What the core is cheated of: each stands for a safety check that somebody could take away. The real code is not changed; what it is
+//! told, or what becomes of its answer, is.
+
+/// One cheat.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutant {
+    /// The taker does not add `drift` to its wait.
+    TakerWithoutDrift,
+    /// The holder does not stop `drift` early.
+    HolderWithoutDrift,
+    /// The holder counts from the answer to its renewal, not from before it was sent.
+    HolderCountsFromAnswer,
+    /// A renewal whose answer did not come counts as one.
+    UnknownIsRenewed,
+    /// The taker does not wait at all, once there are votes.
+    TakerDoesNotWait,
+    /// A takeover does not compare the lease that was waited out.
+    LeaseNotCompared,
+    /// A takeover neither seals the lease nor compares plan and role. Either alone is enough, since a decision on old news finds the
+    /// lease changed.
+    NeitherSealedNorCompared,
+    /// A role that is being given back is granted.
+    RevokingIsGranted,
+    /// A role is given back in the quorum before the gate is closed.
+    ReleasedBeforeClosed,
+    /// A mirror's target takes points of a lower epoch.
+    LowerEpochReceived,
+    /// The last point of a switchover is not waited for.
+    LastPointNotWaitedFor,
+}
+
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::TakerWithoutDrift,
+        Self::HolderWithoutDrift,
+        Self::HolderCountsFromAnswer,
+        Self::UnknownIsRenewed,
+        Self::TakerDoesNotWait,
+        Self::LeaseNotCompared,
+        Self::NeitherSealedNorCompared,
+        Self::RevokingIsGranted,
+        Self::ReleasedBeforeClosed,
+        Self::LowerEpochReceived,
+        Self::LastPointNotWaitedFor,
+    ];
+}

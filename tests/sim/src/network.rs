@@ -1,0 +1,130 @@
+//! The network: messages that take their time, come twice, come in another order, or not at all.
+
+use std::time::Duration;
+
+use leeward_core::{lease::Moment, name::ClusterName, report::ClusterReport};
+use leeward_quorum::{Changes, Outcome as Answer, Txn};
+use rand::Rng;
+
+use crate::app::Point;
+use crate::fault::{Fault, Place, REGIONS, Time};
+use crate::mutant::Mutant;
+use crate::world::{Event, MS, SECOND, World, name};
+
+#[derive(Debug, Clone)]
+pub(crate) enum Message {
+    Txn(u64, Txn),
+    Answer(u64, Answer),
+    Ask(u64, u64),
+    Changes(u64, Changes),
+    Report(ClusterReport),
+    Heartbeat(Moment),
+    /// When it was asked, on the asker's clock, and how long ago each cluster was heard of.
+    Sights(Moment, Vec<(ClusterName, Duration)>),
+    Point(Point),
+    Confirm(u64, usize),
+}
+
+impl World {
+    pub(crate) fn is_cut(&self, from: Place, to: Place) -> bool {
+        self.is(Fault::Cut(from, to))
+            || REGIONS
+                .iter()
+                .any(|place| (from == *place || to == *place) && self.is(Fault::Isolate(*place)))
+            || [from, to].contains(&Place::Quorum) && self.is(Fault::QuorumAway)
+            || [from, to].contains(&Place::Witness) && self.is(Fault::WitnessAway)
+    }
+
+    pub(crate) fn post(&mut self, from: Place, to: Place, start: u64, message: Message) {
+        let copies = if self.random.random_bool(0.02) { 2 } else { 1 };
+        for _ in 0..copies {
+            let slow = self.is(Fault::Slow) && self.random.random_bool(0.3);
+            let takes = match self.random.random_range(0..10) {
+                _ if slow => self.random.random_range(MS..2 * SECOND),
+                0..5 => self.random.random_range(50..500),
+                5..9 => self.random.random_range(500..20 * MS),
+                _ => self.random.random_range(20 * MS..200 * MS),
+            };
+            if !self.is_cut(from, to) {
+                let event = Event::Deliver(from, to, start, Box::new(message.clone()));
+                self.at(self.now + takes, event);
+            }
+        }
+    }
+
+    pub(crate) fn deliver(&mut self, from: Place, to: Place, start: u64, message: Message) {
+        if self.is_cut(from, to) {
+            return;
+        }
+        match (to, message) {
+            (Place::Quorum, Message::Txn(call, txn)) => {
+                let answer = self.commit(&txn);
+                if answer.applied {
+                    self.after_a_step(from, &txn);
+                }
+                self.post(to, from, start, Message::Answer(call, answer));
+            }
+            (Place::Quorum, Message::Ask(call, after)) => {
+                if self.quorum.revision() > after {
+                    let changes = self.quorum.changes(after);
+                    self.post(to, from, start, Message::Changes(call, changes));
+                } else {
+                    self.waiting.retain(|(place, ..)| *place != from);
+                    self.waiting.push((from, start, call, after));
+                }
+            }
+            (Place::Witness, Message::Heartbeat(asked)) => {
+                self.witness.insert(name(from), self.now);
+                let now = self.now;
+                let ago = |at: &Time| Duration::from_micros(now - at);
+                let heard = self.witness.iter().map(|(cluster, at)| (cluster.clone(), ago(at)));
+                let sights = Message::Sights(asked, heard.collect());
+                self.post(to, from, start, sights);
+            }
+            (Place::West | Place::East, message) => self.heard_by(from, to, start, message),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn heard_by(&mut self, from: Place, to: Place, start: u64, message: Message) {
+        let now = self.now;
+        let any_epoch = self.mutant == Some(Mutant::LowerEpochReceived);
+        let Some(region) = self.region(to) else { return };
+        if region.is_frozen(now) {
+            // It lies in the socket until the region goes on.
+            let until = region.frozen_until;
+            return self.at(until, Event::Deliver(from, to, start, Box::new(message)));
+        }
+        let (local, starts) = (region.clock.at(now), region.starts);
+        let Some(agent) = &mut region.agent else { return };
+        let mut sends = Vec::new();
+        match message {
+            Message::Answer(call, answer) if start == starts => sends = agent.answered(call, answer, local),
+            Message::Changes(call, changes) if start == starts => agent.followed(call, changes, local),
+            Message::Report(report) => {
+                agent.heard.reports.insert(report.cluster.clone(), (report, local));
+            }
+            Message::Sights(asked, ago) if start == starts => {
+                agent.heard.witness = ago
+                    .into_iter()
+                    .map(|(cluster, ago)| (cluster, Moment(asked.since(Moment(ago)))))
+                    .collect();
+                agent.heard.witness_at = Some(local);
+            }
+            Message::Point(point) => {
+                let (epoch, length) = (point.epoch, point.log.len());
+                if region.volume.receive(point, any_epoch) {
+                    self.post(to, from, start, Message::Confirm(epoch, length));
+                }
+                return;
+            }
+            Message::Confirm(epoch, length) => {
+                region.volume.confirmed = region.volume.confirmed.max((epoch, length));
+            }
+            _ => {}
+        }
+        for send in sends {
+            self.sent(to, starts, send);
+        }
+    }
+}
