@@ -12,7 +12,7 @@ use kube::{
 };
 use serde::Deserialize as _;
 
-use crate::{bring_up, process, up::Place};
+use crate::{bring_up, output, process, up::Place};
 
 /// `leeward apply`
 #[derive(Args, Debug)]
@@ -46,10 +46,14 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         };
         objects.extend(parse(&text).with_context(|| format!("{}", file.display()))?);
     }
+    anyhow::ensure!(
+        !objects.is_empty(),
+        "there is no object in what was given; nothing was applied"
+    );
     process::runtime(1)?.block_on(async {
         let client = bring_up::client(&instance, &region).await?;
         for object in &objects {
-            println!("{}", apply(&client, object, &arguments.namespace).await?);
+            output::line(apply(&client, object, &arguments.namespace).await?)?;
         }
         Ok(())
     })
@@ -78,8 +82,14 @@ pub(crate) async fn apply(client: &Client, object: &serde_json::Value, namespace
     };
     let gvk = GroupVersionKind::try_from(types)?;
     let found = discovery::pinned_kind(client, &gvk).await;
-    let (resource, capabilities) =
-        found.with_context(|| format!("the cluster has no kind {} in {}", types.kind, types.api_version))?;
+    let (resource, capabilities) = found.map_err(|error| match error {
+        kube::Error::Api(_) | kube::Error::Discovery(_) => anyhow::anyhow!(
+            "the cluster has no kind {} in {}; apply its CustomResourceDefinition first, or check the spelling",
+            types.kind,
+            types.api_version
+        ),
+        other => other.into(),
+    })?;
     let api: Api<DynamicObject> = match capabilities.scope {
         Scope::Cluster => Api::all_with(client.clone(), &resource),
         Scope::Namespaced => {

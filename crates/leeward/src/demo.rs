@@ -22,6 +22,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
+use tokio::signal::unix::SignalKind;
 use tokio_util::sync::CancellationToken;
 
 use crate::{process, quorum::Quorum, up::Place};
@@ -44,7 +45,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
     /// How long a region's lease lives, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=60))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=20))]
     ttl: u64,
     /// Where leases and decisions live.
     #[arg(long, value_enum, default_value_t = Quorum::Embedded)]
@@ -122,7 +123,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     process::runtime(2)?.block_on(async {
         let stop = CancellationToken::new();
-        process::cancel_on_signal(stop.clone())?;
+        // A terminal that is closed ends the demo too, and leaves nothing.
+        process::cancel_on_signal(stop.clone(), &[SignalKind::hangup()])?;
         let picture = Picture::new();
         let mut stage = Stage::set(&arguments)?;
         let played = tokio::select! {
@@ -132,15 +134,15 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         picture.end();
         let keep = arguments.keep && matches!(played, Ok(Some(_)));
         if keep {
-            stage.leave()
+            stage.leave()?;
         } else {
-            stage.strike()?
+            stage.strike()?;
         }
         let Some(report) = played? else {
             eprintln!("stopped; everything that was started is gone");
             return Ok(ExitCode::from(130));
         };
-        report.print();
+        report.print()?;
         if let Some(file) = &arguments.json {
             std::fs::write(file, serde_json::to_string_pretty(&report)? + "\n")
                 .with_context(|| format!("the report cannot be written to {}", file.display()))?;

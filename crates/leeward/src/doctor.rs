@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::{process, status, up::Place};
+use crate::{output, process, up::Place};
 pub(crate) use judge::{Check, Level};
 
 /// `leeward doctor`
@@ -25,7 +25,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let dir = arguments.place.dir()?;
     let mut checks = machine::look(&dir);
     checks.extend(process::runtime(1)?.block_on(regions::look(&dir)));
-    status::write(&render(&checks))?;
+    output::write(&render(&checks))?;
     Ok(match checks.iter().any(|check| check.level == Level::Fail) {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,

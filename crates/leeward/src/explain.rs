@@ -15,7 +15,8 @@ use leeward_api::{
 
 use crate::{
     fleet::{self, Picture, Source, Told, full_name},
-    status::{self, active, seconds},
+    output,
+    status::{active, seconds},
 };
 
 /// `leeward explain`
@@ -34,7 +35,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let picture = fleet::picture(&arguments.source)?;
     let told = picture.app(&arguments.app, arguments.namespace.as_deref())?;
-    status::write(&explain(&picture, told))
+    output::write(&explain(&picture, told))
 }
 
 /// The whole explanation.

@@ -8,6 +8,7 @@ mod explain;
 mod fleet;
 mod manifests;
 mod operate;
+mod output;
 mod process;
 mod quorum;
 mod sample;
@@ -119,7 +120,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => return demo::run(arguments),
         Command::Up(arguments) => up::run(arguments)?,
         Command::Down(place) => up::down(&place)?,
-        Command::Kubeconfig { region, place } => println!("{}", place.open()?.kubeconfig(&region)?.display()),
+        Command::Kubeconfig { region, place } => output::line(place.open()?.kubeconfig(&region)?.display())?,
         Command::Apply(arguments) => apply::run(arguments)?,
         Command::Status(arguments) => status::run(&arguments)?,
         Command::Failover(arguments) => return operate::run(OperationType::Failover, &arguments),

@@ -17,7 +17,7 @@ use leeward_api::{Operation, OperationSpec, operation::OperationType};
 
 use crate::{
     fleet::{self, Source, full_name},
-    process,
+    output, process,
 };
 use follow::{Progress, Verdict};
 
@@ -47,7 +47,10 @@ pub(crate) fn run(type_: OperationType, arguments: &Arguments) -> anyhow::Result
     process::runtime(1)?.block_on(async {
         let (client, operation) = ask(type_, arguments).await?;
         let (name, namespace) = (operation.name_any(), operation.namespace().unwrap_or_default());
-        println!("operation {namespace}/{name} is asked for in {}", arguments.to);
+        output::line(format_args!(
+            "operation {namespace}/{name} is asked for in {}",
+            arguments.to
+        ))?;
         if arguments.no_wait {
             return Ok(ExitCode::SUCCESS);
         }
@@ -153,7 +156,7 @@ async fn watch(api: Api<Operation>, name: &str) -> anyhow::Result<Verdict> {
         };
         let news = progress.look(&operation);
         for line in news.lines {
-            say(&bar, &line);
+            say(&bar, &line)?;
         }
         if let Some(verdict) = news.verdict {
             bar.finish_and_clear();
@@ -164,10 +167,10 @@ async fn watch(api: Api<Operation>, name: &str) -> anyhow::Result<Verdict> {
 }
 
 /// One line, above the spinner where there is one.
-fn say(bar: &ProgressBar, line: &str) {
+fn say(bar: &ProgressBar, line: &str) -> anyhow::Result<()> {
     if bar.is_hidden() {
-        println!("{line}");
+        output::line(line)
     } else {
-        bar.suspend(|| println!("{line}"));
+        bar.suspend(|| output::line(line))
     }
 }

@@ -41,21 +41,21 @@ where
     log_to_stderr();
     runtime(workers)?.block_on(async {
         let stop = CancellationToken::new();
-        cancel_on_signal(stop.clone())?;
+        cancel_on_signal(stop.clone(), &[])?;
         service(stop).await
     })
 }
 
-/// Cancels `stop` when the process is asked to end.
-pub(crate) fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be handled")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be handled")?;
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        stop.cancel();
-    });
+/// Cancels `stop` when the process is asked to end, by SIGTERM, SIGINT or one of `others`.
+pub(crate) fn cancel_on_signal(stop: CancellationToken, others: &[SignalKind]) -> anyhow::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()].iter().chain(others) {
+        let what = || format!("signal {} cannot be handled", kind.as_raw_value());
+        let mut asked = signal(*kind).with_context(what)?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            asked.recv().await;
+            stop.cancel();
+        });
+    }
     Ok(())
 }

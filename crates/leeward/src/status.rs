@@ -2,12 +2,13 @@
 
 mod render;
 
-use std::io::Write as _;
-
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::fleet::{self, Picture, Source};
+use crate::{
+    fleet::{self, Picture, Source},
+    output,
+};
 
 pub(crate) use render::{active, seconds};
 
@@ -51,19 +52,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         (_, Some(app)) => render::app(&picture, app, wide, jiff::Timestamp::now()),
         (_, None) => render::all(&picture, wide),
     };
-    write(&text)?;
+    output::write(&text)?;
     for line in render::silent(&picture) {
         eprintln!("{line}");
     }
     Ok(())
-}
-
-/// Writes to standard output; a reader that has gone (`| head`) is no error.
-pub(crate) fn write(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }
 
 /// The application, or a list of everything, without what only the API server needs.

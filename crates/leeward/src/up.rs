@@ -4,16 +4,23 @@ use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
-use leeward_local::instance::{Error, Instance, Options};
+use leeward_local::instance::{Error, Instance, Options, addresses::MAX_NODES};
 
-use crate::{bring_up::bring_up, process, quorum::Quorum};
+use crate::{bring_up::bring_up, output, process, quorum::Quorum};
 
 /// Where the local regions are.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Place {
     /// The directory of the local regions.
-    #[arg(long, value_name = "DIR", env = "LEEWARD_HOME")]
+    #[arg(long, value_name = "DIR", env = "LEEWARD_HOME", value_parser = not_empty)]
     home: Option<PathBuf>,
+}
+
+fn not_empty(text: &str) -> Result<PathBuf, &'static str> {
+    if text.is_empty() {
+        return Err("the directory of the local regions has no name; give one, or unset LEEWARD_HOME");
+    }
+    Ok(text.into())
 }
 
 impl Place {
@@ -45,7 +52,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_delimiter = ',')]
     regions: Option<Vec<String>>,
     /// Nodes in each region; 2 where nothing is said.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_NODES)))]
     nodes: Option<u8>,
     /// How long a region's lease lives, in seconds; 15 where nothing is said.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=300))]
@@ -80,16 +87,18 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     };
     let ready = process::runtime(2)?.block_on(bring_up(&instance, |what| eprintln!("{what}")))?;
     for region in &ready {
-        println!("region {} is ready ({} ms)", region.region, region.ready_ms);
+        output::line(format_args!(
+            "region {} is ready ({} ms)",
+            region.region, region.ready_ms
+        ))?;
     }
     for record in instance.processes()? {
-        println!("  {:<16} pid {}", record.name, record.pid);
+        output::line(format_args!("  {:<16} pid {}", record.name, record.pid))?;
     }
-    println!(
+    output::line(format_args!(
         "\nTry:\n  export KUBECONFIG=$(leeward kubeconfig {})\n  kubectl get clusters,nodes",
         instance.regions()[0]
-    );
-    Ok(())
+    ))
 }
 
 impl Arguments {
@@ -121,9 +130,8 @@ impl Arguments {
 pub(crate) fn down(place: &Place) -> anyhow::Result<()> {
     let dir = place.dir()?;
     match Instance::remove_dir(&dir) {
-        Ok(()) => println!("the local regions in {} are gone", dir.display()),
-        Err(Error::Missing(_)) => println!("there are no local regions in {}", dir.display()),
-        Err(error) => return Err(error.into()),
+        Ok(()) => output::line(format_args!("the local regions in {} are gone", dir.display())),
+        Err(Error::Missing(_)) => output::line(format_args!("there are no local regions in {}", dir.display())),
+        Err(error) => Err(error.into()),
     }
-    Ok(())
 }

@@ -425,7 +425,7 @@ impl Instance {
             return Ok(());
         }
         stopping::stop_strays(self.layout.dir(), &records)?;
-        addresses::check_free(listeners)?;
+        addresses::wait_free(listeners)?;
         let log = self.layout.log(region, process);
         let fault = |source| Error::Start {
             name: name.clone(),

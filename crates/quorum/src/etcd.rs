@@ -4,7 +4,7 @@
 //! comparisons are of `mod_revision`, and what is to be read is read in both branches, after the writes. Changes are read
 //! by a watch from the revision after the one that is known; where that was compacted, everything is read anew.
 //!
-//! Building it needs nothing but Rust: the few messages are written out in [`wire`], see
+//! Building it needs nothing but Rust: the few messages are written out in `wire`, see
 //! `docs/decisions/0007-etcd-client.md`.
 
 mod connection;

@@ -13,6 +13,7 @@ use super::{
     volumes,
     watch::{self, Step},
 };
+use crate::output;
 
 /// What was promised in the sample's `ProtectedApp`.
 const RPO_MS: u64 = 3_000;
@@ -208,7 +209,7 @@ impl Report {
     }
 
     /// Prints it for a person.
-    pub(crate) fn print(&self) {
+    pub(crate) fn print(&self) -> anyhow::Result<()> {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         let mut row = |name: &str, value: String| {
@@ -286,6 +287,6 @@ impl Report {
                 ),
             );
         }
-        println!("\n{table}");
+        output::line(format_args!("\n{table}"))
     }
 }

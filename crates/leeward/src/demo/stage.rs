@@ -20,7 +20,7 @@ use super::{Arguments, Model, picture::Picture, report::Region, volumes};
 use crate::{
     apply,
     bring_up::{self, bring_up},
-    manifests,
+    manifests, output,
     sample::record::Record,
 };
 
@@ -275,18 +275,16 @@ impl Stage {
     }
 
     /// Leaves everything running, and says what to try.
-    pub(crate) fn leave(mut self) {
+    pub(crate) fn leave(mut self) -> anyhow::Result<()> {
         self.instance = None;
-        println!("\nEverything is still running in {}. Try:", self.directory.display());
-        println!(
-            "  export KUBECONFIG={}",
-            self.directory.join("regions/west/kubeconfig").display()
-        );
-        println!("  kubectl get protectedapps,operations -A");
-        println!("  kubectl -n {} get pods,pvc", manifests::NAMESPACE);
-        println!("  leeward status {}", manifests::APP);
-        println!("  leeward switchover {} --to east", manifests::APP);
-        println!("  leeward down");
+        let (home, app) = (self.directory.display(), manifests::APP);
+        output::line(format_args!(
+            "\nEverything is still running in {home}. Try:\n  export LEEWARD_HOME={home}\n  export KUBECONFIG={}\n  kubectl get \
+             protectedapps,operations -A\n  kubectl -n {} get pods,pvc\n  leeward status {app}\n  leeward switchover {app} --to east\n  \
+             leeward down",
+            self.directory.join("regions/west/kubeconfig").display(),
+            manifests::NAMESPACE,
+        ))
     }
 
     /// Ends every process and removes every file.

@@ -135,6 +135,20 @@ pub fn check_free(listeners: &[(&'static str, SocketAddr)]) -> Result<(), Taken>
     Ok(())
 }
 
+/// As [`check_free`], after a moment too: a process that was killed just now holds its addresses until it is gone.
+pub fn wait_free(listeners: &[(&'static str, SocketAddr)]) -> Result<(), Taken> {
+    const TRIES: u32 = 30;
+    for _ in 0..TRIES {
+        match check_free(listeners) {
+            Err(taken) if taken.source.kind() == std::io::ErrorKind::AddrInUse => {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            other => return other,
+        }
+    }
+    check_free(listeners)
+}
+
 /// The first octet, counted up from `start` and round, at which every listener of `regions` regions can be bound.
 ///
 /// `start` spreads instances that are made at the same time. The error is that of the last octet tried.

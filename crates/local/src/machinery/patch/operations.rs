@@ -8,16 +8,37 @@ use super::PatchError;
 /// The most operations that one patch may have.
 pub(super) const MOST: usize = 10_000;
 
+/// The most that the `copy` operations of one patch may add, in bytes of JSON. Each could double the object.
+const COPIED: usize = 3 << 20;
+
 /// Applies the operations in order; nothing is changed where one fails.
 pub(super) fn apply(target: &Value, operations: &[Value]) -> Result<Value, PatchError> {
     let mut result = target.clone();
+    let mut left = COPIED;
     for operation in operations {
-        one(&mut result, operation).ok_or(PatchError::DoesNotApply)?;
+        one(&mut result, operation, &mut left).ok_or(PatchError::DoesNotApply)?;
     }
     Ok(result)
 }
 
-fn one(target: &mut Value, operation: &Value) -> Option<()> {
+/// The bytes of a value as JSON.
+fn size(value: &Value) -> Option<usize> {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, value).ok()?;
+    Some(count.0)
+}
+
+fn one(target: &mut Value, operation: &Value, left: &mut usize) -> Option<()> {
     let text = |name: &str| operation.get(name).and_then(Value::as_str);
     let value = || operation.get("value").cloned().unwrap_or_default();
     let path = text("path")?;
@@ -31,6 +52,7 @@ fn one(target: &mut Value, operation: &Value) -> Option<()> {
         }
         "copy" => {
             let copied = get(target, text("from")?)?.unwrap_or_default();
+            *left = left.checked_sub(size(&copied)?)?;
             add(target, path, copied)
         }
         "test" if path.is_empty() => (*target == value()).then_some(()),

@@ -227,3 +227,18 @@ proptest! {
         prop_assert_eq!(patched(once.clone(), patch), once);
     }
 }
+
+#[test]
+fn copies_that_double_the_object_again_and_again_are_refused() {
+    let target = json!({"data": {"a": "x".repeat(1000)}});
+    let copies = |count: usize| -> Value {
+        (0..count)
+            .map(|i| json!({"op": "copy", "from": "/data", "path": format!("/data/c{i}")}))
+            .collect()
+    };
+    assert!(super::json(&target, &copies(8)).is_ok());
+    assert!(matches!(
+        super::json(&target, &copies(40)),
+        Err(PatchError::DoesNotApply)
+    ));
+}

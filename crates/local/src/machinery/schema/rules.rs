@@ -16,6 +16,9 @@ use super::values::{earlier, join};
 use crate::machinery::{FieldError, Reason};
 
 mod check;
+mod cost;
+
+use cost::Budget;
 
 /// One compiled rule.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(super) struct Rule {
     given: Value,
     source: String,
     program: Result<Program, String>,
+    /// Loops inside one another.
+    depth: u32,
     reads_old: bool,
     optional_old: bool,
     message: Option<String>,
@@ -44,6 +49,7 @@ impl Rule {
             reads_old: program
                 .as_ref()
                 .is_ok_and(|program| program.references().has_variable("oldSelf")),
+            depth: program.as_ref().map_or(0, |program| cost::depth(program.expression())),
             program,
             optional_old: rule.get("optionalOldSelf") == Some(&Value::Bool(true)),
             message: Some(text("message")).filter(|text| !text.is_empty()).map(str::to_owned),
@@ -91,7 +97,14 @@ impl Rule {
         }
     }
 
-    fn check(&self, schema: &Schema, new: &Value, old: Option<&Value>, at: &str) -> Option<FieldError> {
+    fn check(
+        &self,
+        schema: &Schema,
+        new: &Value,
+        old: Option<&Value>,
+        at: &str,
+        budget: &mut Budget,
+    ) -> Option<FieldError> {
         let mut context = Context::with_env(environment());
         context.add_variable_from_value("self", convert(Some(schema), new));
         if self.reads_old {
@@ -116,6 +129,17 @@ impl Rule {
             Ok(program) => program,
             Err(why) => return broken(format!("rule compile error: {why}")),
         };
+        let width = if self.depth == 0 {
+            1
+        } else {
+            let texts = self.source.contains("split(");
+            let width = |value| cost::width(value, texts);
+            width(new).max(old.map_or(0, width))
+        };
+        if !budget.takes(width, self.depth) {
+            let detail = format!("call cost exceeds limit for rule: {}", self.source);
+            return broken(detail);
+        }
         match program.execute(&context) {
             Ok(cel::Value::Bool(true)) => None,
             Ok(cel::Value::Bool(false)) => Some(self.error(schema, at, new, &self.message(&context))),
@@ -224,18 +248,26 @@ fn parsed(program: &Option<Program>, text: &str) -> Option<cel::Value> {
 /// Every rule that `new` breaks, here and below. One that a value broke before, and breaks unchanged, is no error.
 pub(super) fn validate(schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Vec::new();
-    walk(schema, new, old, false, "", &mut errors);
+    walk(schema, new, old, false, "", &mut Budget::new(), &mut errors);
     errors
 }
 
-fn walk(schema: &Schema, new: &Value, old: Option<&Value>, same: bool, at: &str, errors: &mut Vec<FieldError>) {
+fn walk(
+    schema: &Schema,
+    new: &Value,
+    old: Option<&Value>,
+    same: bool,
+    at: &str,
+    budget: &mut Budget,
+    errors: &mut Vec<FieldError>,
+) {
     if new.is_null() || !schema.has_rules() {
         return;
     }
     let old = old.filter(|old| !old.is_null());
     let same = same || old == Some(new);
     let rules = schema.rules.iter().filter(|rule| rule.reads_old || !same);
-    errors.extend(rules.filter_map(|rule| rule.check(schema, new, old, at)));
+    errors.extend(rules.filter_map(|rule| rule.check(schema, new, old, at, budget)));
     match new {
         Value::Object(map) => {
             for (name, child) in map {
@@ -244,7 +276,15 @@ fn walk(schema: &Schema, new: &Value, old: Option<&Value>, same: bool, at: &str,
                     (None, Additional::Schema(inner)) => (&**inner, format!("{at}[{name}]")),
                     _ => continue,
                 };
-                walk(inner, child, old.and_then(|old| old.get(name)), same, &at, errors);
+                walk(
+                    inner,
+                    child,
+                    old.and_then(|old| old.get(name)),
+                    same,
+                    &at,
+                    budget,
+                    errors,
+                );
             }
         }
         Value::Array(items) => {
@@ -256,6 +296,7 @@ fn walk(schema: &Schema, new: &Value, old: Option<&Value>, same: bool, at: &str,
                     earlier(schema, item, old),
                     same,
                     &format!("{at}[{i}]"),
+                    budget,
                     errors,
                 );
             }

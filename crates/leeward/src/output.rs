@@ -1,0 +1,21 @@
+//! What a command says on standard output. A reader that has gone (`| head`) is no error, and nothing panics on a full disk.
+
+use std::fmt::Display;
+use std::io::Write as _;
+
+use anyhow::Context as _;
+
+/// Writes text to standard output.
+pub(crate) fn write(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(error).context("standard output cannot be written; what was asked for is done")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line to standard output.
+pub(crate) fn line(text: impl Display) -> anyhow::Result<()> {
+    write(&format!("{text}\n"))
+}
