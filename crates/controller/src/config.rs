@@ -1,7 +1,8 @@
 //! The configuration files of the agent and of the witness.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use leeward_core::lease::Delays;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// A configuration that cannot be used.
@@ -74,6 +75,9 @@ pub struct Etcd {
     /// What every key of this installation begins with; it ends with a slash.
     #[serde(default = "prefix")]
     pub prefix: String,
+    /// The members' election time-out, in milliseconds; etcd's own default where nothing is said.
+    #[serde(default = "election_ms")]
+    pub election_ms: u64,
     /// The authority that signed the members' certificates, PEM; the peers' where nothing is said.
     #[serde(default)]
     pub ca: Option<PathBuf>,
@@ -89,6 +93,20 @@ pub struct Etcd {
     /// The file with that user's password.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
+}
+
+impl Quorum {
+    /// What a renewal may have to wait for.
+    pub fn delays(&self) -> Delays {
+        match self {
+            Self::Embedded { .. } => Delays::WITHOUT_ELECTIONS,
+            Self::Etcd(etcd) => Delays::with_election(Duration::from_millis(etcd.election_ms)),
+        }
+    }
+}
+
+fn election_ms() -> u64 {
+    1000
 }
 
 fn prefix() -> String {

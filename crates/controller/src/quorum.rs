@@ -38,7 +38,11 @@ pub fn store(config: &Serve, http: &reqwest::Client, timeout: Duration) -> Resul
     })
 }
 
-fn settings(etcd: &config::Etcd, serve: &Serve, timeout: Duration) -> Result<etcd::Config, QuorumError> {
+/// How etcd is reached by a configuration that names it, with every file read.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn settings(etcd: &config::Etcd, serve: &Serve, timeout: Duration) -> Result<etcd::Config, QuorumError> {
     let read = |what, path: &Path| {
         std::fs::read(path).map_err(|source| QuorumError::File {
             what,

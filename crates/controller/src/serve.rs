@@ -90,7 +90,7 @@ pub enum ServeError {
 /// # Errors
 /// When something that it needs at the start cannot be had.
 pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeError> {
-    let timing = Timing::new(Duration::from_millis(config.lease_ttl_ms))?;
+    let timing = Timing::new(Duration::from_millis(config.lease_ttl_ms), config.quorum.delays())?;
     let points = config.data_dir.join("points");
     let staging = config.data_dir.join("staging");
     for directory in [&config.data_dir, &points, &staging, &config.registry_dir] {

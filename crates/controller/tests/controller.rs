@@ -15,7 +15,7 @@ use leeward_controller::{
     witness,
 };
 use leeward_core::{
-    lease::{Hold, Role, Timing},
+    lease::{Delays, Hold, Role, Timing},
     name::Epoch,
 };
 use leeward_quorum::{Store, Txn, embedded::Embedded, key};
@@ -77,7 +77,7 @@ fn agent(name: &str, quorum: &Arc<Embedded>, http: reqwest::Client, witness_url:
     Agent::new(Start {
         me: name.into(),
         holder: format!("{name}-{}", rand::random::<u64>()),
-        timing: Timing::new(Duration::from_secs(1)).unwrap(),
+        timing: Timing::new(Duration::from_secs(1), Delays::WITHOUT_ELECTIONS).unwrap(),
         quorum: Arc::new(Arc::clone(quorum)),
         http,
         witness_url: witness_url.to_owned(),

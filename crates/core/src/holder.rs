@@ -115,9 +115,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::lease::Delays;
 
     fn timing() -> Timing {
-        Timing::new(Duration::from_secs(3)).unwrap()
+        Timing::new(Duration::from_secs(3), Delays::WITHOUT_ELECTIONS).unwrap()
     }
 
     fn at(ms: u64) -> Moment {

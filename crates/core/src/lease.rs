@@ -43,10 +43,36 @@ pub struct Timing {
     pub drift: Duration,
 }
 
+/// What a renewal may have to wait for at worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delays {
+    /// The quorum's election time-out; zero where there is no election.
+    pub election: Duration,
+    /// To the quorum and back.
+    pub round_trip: Duration,
+}
+
+impl Delays {
+    /// Of a quorum that holds no elections.
+    pub const WITHOUT_ELECTIONS: Self = Self {
+        election: Duration::ZERO,
+        round_trip: Duration::from_millis(100),
+    };
+
+    /// Of a quorum with this election time-out.
+    pub fn with_election(election: Duration) -> Self {
+        Self {
+            election,
+            ..Self::WITHOUT_ELECTIONS
+        }
+    }
+}
+
 /// A time to live that is too short to be safe.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a lease of {ttl:?} is too short: renewing, stopping and clock drift need at least {least:?}; choose a longer one"
+    "a lease of {ttl:?} is too short: a renewal, three elections of the quorum, a round trip, stopping and clock drift need at least \
+     {least:?}; choose a longer one"
 )]
 pub struct TooShort {
     ttl: Duration,
@@ -54,19 +80,27 @@ pub struct TooShort {
 }
 
 impl Timing {
-    /// The shortest lease that leaves room for two lost renewals, stopping and drift.
+    /// No lease is shorter, however fast the quorum.
     pub const LEAST: Duration = Duration::from_secs(1);
+
+    /// The shortest lease with which a writer goes on while the quorum elects a leader, even one that fails twice: what is left of it
+    /// after the time between two renewals (`T / 6`), stopping (`T / 10`) and drift (`T / 100`) covers three elections and a round
+    /// trip. Whole milliseconds, rounded up.
+    pub fn least(delays: Delays) -> Duration {
+        // 1 - 1/6 - 1/10 - 1/100 = 217/300
+        let covered = delays.election.saturating_mul(3).saturating_add(delays.round_trip);
+        let ms = covered.as_micros().saturating_mul(300).div_ceil(217 * 1000);
+        Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)).max(Self::LEAST)
+    }
 
     /// The timing for a time to live.
     ///
     /// # Errors
-    /// When `ttl` is shorter than [`Timing::LEAST`].
-    pub fn new(ttl: Duration) -> Result<Self, TooShort> {
-        if ttl < Self::LEAST {
-            return Err(TooShort {
-                ttl,
-                least: Self::LEAST,
-            });
+    /// When `ttl` is shorter than [`Timing::least`].
+    pub fn new(ttl: Duration, delays: Delays) -> Result<Self, TooShort> {
+        let least = Self::least(delays);
+        if ttl < least {
+            return Err(TooShort { ttl, least });
         }
         Ok(Self {
             ttl,
@@ -223,7 +257,7 @@ mod tests {
     use super::*;
 
     fn timing() -> Timing {
-        Timing::new(Duration::from_secs(3)).unwrap()
+        Timing::new(Duration::from_secs(3), Delays::WITHOUT_ELECTIONS).unwrap()
     }
 
     fn at(ms: u64) -> Moment {
@@ -245,8 +279,14 @@ mod tests {
 
     #[test]
     fn a_lease_too_short_to_be_safe_is_refused() {
-        assert!(Timing::new(Duration::from_millis(999)).is_err());
-        assert!(Timing::new(Duration::from_secs(1)).is_ok());
+        let refused = |ms, election| {
+            let delays = Delays::with_election(Duration::from_millis(election));
+            Timing::new(Duration::from_millis(ms), delays).is_err()
+        };
+        for (least, election) in [(1000, 0), (1383, 300), (4286, 1000)] {
+            assert!(refused(least - 1, election), "{election}");
+            assert!(!refused(least, election), "{election}");
+        }
     }
 
     #[test]
@@ -302,6 +342,18 @@ mod tests {
     }
 
     proptest! {
+        /// With the shortest lease that is allowed, what remains after everything else covers three elections and a round trip.
+        #[test]
+        fn the_shortest_lease_covers_three_elections(election in 0u64..20_000, round_trip in 0u64..2_000) {
+            let delays = Delays {
+                election: Duration::from_millis(election),
+                round_trip: Duration::from_millis(round_trip),
+            };
+            let timing = Timing::new(Timing::least(delays), delays).unwrap();
+            let taken = timing.renew_every() + timing.stop + timing.drift + 3 * delays.election + delays.round_trip;
+            prop_assert!(taken <= timing.ttl, "{taken:?} of {:?}", timing.ttl);
+        }
+
         /// Whatever the delay between sending and seeing a renewal, and with clocks apart by as much as `drift`, nobody
         /// takes before the holder has stopped answering.
         #[test]
@@ -311,7 +363,7 @@ mod tests {
             delay in 0u64..10_000,
             fast in 0.0f64..=1.0,
         ) {
-            let timing = Timing::new(Duration::from_millis(ttl_ms)).unwrap();
+            let timing = Timing::new(Duration::from_millis(ttl_ms), Delays::WITHOUT_ELECTIONS).unwrap();
             let stopped = timing.stopped_by(at(sent));
             let taken = timing.taken_from(at(sent + delay));
             // A taker's clock that runs fast reaches its moment early by up to the drift.

@@ -76,6 +76,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::lease::Delays;
 
     fn at(ms: u64) -> Moment {
         Moment(Duration::from_millis(ms))
@@ -92,7 +93,7 @@ mod tests {
 
     #[test]
     fn only_observers_that_are_heard_have_a_vote() {
-        let timing = Timing::new(Duration::from_secs(2)).unwrap();
+        let timing = Timing::new(Duration::from_secs(2), Delays::WITHOUT_ELECTIONS).unwrap();
         let (me, west, north): (ClusterName, ClusterName, ClusterName) = ("east".into(), "west".into(), "north".into());
         let heard = Heard {
             reports: BTreeMap::from([

@@ -112,6 +112,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if !cfg!(target_os = "linux") {
         bail!("the demo runs local regions, which need Linux; on this system use Leeward with real clusters");
     }
+    arguments.quorum.check(Duration::from_secs(arguments.ttl))?;
     if arguments.fault == FaultKind::Witness && arguments.quorum == Quorum::Embedded {
         bail!(
             "--fault witness needs --quorum etcd: the embedded quorum is one copy in the witness, so that writers step down without it"

@@ -59,6 +59,9 @@ enum Command {
     Explain(explain::Arguments),
     /// Looks at this machine and its local regions, and says what to do about what is wrong.
     Doctor(doctor::Arguments),
+    /// Looks at the store that leases and decisions live in
+    #[command(subcommand)]
+    Quorum(quorum::Command),
     /// Runs the agent of a region.
     Serve {
         /// Its configuration file.
@@ -127,6 +130,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Switchover(arguments) => return operate::run(OperationType::Switchover, &arguments),
         Command::Explain(arguments) => explain::run(&arguments)?,
         Command::Doctor(arguments) => return doctor::run(&arguments),
+        Command::Quorum(command) => return quorum::run(&command),
         Command::Serve { config } => {
             process::long_lived(2, |stop| async move {
                 Ok(leeward_controller::serve::run(leeward_controller::config::read(&config)?, stop).await?)

@@ -1,9 +1,21 @@
-//! Which quorum local regions have.
+//! Which quorum local regions have, and `leeward quorum status`: how a quorum is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::bail;
-use clap::ValueEnum;
+use anyhow::{Context as _, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use comfy_table::{Table, presets};
+use leeward_controller::{config, quorum::settings};
+use leeward_core::lease::{Delays, Timing};
+use leeward_local::instance::quorum::ELECTION_MS;
+use leeward_quorum::etcd::status::{self, Alarm, Status};
+
+use crate::{output, process, up::Place};
+
+/// How long a member may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The store that leases and decisions live in.
 #[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +27,16 @@ pub(crate) enum Quorum {
 }
 
 impl Quorum {
+    /// Refuses a lease that is too short for it, before anything is started.
+    pub(crate) fn check(self, ttl: Duration) -> anyhow::Result<()> {
+        let delays = match self {
+            Self::Embedded => Delays::WITHOUT_ELECTIONS,
+            Self::Etcd => Delays::with_election(Duration::from_millis(u64::from(ELECTION_MS))),
+        };
+        Timing::new(ttl, delays)?;
+        Ok(())
+    }
+
     /// The program that it needs, where it needs one.
     pub(crate) fn program(self) -> anyhow::Result<Option<PathBuf>> {
         if self == Self::Embedded {
@@ -34,5 +56,156 @@ impl Quorum {
                  `apt-get install etcd-server`), or leave --quorum out for the embedded one"
             ),
         }
+    }
+}
+
+/// `leeward quorum`
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Shows the quorum's members, how many may still be lost, and its alarms
+    Status(Arguments),
+}
+
+/// `leeward quorum status`
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// The configuration file of an agent, whose quorum is asked as the agent asks it; the first local region's without it.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Asks and prints. Fails where no decision can be made, or an alarm is raised.
+pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
+    let Command::Status(arguments) = command;
+    let file = match &arguments.config {
+        Some(file) => file.clone(),
+        None => {
+            let instance = arguments.place.open()?;
+            instance.layout().config(Some(&instance.regions()[0]), "serve")
+        }
+    };
+    let serve: config::Serve = config::read(Path::new(&file))?;
+    let etcd = match &serve.quorum {
+        config::Quorum::Embedded { url } => {
+            output::line(format_args!(
+                "the quorum is embedded: one copy, in the witness at {url}; losing it counts as losing the majority"
+            ))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        config::Quorum::Etcd(etcd) => settings(etcd, &serve, PATIENCE)?,
+    };
+    let status = process::runtime(1)?
+        .block_on(status::ask(&etcd))
+        .context("the quorum's members were asked")?;
+    output::write(&render(&status))?;
+    let well = status.spare().is_some() && status.alarms.as_ref().is_some_and(Vec::is_empty);
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn render(status: &Status) -> String {
+    let verdict = match status.spare() {
+        None => "NO majority answers: nothing is decided, and writers stop when their leases end".to_owned(),
+        Some(0) => "none may be lost any more".to_owned(),
+        Some(spare) => format!("{spare} may still be lost"),
+    };
+    let mut text = format!(
+        "etcd cluster {:x}, {} members: {verdict}\n\n",
+        status.cluster, status.members
+    );
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "ENDPOINT", "MEMBER", "LEADER", "TERM", "REVISION", "SIZE", "IN USE", "VERSION",
+    ]);
+    for member in &status.endpoints {
+        match &member.state {
+            Ok(state) => table.add_row([
+                member.endpoint.clone(),
+                format!("{:x}", state.id),
+                if state.leader == state.id { "yes" } else { "" }.to_owned(),
+                state.term.to_string(),
+                state.revision.to_string(),
+                kib(state.size),
+                kib(state.used),
+                state.version.clone(),
+            ]),
+            Err(_) => table.add_row([member.endpoint.as_str(), "does not answer"]),
+        };
+    }
+    text += &table
+        .lines()
+        .map(|line| line.trim_end().to_owned() + "\n")
+        .collect::<String>();
+    for member in &status.endpoints {
+        if let Err(why) = &member.state {
+            text += &format!("\n{}: {why}\n", member.endpoint);
+        }
+    }
+    for (member, alarm) in status.alarms.iter().flatten() {
+        let what = match alarm {
+            Alarm::NoSpace => {
+                "its space is used up, so nothing can be written: compact and defragment the members, then disarm the alarm \
+                 (`etcdctl compact`, `etcdctl defrag`, `etcdctl alarm disarm`)"
+            }
+            Alarm::Corrupt => "its data is damaged: remove the member and add it anew",
+            Alarm::Other(_) => "it raised an alarm that this version does not know: see `etcdctl alarm list`",
+        };
+        text += &format!("\nALARM of member {member:x}: {what}\n");
+    }
+    text
+}
+
+fn kib(bytes: u64) -> String {
+    format!("{} KiB", bytes.div_ceil(1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use leeward_quorum::etcd::status::{Member, State};
+
+    use super::*;
+
+    fn member(name: &str, leads: bool) -> Member {
+        let state = State {
+            id: if leads { 7 } else { 8 },
+            version: "3.4.23".into(),
+            leader: 7,
+            term: 2,
+            revision: 40,
+            size: 20480,
+            used: 8192,
+        };
+        Member {
+            endpoint: format!("https://{name}:2379"),
+            state: Ok(state),
+        }
+    }
+
+    #[test]
+    fn it_is_said_how_many_may_still_be_lost_and_what_to_do_about_alarms() {
+        let mut status = Status {
+            cluster: 0xabc,
+            members: 3,
+            endpoints: vec![member("a", true), member("b", false), member("c", false)],
+            alarms: Some(vec![]),
+        };
+        assert!(render(&status).starts_with("etcd cluster abc, 3 members: 1 may still be lost\n"));
+        let silent = Err("the quorum does not answer".to_owned());
+        status.endpoints[2].state = silent.clone();
+        assert!(render(&status).contains("none may be lost any more"));
+        status.endpoints[1].state = silent;
+        status.alarms = Some(vec![(7, Alarm::NoSpace)]);
+        let text = render(&status);
+        assert!(text.contains("NO majority") && text.contains("alarm disarm"), "{text}");
+    }
+
+    #[test]
+    fn a_lease_too_short_for_elections_is_refused_before_anything_starts() {
+        let second = Duration::from_secs(1);
+        assert!(Quorum::Embedded.check(second).is_ok());
+        let error = Quorum::Etcd.check(second).unwrap_err().to_string();
+        assert!(error.contains("1.383s"), "{error}");
     }
 }

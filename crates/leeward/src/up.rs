@@ -80,6 +80,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         etcd: arguments.quorum.map_or(Ok(None), Quorum::program)?,
         ..usual
     };
+    arguments.quorum.unwrap_or(Quorum::Embedded).check(options.lease_ttl)?;
     let instance = match Instance::create(&dir, &names, &options) {
         Ok(instance) => instance,
         Err(Error::Exists(..)) => arguments.existing(Instance::open(&dir)?)?,

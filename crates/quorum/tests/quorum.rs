@@ -10,3 +10,5 @@
 mod conformance;
 #[path = "quorum/members.rs"]
 mod members;
+#[path = "quorum/secured.rs"]
+mod secured;

@@ -31,7 +31,8 @@ struct Member {
 
 impl Etcd {
     /// Starts members, with flags that all of them get besides; `None` where no directory of `PATH` has etcd.
-    /// `{dir}` in a flag stands for the directory of [`Etcd::directory`], into which `prepare` may write what they name.
+    /// `{dir}` in a flag stands for the directory of [`Etcd::directory`], into which `prepare` may write what they name,
+    /// for the addresses at which clients will be served.
     /// With `--cert-file` among them clients are served by TLS.
     ///
     /// # Errors
@@ -39,7 +40,7 @@ impl Etcd {
     pub async fn start(
         count: usize,
         flags: &[&str],
-        prepare: impl FnOnce(&Path) -> Result<()>,
+        prepare: impl FnOnce(&Path, &[SocketAddr]) -> Result<()>,
     ) -> Result<Option<Self>> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&path).map(|directory| directory.join("etcd"));
@@ -48,7 +49,6 @@ impl Etcd {
             return Ok(None);
         };
         let directory = tempfile::tempdir()?;
-        prepare(directory.path())?;
         let text = directory.path().display().to_string();
         let mut etcd = Self {
             program,
@@ -70,6 +70,8 @@ impl Etcd {
                 process: None,
             });
         }
+        let clients: Vec<SocketAddr> = etcd.members.iter().map(|member| member.clients).collect();
+        prepare(etcd.directory(), &clients)?;
         for index in 0..count {
             etcd.run(index)?;
         }

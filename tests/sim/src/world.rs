@@ -8,7 +8,7 @@ use std::time::Duration;
 use leeward_core::{
     app::{App, Model, Placement, WriterRole},
     execute::Mode,
-    lease::{Moment, Role, Timing},
+    lease::{Delays, Moment, Role, Timing},
     name::{AppKey, ClusterName},
     operation::Journal,
     plan::Plan,
@@ -206,7 +206,7 @@ impl World {
         let mut random = StdRng::seed_from_u64(run.seed);
         let ttl = random.random_range(1_000..4_000);
         // The shortest is above the least that is allowed.
-        let timing = Timing::new(Duration::from_millis(ttl)).unwrap_or(Timing {
+        let timing = Timing::new(Duration::from_millis(ttl), Delays::WITHOUT_ELECTIONS).unwrap_or(Timing {
             ttl: Duration::from_millis(ttl),
             stop: Duration::from_millis(ttl / 10),
             drift: Duration::from_millis(ttl / 100),

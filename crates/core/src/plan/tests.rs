@@ -6,7 +6,7 @@ use crate::{
     app::{Placement, WriterRole},
     check::{Violation, check},
     execute::{Mode, mode},
-    lease::Lease,
+    lease::{Delays, Lease},
     report::{PointReport, RoleReport},
 };
 
@@ -44,7 +44,7 @@ fn app(model: Model) -> App {
 }
 
 fn timing() -> Timing {
-    Timing::new(Duration::from_secs(3)).unwrap()
+    Timing::new(Duration::from_secs(3), Delays::WITHOUT_ELECTIONS).unwrap()
 }
 
 fn at(ms: u64) -> Moment {

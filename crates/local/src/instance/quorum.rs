@@ -15,7 +15,7 @@ pub const PREFIX: &str = "leeward/";
 /// Between a leader's signs of life, in milliseconds.
 const HEARTBEAT_MS: u32 = 50;
 /// Without one for this long a member stands for election, in milliseconds.
-const ELECTION_MS: u32 = 300;
+pub const ELECTION_MS: u32 = 300;
 /// Revisions that are kept for whoever follows.
 const KEPT: &str = "10000";
 
@@ -35,6 +35,7 @@ pub struct Member {
 pub struct Endpoints {
     endpoints: Vec<String>,
     prefix: &'static str,
+    election_ms: u32,
 }
 
 impl Endpoints {
@@ -45,6 +46,7 @@ impl Endpoints {
         Self {
             endpoints: own.iter().chain(&others).map(url).collect(),
             prefix: PREFIX,
+            election_ms: ELECTION_MS,
         }
     }
 }

@@ -60,8 +60,8 @@ pub struct Status {
     pub members: usize,
     /// Each endpoint.
     pub endpoints: Vec<Member>,
-    /// The alarms that are raised, with the member that raised each.
-    pub alarms: Vec<(u64, Alarm)>,
+    /// The alarms that are raised, with the member that raised each; none where no majority answers.
+    pub alarms: Option<Vec<(u64, Alarm)>>,
 }
 
 impl Status {
@@ -75,7 +75,7 @@ impl Status {
 /// Asks every endpoint for itself, and any that answers for the cluster.
 ///
 /// # Errors
-/// The configuration cannot be used, or no endpoint answers for the cluster.
+/// The configuration cannot be used.
 pub async fn ask(config: &Config) -> Result<Status, Error> {
     let mut endpoints = Vec::new();
     for url in &config.endpoints {
@@ -88,12 +88,16 @@ pub async fn ask(config: &Config) -> Result<Status, Error> {
         let answer = one.ask::<_, StatusResponse>(STATUS, Empty {}).await;
         endpoints.push(Member {
             endpoint: url.clone(),
-            state: answer.map(state).map_err(|error| error.to_string()),
+            state: answer.map(state).map_err(|error| match error {
+                Error::Unreachable(why) => why,
+                other => other.to_string(),
+            }),
         });
     }
     let etcd = Etcd::new(config.clone())?;
-    let members: MemberListResponse = etcd.connection.ask(MEMBERS, Empty {}).await?;
-    let alarms: AlarmResponse = etcd.connection.ask(ALARM, Empty {}).await?;
+    // Without a majority neither is answered; then the endpoints are all that is known.
+    let members: Result<MemberListResponse, _> = etcd.connection.ask(MEMBERS, Empty {}).await;
+    let alarms: Result<AlarmResponse, _> = etcd.connection.ask(ALARM, Empty {}).await;
     let alarm = |number| match number {
         1 => Alarm::NoSpace,
         2 => Alarm::Corrupt,
@@ -101,13 +105,12 @@ pub async fn ask(config: &Config) -> Result<Status, Error> {
     };
     Ok(Status {
         cluster: etcd.cluster(),
-        members: members.members.len(),
+        members: members.map_or(config.endpoints.len(), |answer| answer.members.len()),
         endpoints,
-        alarms: alarms
-            .alarms
-            .iter()
-            .map(|raised| (raised.member_id, alarm(raised.alarm)))
-            .collect(),
+        alarms: alarms.ok().map(|answer| {
+            let raised = answer.alarms.iter();
+            raised.map(|raised| (raised.member_id, alarm(raised.alarm))).collect()
+        }),
     })
 }
 

@@ -41,7 +41,7 @@ async fn the_embedded_store_conforms_over_http() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_of_three_members_conforms() {
-    let Some(etcd) = leeward_testing::Etcd::start(3, &[], |_| Ok(())).await.unwrap() else {
+    let Some(etcd) = leeward_testing::Etcd::start(3, &[], |_, _| Ok(())).await.unwrap() else {
         return;
     };
     let store = Arc::new(Etcd::new(config(etcd.endpoints())).unwrap());
