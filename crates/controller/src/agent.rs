@@ -56,7 +56,8 @@ pub struct Agent {
     grants: ArcSwap<Grants>,
     revoked: Mutex<BTreeSet<(RoleKey, Epoch)>>,
     heard: Mutex<Heard>,
-    said: Mutex<BTreeMap<AppKey, AppReport>>,
+    /// With the moment at which each was looked at last.
+    said: Mutex<BTreeMap<AppKey, (AppReport, Moment)>>,
     peers: ArcSwap<Vec<Peer>>,
     changed: watch::Sender<u64>,
     #[cfg(feature = "unfenced")]
@@ -146,21 +147,26 @@ impl Agent {
     /// What this cluster says of an application, or none once it has nothing to say any more.
     pub fn say(&self, app: &AppKey, report: Option<AppReport>) {
         let mut said = lock(&self.said);
-        let before = said.get(app).cloned();
-        if before == report {
-            return;
-        }
+        let before = said.get(app).map(|(report, _)| report.clone());
+        let news = before != report;
         match report {
-            Some(report) => said.insert(app.clone(), report),
+            Some(report) => said.insert(app.clone(), (report, clock::now())),
             None => said.remove(app),
         };
         drop(said);
-        self.wake();
+        if news {
+            self.wake();
+        }
     }
 
     /// What this cluster says of all applications.
     pub fn said(&self) -> BTreeMap<AppKey, AppReport> {
-        lock(&self.said).clone()
+        let now = clock::now();
+        let said = lock(&self.said);
+        let reports = said.iter();
+        reports
+            .map(|(app, (report, at))| (app.clone(), report.clone().looked_at(now.since(*at))))
+            .collect()
     }
 
     /// What the newest renewal granted.
@@ -266,14 +272,10 @@ impl Agent {
                 ))
             })
             .collect();
-        if let Some(value) = lock(&self.said).get(app) {
-            reports.insert(
-                self.me.clone(),
-                Seen {
-                    value: value.clone(),
-                    age: Duration::ZERO,
-                },
-            );
+        if let Some((value, at)) = lock(&self.said).get(app) {
+            let value = value.clone().looked_at(now.since(*at));
+            let age = Duration::ZERO;
+            reports.insert(self.me.clone(), Seen { value, age });
         }
         reports
     }

@@ -57,6 +57,21 @@ pub struct AppReport {
     pub roles: BTreeMap<String, RoleReport>,
 }
 
+impl AppReport {
+    /// The report of an agent that looked at the application this long ago. One that cannot look any more, because its Kubernetes API
+    /// stands still, would go on saying what was true then: it says so instead, and nothing is started there.
+    #[must_use]
+    pub fn looked_at(mut self, ago: Duration) -> Self {
+        if ago > Seen::<Self>::STALE {
+            let seconds = Seen::<Self>::STALE.as_secs();
+            let late =
+                format!("its agent has not seen the application for over {seconds} s: does its Kubernetes API answer?");
+            self.missing.insert(0, late);
+        }
+        self
+    }
+}
+
 /// What a cluster says of a role's data.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RoleReport {
@@ -303,4 +318,17 @@ fn lag_trouble(snapshot: &Snapshot<'_>, standbys: &[&PlacementReport]) -> Option
         .collect();
     let standing_by = standbys.iter().any(|p| p.state == PlacementState::Standby);
     (standing_by && !troubles.is_empty()).then(|| troubles.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_cannot_look_any_more_says_so() {
+        let report = AppReport::default();
+        assert_eq!(report.clone().looked_at(Duration::from_secs(10)), report);
+        let late = report.looked_at(Duration::from_secs(11));
+        assert!(late.missing[0].contains("Kubernetes API"), "{:?}", late.missing);
+    }
 }
