@@ -27,6 +27,17 @@ pub struct Known {
     pub leader: Option<Sight>,
 }
 
+/// The roles among entries that a transaction read.
+pub fn roles(entries: &[Entry]) -> BTreeMap<RoleKey, Role> {
+    entries
+        .iter()
+        .filter_map(|entry| {
+            let key = entry.key.strip_prefix(key::ROLES)?.parse().ok()?;
+            Some((key, serde_json::from_str(entry.value.as_deref()?).ok()?))
+        })
+        .collect()
+}
+
 /// What is known of one application, copied out of [`Known`].
 #[derive(Debug, Clone)]
 pub struct Situation {

@@ -19,7 +19,7 @@ use leeward_core::{
 };
 use leeward_quorum::{
     Entry, Outcome, Txn, commit, key,
-    known::{Known, Situation},
+    known::{Known, Situation, roles},
 };
 
 use crate::app::{Process, Volume, report};
@@ -239,7 +239,7 @@ impl Agent {
                     Some(Mutant::HolderCountsFromAnswer) => now,
                     _ => sent,
                 };
-                let mut roles = roles_of(&outcome.entries);
+                let mut roles = roles(&outcome.entries);
                 if self.mutant == Some(Mutant::RevokingIsGranted) {
                     roles.values_mut().for_each(|role| role.hold = Hold::Held);
                 }
@@ -421,14 +421,4 @@ impl Agent {
 
 fn lease_of(entry: &Entry) -> Option<Lease> {
     serde_json::from_str(entry.value.as_deref()?).ok()
-}
-
-fn roles_of(entries: &[Entry]) -> BTreeMap<RoleKey, Role> {
-    entries
-        .iter()
-        .filter_map(|entry| {
-            let key = entry.key.strip_prefix(key::ROLES)?.parse().ok()?;
-            Some((key, serde_json::from_str(entry.value.as_deref()?).ok()?))
-        })
-        .collect()
 }

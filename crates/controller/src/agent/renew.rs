@@ -1,14 +1,13 @@
 //! Renews this cluster's lease every `T/6`. One transaction renews it and reads the roles; only those that it read as
 //! held here are granted, for a time that is counted from before it was sent. An answer that does not come is no renewal.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use leeward_core::{
     holder::{Holder, Offer, Renewal},
-    lease::{Lease, Moment, Role},
-    name::RoleKey,
+    lease::{Lease, Moment},
 };
-use leeward_quorum::{Entry, Error, Txn, key};
+use leeward_quorum::{Error, Txn, key, known::roles};
 use tokio_util::sync::CancellationToken;
 
 use super::{Agent, follow};
@@ -73,14 +72,4 @@ async fn begin(agent: &Agent, holder: &Holder, key: &str, now: Moment) -> Result
     let known = agent.known();
     let found = found.as_ref().map(|(lease, revision)| (lease, *revision));
     Ok(holder.begin(found, known.sights.get(&agent.me), &agent.timing, now))
-}
-
-fn roles(entries: &[Entry]) -> BTreeMap<RoleKey, Role> {
-    entries
-        .iter()
-        .filter_map(|entry| {
-            let key = entry.key.strip_prefix(key::ROLES)?.parse().ok()?;
-            Some((key, serde_json::from_str(entry.value.as_deref()?).ok()?))
-        })
-        .collect()
 }

@@ -306,14 +306,19 @@ fn request<T>(open: &Open, message: T) -> Request<T> {
     request
 }
 
+async fn ready(open: &Open) -> Result<Grpc<Channel>, Status> {
+    let mut grpc = Grpc::new(open.channel.clone());
+    let ready = grpc.ready().await;
+    ready.map_err(|error| Status::unavailable(error.to_string()))?;
+    Ok(grpc)
+}
+
 async fn unary<Q, A>(open: &Open, path: &'static str, question: Q) -> Result<A, Status>
 where
     Q: Message + 'static,
     A: Message + Default + 'static,
 {
-    let mut grpc = Grpc::new(open.channel.clone());
-    let ready = grpc.ready().await;
-    ready.map_err(|error| Status::unavailable(error.to_string()))?;
+    let mut grpc = ready(open).await?;
     let codec = ProstCodec::<Q, A>::default();
     let answer = grpc.unary(request(open, question), PathAndQuery::from_static(path), codec);
     Ok(answer.await?.into_inner())
@@ -325,9 +330,7 @@ where
     A: Message + Default + 'static,
 {
     use futures::StreamExt as _;
-    let mut grpc = Grpc::new(open.channel.clone());
-    let ready = grpc.ready().await;
-    ready.map_err(|error| Status::unavailable(error.to_string()))?;
+    let mut grpc = ready(open).await?;
     let codec = ProstCodec::<Q, A>::default();
     // The side that asks stays open: its end would end the answers.
     let questions = futures::stream::iter([question]).chain(futures::stream::pending());
