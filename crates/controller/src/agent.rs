@@ -255,6 +255,17 @@ impl Agent {
         lock(&self.heard).unseen_by(&self.me, clusters, &self.timing, clock::now())
     }
 
+    /// The process that reported last from each cluster, this one included.
+    pub fn holders(&self) -> BTreeMap<ClusterName, String> {
+        let heard = lock(&self.heard);
+        let others = heard.reports.iter();
+        let mut holders: BTreeMap<_, _> = others
+            .map(|(cluster, (report, _))| (cluster.clone(), report.holder.clone()))
+            .collect();
+        holders.insert(self.me.clone(), self.holder.clone());
+        holders
+    }
+
     /// What each cluster says of an application, this one included.
     pub fn reports(&self, app: &AppKey) -> BTreeMap<ClusterName, Seen<AppReport>> {
         let now = clock::now();

@@ -7,7 +7,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use leeward_api::{Cluster, ClusterStatus, FIELD_MANAGER, condition};
-use leeward_core::name::ClusterName;
+use leeward_core::{lease::Sight, name::ClusterName};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -86,8 +86,12 @@ fn status(agent: &Agent, cluster: &Cluster) -> ClusterStatus {
     let name = ClusterName::new(cluster.name_any());
     let known = agent.known();
     let now = clock::now();
+    let holders = agent.holders();
+    let anew = |sight: &Sight| holders.get(&name).is_some_and(|holder| *holder != sight.lease.holder);
     let lease = match known.sights.get(&name) {
         None => "Waiting",
+        // Who was started anew waits for the end of what its predecessor was granted.
+        Some(sight) if !sight.over(&agent.timing, now) && anew(sight) => "Waiting",
         Some(sight) if sight.over(&agent.timing, now) => "Lost",
         Some(_) => "Held",
     };
@@ -95,6 +99,11 @@ fn status(agent: &Agent, cluster: &Cluster) -> ClusterStatus {
     let (reason, message) = match (lease, seen) {
         ("Held", true) => ("Reporting", "its agent reports and holds its lease"),
         ("Held", false) => ("Silent", "its agent is not heard of here; its lease is not over"),
+        ("Waiting", true) => (
+            "Waiting",
+            "its agent has begun and waits for the lease, until the one of the agent before it has ended: what it serves with a writer \
+             role is fenced",
+        ),
         (_, true) => (
             "NoLease",
             "its agent reports and has no lease: what it serves with a writer role is fenced",

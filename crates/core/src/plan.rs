@@ -59,6 +59,8 @@ pub struct Snapshot<'a> {
     pub leases: &'a BTreeMap<ClusterName, Sight>,
     /// For each cluster, the observers that cannot see it now.
     pub unseen_by: &'a BTreeMap<ClusterName, BTreeSet<String>>,
+    /// The process that reported last from each cluster. One that was started anew does not have the lease of the one before it.
+    pub holders: BTreeMap<ClusterName, String>,
     /// What each cluster says of the application.
     pub reports: BTreeMap<ClusterName, Seen<AppReport>>,
     /// What people ask for and was not answered yet, oldest first.

@@ -123,7 +123,9 @@ async fn apply_cluster(
 
 async fn wait_ready(instance: &Instance, region: &str, began: Instant) -> anyhow::Result<Ready> {
     let clusters: Api<Cluster> = Api::all(client(instance, region).await?);
-    let end = began + READY_LIMIT;
+    // An agent that was killed is followed by one that waits for the end of its lease.
+    let limit = READY_LIMIT + instance.lease_ttl();
+    let end = began + limit;
     loop {
         if let Ok(cluster) = clusters.get(region).await
             && is_ready(&cluster)
@@ -145,7 +147,7 @@ async fn wait_ready(instance: &Instance, region: &str, began: Instant) -> anyhow
         if Instant::now() > end {
             bail!(
                 "region {region} was not ready within {} s; see the logs in {}",
-                READY_LIMIT.as_secs(),
+                limit.as_secs(),
                 instance.layout().region(region).join("logs").display()
             );
         }

@@ -149,6 +149,7 @@ impl Situation {
         &'a self,
         known: &'a Known,
         unseen_by: &'a BTreeMap<ClusterName, BTreeSet<String>>,
+        holders: BTreeMap<ClusterName, String>,
         reports: BTreeMap<ClusterName, Seen<AppReport>>,
     ) -> Snapshot<'a> {
         Snapshot {
@@ -157,6 +158,7 @@ impl Situation {
             roles: self.roles.clone(),
             leases: &known.sights,
             unseen_by,
+            holders,
             reports,
             requests: known.requests(&self.app.value.key),
             journal: self.journal.clone(),

@@ -297,7 +297,9 @@ impl Agent {
             .collect();
         let age = Duration::ZERO;
         reports.insert(self.me.clone(), Seen { value: said, age });
-        let snapshot = situation.snapshot(&self.known, &unseen_by, reports);
+        let holders = self.heard.reports.values();
+        let holders = holders.map(|(report, _)| (report.cluster.clone(), report.holder.clone()));
+        let snapshot = situation.snapshot(&self.known, &unseen_by, holders.collect(), reports);
         let timing = self.taker();
         let (Some(mut commit), _) = next(&snapshot, &timing, now, 0) else {
             return;

@@ -89,7 +89,12 @@ async fn decide(agent: &Agent) {
     let known = agent.known();
     let unseen_by = agent.unseen_by();
     for situation in known.situations() {
-        let snapshot = situation.snapshot(&known, &unseen_by, agent.reports(&situation.app.value.key));
+        let snapshot = situation.snapshot(
+            &known,
+            &unseen_by,
+            agent.holders(),
+            agent.reports(&situation.app.value.key),
+        );
         let now = clock::now();
         let (Some(commit), _) = next(&snapshot, &agent.timing, now, clock::wall_ms()) else {
             continue;

@@ -55,7 +55,12 @@ async fn show(context: &Context, recorder: &Recorder, resource: &ProtectedApp) {
         (Some(refused), _) => refused,
         (None, Some(situation)) => {
             let unseen_by = agent.unseen_by();
-            let snapshot = situation.snapshot(&known, &unseen_by, agent.reports(&situation.app.value.key));
+            let snapshot = situation.snapshot(
+                &known,
+                &unseen_by,
+                agent.holders(),
+                agent.reports(&situation.app.value.key),
+            );
             let report = report::report(&snapshot, &agent.timing, clock::now());
             status::build(&situation, &report, resource.status.as_ref(), clock::wall_ms())
         }

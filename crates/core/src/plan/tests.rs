@@ -124,6 +124,7 @@ impl World {
             roles: self.roles.clone(),
             leases: &self.leases,
             unseen_by: &self.unseen_by,
+            holders: BTreeMap::new(),
             reports: self.reports.clone(),
             requests: self.requests.clone(),
             journal: self.journal.clone(),
@@ -468,4 +469,15 @@ fn a_report_names_what_is_waited_for() {
     assert_eq!(report(&world).waiting_for, ["east: image web:1"]);
     world.reports.remove(&"east".into());
     assert_eq!(report(&world).waiting_for, ["east is not heard of"]);
+}
+
+#[test]
+fn an_agent_that_was_started_anew_is_not_taken_for_the_holder_of_its_predecessors_lease() {
+    let world = protected();
+    let mut snapshot = world.snapshot();
+    let told = |snapshot: &Snapshot<'_>| crate::report::report(snapshot, &timing(), at(0));
+    snapshot.holders = [("west".into(), "west".into()), ("east".into(), "east".into())].into();
+    assert!(told(&snapshot).protected);
+    snapshot.holders.insert("west".into(), "west started anew".into());
+    assert_eq!(told(&snapshot).waiting_for, ["west is active and has no lease"]);
 }
