@@ -1,7 +1,7 @@
 //! What a region takes: time until it is Ready, and memory, each process and their sum.
 //!
 //! RSS counts a page that processes share in each of them, as the program's own pages are; PSS counts it in parts, so that the sum
-//! is what the region takes of the machine, and what is held against the limit. `anon` is what a process has for itself alone:
+//! is what the region takes of the machine. The sum of RSS is held against the limit. `anon` is what a process has for itself alone:
 //! heap, stacks, and relocated data.
 
 use std::fs;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use leeward_local::instance::Instance;
 
-/// What a region may take: time until Ready, and memory as PSS.
+/// What a region may take: time until Ready, and memory as the sum of RSS.
 const READY_MS: u64 = 3000;
 const MEMORY_MIB: f64 = 100.0;
 
@@ -126,7 +126,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let within = ready < READY_MS && most < MEMORY_MIB;
     println!(
-        "\nReady in {ready} ms of {READY_MS}; {most:.1} MiB (PSS) of {MEMORY_MIB} at most: {}",
+        "\nReady in {ready} ms of {READY_MS}; {most:.1} MiB (RSS) of {MEMORY_MIB} at most: {}",
         if within { "within" } else { "NOT within" }
     );
     Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -153,7 +153,7 @@ fn session(kubectl: &Path, kubeconfig: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// Prints each process of a region; the sum of their PSS, in MiB.
+/// Prints each process of a region; the sum of their RSS, in MiB.
 fn measure(instance: &Instance, region: &str, when: &str, options: &Options) -> Result<f64> {
     std::thread::sleep(Duration::from_secs(options.settle));
     println!(
@@ -176,7 +176,7 @@ fn measure(instance: &Instance, region: &str, when: &str, options: &Options) -> 
         }
     }
     println!("  {:<16} {:>8.1} {:>8.1} {:>8.1}", "all", sum[0], sum[1], sum[2]);
-    Ok(sum[1])
+    Ok(sum[0])
 }
 
 fn mib(text: &str, name: &str) -> f64 {

@@ -7,7 +7,7 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use leeward_api::{Cluster, ClusterStatus, FIELD_MANAGER, condition};
-use leeward_core::{lease::Sight, name::ClusterName};
+use leeward_core::name::ClusterName;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -87,12 +87,10 @@ fn status(agent: &Agent, cluster: &Cluster) -> ClusterStatus {
     let known = agent.known();
     let now = clock::now();
     let holders = agent.holders();
-    let anew = |sight: &Sight| holders.get(&name).is_some_and(|holder| *holder != sight.lease.holder);
     let lease = match known.sights.get(&name) {
         None => "Waiting",
-        // Who was started anew waits for the end of what its predecessor was granted.
-        Some(sight) if !sight.over(&agent.timing, now) && anew(sight) => "Waiting",
         Some(sight) if sight.over(&agent.timing, now) => "Lost",
+        Some(sight) if sight.is_of_another(holders.get(&name)) => "Waiting",
         Some(_) => "Held",
     };
     let seen = name == agent.me || !agent.unseen().contains(&name);

@@ -244,6 +244,12 @@ impl Sight {
         }
     }
 
+    /// Whether another process than `reporting`, the one that reports now, has this lease: who was started anew waits for the end of
+    /// what its predecessor was granted.
+    pub fn is_of_another(&self, reporting: Option<&String>) -> bool {
+        reporting.is_some_and(|holder| *holder != self.lease.holder)
+    }
+
     /// Whether what this lease granted has ended, whatever its holder does.
     pub fn over(&self, timing: &Timing, now: Moment) -> bool {
         self.lease.sealed || now >= timing.taken_from(self.first_seen)

@@ -198,10 +198,9 @@ fn placement(snapshot: &Snapshot<'_>, cluster: &ClusterName, timing: &Timing, no
         .reports
         .get(cluster)
         .filter(|seen| seen.age <= timing.ttl.max(Duration::from_secs(2)));
-    let fenced = snapshot.leases.get(cluster).is_none_or(|sight| {
-        let holder = snapshot.holders.get(cluster);
-        sight.over(timing, now) || holder.is_some_and(|holder| *holder != sight.lease.holder)
-    });
+    let holder = snapshot.holders.get(cluster);
+    let sight = snapshot.leases.get(cluster);
+    let fenced = sight.is_none_or(|sight| sight.over(timing, now) || sight.is_of_another(holder));
     let active = snapshot.plan.as_ref().is_some_and(|plan| plan.value.active == *cluster);
     let state = match (heard, fenced) {
         (None, _) => PlacementState::Lost,

@@ -42,7 +42,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
                     continue;
                 }
                 after = revision;
-                if !changes.entries.is_empty() {
+                if changes.whole || !changes.entries.is_empty() {
                     agent.learn(|known| known.follow(changes, clock::now()));
                 }
             }
