@@ -42,6 +42,7 @@ where
     runtime(workers)?.block_on(async {
         let stop = CancellationToken::new();
         cancel_on_signal(stop.clone(), &[])?;
+        tokio::spawn(leeward_local::heap::give_back());
         service(stop).await
     })
 }

@@ -3,6 +3,7 @@
 pub mod apiserver;
 pub mod container;
 pub mod controllers;
+pub mod heap;
 pub mod instance;
 pub mod machinery;
 pub mod node;

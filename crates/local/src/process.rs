@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::{apiserver, controllers, node};
+use crate::{apiserver, controllers, heap, node};
 
 /// Why a process ended otherwise than it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +53,7 @@ pub fn api(config: &Path) -> Result<(), Error> {
     runtime.block_on(async {
         let stop = stop_signal()?;
         let server = apiserver::Server::open(config.server).await?;
+        tokio::spawn(heap::give_back());
         let controllers = tokio::spawn(control(server.client(), config.volumes_dir, stop.clone()));
         server.serve(stop.cancelled()).await?;
         stop.cancel();
@@ -69,6 +70,7 @@ pub fn node(config: &Path) -> Result<(), Error> {
     let runtime = runtime()?;
     runtime.block_on(async {
         let stop = stop_signal()?;
+        tokio::spawn(heap::give_back());
         Ok(node::run(config, stop.cancelled()).await?)
     })
 }

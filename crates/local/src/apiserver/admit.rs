@@ -6,7 +6,6 @@ use serde_json::Value;
 use super::call::Call;
 use super::registry::Resource;
 use super::status::Failure;
-use super::store::Object;
 use super::{definition, object, service_ip, time};
 use crate::machinery::builtin;
 use crate::machinery::kinds::{self, Kind, Subresource};
@@ -178,7 +177,7 @@ pub(crate) async fn create(
         "PersistentVolume" => object["status"]["lastPhaseTransitionTime"] = time::now().into(),
         "PersistentVolumeClaim" => default_storage_class(call, object),
         "Service" => return service_ip::allocate(call, object).await,
-        "CustomResourceDefinition" => definition::establish(object, None, others(call).iter().map(|other| &**other)),
+        "CustomResourceDefinition" => definition::establish(object, None, call.app.table().definitions()),
         _ => {}
     }
     Ok(None)
@@ -198,21 +197,17 @@ pub(crate) fn update(call: &Call, old: &Value, new: &mut Value) -> Result<(), Fa
         }
         "Service" => service_ip::keep(call, old, new)?,
         "CustomResourceDefinition" if call.subresource.is_none() => {
-            definition::establish(new, Some(old), others(call).iter().map(|other| &**other));
+            definition::establish(new, Some(old), call.app.table().definitions());
         }
         _ => {}
     }
     Ok(())
 }
 
-fn others(call: &Call) -> Vec<Object> {
-    call.app.store.read().list(definition::TABLE, None)
-}
-
 /// Every namespace gets the account `default`, if not at once; any other must be there.
 fn account_exists(call: &Call, pod: &Value) -> Result<(), Failure> {
     let account = object::str_at(pod, "/spec/serviceAccountName");
-    let accounts = call.app.store.read().list("serviceaccounts", Some(&call.namespace));
+    let accounts = call.app.store.list("serviceaccounts", Some(&call.namespace));
     if account == "default" || accounts.iter().any(|known| object::name(known) == account) {
         return Ok(());
     }
@@ -227,7 +222,7 @@ fn default_storage_class(call: &Call, object: &mut Value) {
     if object.pointer("/spec/storageClassName").is_some() {
         return;
     }
-    let classes = call.app.store.read().list("storageclasses.storage.k8s.io", None);
+    let classes = call.app.store.list("storageclasses.storage.k8s.io", None);
     let default = classes.iter().find(|class| {
         let annotations = class.pointer("/metadata/annotations");
         annotations

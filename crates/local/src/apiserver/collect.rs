@@ -74,7 +74,8 @@ async fn look_at_everything(app: &Arc<App>) {
     }
     for resource in app.table().all().iter().filter(|r| r.kind.is_stored()) {
         let objects = app.store.read().list(&resource.table, None);
-        for object in objects.iter().filter(|o| object::is_deleting(o)) {
+        for object in objects.iter().filter(|held| object::is_deleting(held.head())) {
+            let object = &object.open();
             let id = Id {
                 resource: resource.table.clone(),
                 namespace: object::namespace(object).to_owned(),
@@ -83,11 +84,11 @@ async fn look_at_everything(app: &Arc<App>) {
             deleting(app, &id, object).await;
         }
     }
-    let namespaces = app.store.read().list("namespaces", None);
+    let namespaces = app.store.list("namespaces", None);
     for namespace in namespaces {
         given::give(app, object::name(&namespace)).await;
     }
-    let events = app.store.read().list("events", None);
+    let events = app.store.list("events", None);
     for event in events.iter().filter(|e| is_old(e)) {
         if let Some(call) = call(app, "events", object::namespace(event), object::name(event)) {
             report(
@@ -312,22 +313,23 @@ async fn going_with(app: &Arc<App>, id: &Id) {
         namespace: String::new(),
         name: id.resource.to_string(),
     };
-    if let Some(object) = app.store.get(&definition)
-        && object::is_deleting(&object)
+    let held = app.store.read().get(&definition);
+    if let Some(held) = held
+        && object::is_deleting(held.head())
     {
-        empty_definition(app, &definition, &object).await;
+        empty_definition(app, &definition, held.head()).await;
     }
 }
 
 async fn empty_definition(app: &Arc<App>, id: &Id, definition: &Object) {
     let table = id.name.as_str();
-    let content = app.store.read().list(table, None);
+    let content = app.store.list(table, None);
     for object in content.iter().filter(|o| !object::is_deleting(o)) {
         if let Some(call) = call(app, table, object::namespace(object), object::name(object)) {
             report(call.delete(&Options::background()).await.map(|_| ()));
         }
     }
-    if app.store.read().list(table, None).is_empty() && object::is_deleting(definition) {
+    if app.store.list(table, None).is_empty() && object::is_deleting(definition) {
         drop_finalizer(app, id, CLEANUP).await;
     }
 }
@@ -337,10 +339,12 @@ async fn names_are_free(app: &Arc<App>, id: &Id) {
     if &*id.resource != DEFINITIONS {
         return;
     }
-    let definitions = app.store.read().list(DEFINITIONS, None);
-    for waiting in definitions.iter().filter(|other| waits_for_names(other)) {
-        if let Some(call) = call(app, DEFINITIONS, "", object::name(waiting)) {
-            report(call.update(waiting, (**waiting).clone(), false).await.map(|_| ()));
+    let table = app.table();
+    for waiting in table.definitions().filter(|other| waits_for_names(other)) {
+        if let Some(call) = call(app, DEFINITIONS, "", object::name(waiting))
+            && let Some(whole) = app.store.get(&call.id())
+        {
+            report(call.update(&whole, (*whole).clone(), false).await.map(|_| ()));
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::registry::{Resource, Table};
+use super::registry::{Custom, Resource, Table};
 use crate::machinery::kinds::{Kind, Verb};
 use crate::machinery::openapi;
 
@@ -215,33 +215,33 @@ pub(crate) fn aggregated(table: &Table, core: bool) -> Value {
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
 }
 
-fn openapi_kinds(table: &Table) -> Vec<openapi::Kind<'_>> {
-    let kinds = table.all().iter();
-    kinds
-        .map(|r| openapi::Kind {
-            group: &r.kind.group,
-            version: &r.kind.version,
-            kind: &r.kind.kind,
-            plural: &r.kind.plural,
-            namespaced: r.kind.namespaced,
-            schema: r
-                .custom
-                .as_ref()
-                .and_then(|c| c.version().pointer("/schema/openAPIV3Schema")),
-        })
-        .collect()
+fn openapi_kind(resource: &Resource, schema: Option<Value>) -> openapi::Kind<'_> {
+    let kind = &resource.kind;
+    openapi::Kind {
+        group: &kind.group,
+        version: &kind.version,
+        kind: &kind.kind,
+        plural: &kind.plural,
+        namespaced: kind.namespaced,
+        fingerprint: resource.custom.as_ref().map_or(&[], Custom::fingerprint),
+        schema,
+    }
 }
 
 /// `/openapi/v3`.
 pub(crate) fn openapi_index(table: &Table) -> Value {
-    openapi::index(&openapi_kinds(table))
+    let kinds: Vec<_> = table.all().iter().map(|r| openapi_kind(r, None)).collect();
+    openapi::index(&kinds)
 }
 
 /// `/openapi/v3/GROUP_VERSION`.
 pub(crate) fn openapi_document(table: &Table, group_version: &str) -> Option<Value> {
-    let known = table.all().iter().any(|r| {
+    let described = table.all().iter().filter(|r| {
         let root = if r.kind.group.is_empty() { "api" } else { "apis" };
         group_version == format!("{root}/{}", r.kind.api_version())
     });
-    known.then(|| openapi::document(group_version, &openapi_kinds(table)))
+    let kinds: Vec<_> = described
+        .map(|r| openapi_kind(r, r.custom.as_ref().map(Custom::openapi)))
+        .collect();
+    (!kinds.is_empty()).then(|| openapi::document(group_version, &kinds))
 }

@@ -23,7 +23,7 @@ impl Call {
             return Ok(());
         }
         for _ in 0..ATTEMPTS {
-            let all = self.app.store.read().list(BUDGETS, Some(&self.namespace));
+            let all = self.app.store.list(BUDGETS, Some(&self.namespace));
             let mut chosen = all.iter().filter(|budget| chooses(budget, pod));
             let Some(budget) = chosen.next() else { return Ok(()) };
             if chosen.next().is_some() {

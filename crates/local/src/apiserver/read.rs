@@ -11,7 +11,7 @@ use super::object;
 use super::options::{ListOptions, Match};
 use super::selector::Selector;
 use super::status::Failure;
-use super::store::Object;
+use super::store::{Held, Object};
 use super::view::{self, Form};
 
 #[derive(Serialize)]
@@ -124,7 +124,7 @@ impl Call {
             let state = self.app.store.read();
             (state.revision(), state.list(&self.resource.table, self.in_namespace()))
         };
-        let shown = all.iter().map(|o| view::at_version(&self.resource, o));
+        let shown = all.iter().map(|held| view::at_version(&self.resource, &held.open()));
         let matching = if selector.is_empty() {
             shown.collect()
         } else {
@@ -156,7 +156,7 @@ impl Call {
         let token = options.token.as_deref().map(Token::read).transpose()?;
         let (revision, mut objects) = self.state_for(&options, token.as_ref())?;
         if let Some(token) = &token {
-            objects.retain(|object| self.place(object).as_str() >= token.start.as_str());
+            objects.retain(|held| self.place(held.head()).as_str() >= token.start.as_str());
         }
         // Whoever is content with any state gets all of it.
         let limit = if options.revision() == Ok(0) && options.has_version() {
@@ -166,9 +166,9 @@ impl Call {
         };
         let (total, mut examined) = (objects.len(), 0);
         let mut page = Vec::new();
-        for object in &objects {
+        for held in &objects {
             examined += 1;
-            let shown = view::at_version(&self.resource, object);
+            let shown = view::at_version(&self.resource, &held.open());
             if selector.is_empty() || selector.matches(&shown) {
                 page.push(shown);
             }
@@ -184,7 +184,7 @@ impl Call {
                 metadata["remainingItemCount"] = (total - examined).into();
             }
             let revision = i64::try_from(revision).unwrap_or(i64::MAX);
-            metadata["continue"] = Token::write(revision, self.place(last) + "\0").into();
+            metadata["continue"] = Token::write(revision, self.place(last.head()) + "\0").into();
         }
         Ok(self.show(form, &page, metadata))
     }
@@ -199,7 +199,7 @@ impl Call {
     }
 
     /// The revision that a list is of, and every object of the kind then.
-    fn state_for(&self, options: &ListOptions, token: Option<&Token>) -> Result<(u64, Vec<Object>), Failure> {
+    fn state_for(&self, options: &ListOptions, token: Option<&Token>) -> Result<(u64, Vec<Held>), Failure> {
         let asked = options
             .revision()
             .map_err(|why| Failure::bad_request(format!("invalid resource version: {why}")))?;

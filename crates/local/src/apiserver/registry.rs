@@ -1,15 +1,16 @@
 //! Which resources are served now: the built-in kinds and those that the stored CRDs define.
 //!
-//! A table is immutable; a change of a CRD makes a new one. A request uses the table that it began with.
+//! A table is immutable; a change of a CRD makes a new one. A request uses the table that it began with. Of a definition's schemas,
+//! which are most of it, a table has the text alone until an object needs one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::definition::is_established;
 use super::object;
-use super::store::Object;
+use super::store::{Held, Text};
 use crate::machinery::kinds::{self, Kind, Subresource, Verb};
 use crate::machinery::list_types::ListTypes;
 use crate::machinery::schema::Crd;
@@ -24,42 +25,62 @@ pub(crate) struct Resource {
     pub(crate) custom: Option<Custom>,
 }
 
-/// A schema, compiled when the first object needs it: of what an install defines, most is never used.
-type Compiled = Arc<OnceLock<Crd>>;
+/// A version with its schema, compiled when the first object needs it: of what an install defines, most is never used.
+#[derive(Debug)]
+struct Schema {
+    /// The entry of `spec.versions`.
+    version: Text,
+    compiled: OnceLock<Crd>,
+}
+
+impl Schema {
+    fn crd(&self) -> &Crd {
+        self.compiled.get_or_init(|| Crd::compile(&self.version.value()))
+    }
+}
 
 /// What a CRD says about one of its versions.
 #[derive(Debug)]
 pub(crate) struct Custom {
-    schema: Compiled,
+    schema: Arc<Schema>,
     /// The schema of the version that objects are stored at.
-    stored: Compiled,
-    definition: Object,
+    stored: Arc<Schema>,
+    /// The definition, less schemas.
+    definition: Arc<Value>,
     /// Which entry of its `spec.versions` it is.
     index: usize,
-    /// Which entry is the one that objects are stored at.
-    stored_index: Option<usize>,
     /// The API version that objects are stored at.
     pub(crate) storage_version: String,
 }
 
 impl Custom {
-    /// The entry of `spec.versions`.
+    /// The entry of `spec.versions`, less its schema.
     pub(crate) fn version(&self) -> &Value {
         &self.definition["spec"]["versions"][self.index]
     }
 
     /// The schema of this version.
     pub(crate) fn schema(&self) -> &Crd {
-        self.schema.get_or_init(|| Crd::compile(self.version()))
+        self.schema.crd()
     }
 
     /// The schema of the version that objects are stored at.
     pub(crate) fn stored(&self) -> &Crd {
-        let version = || {
-            self.stored_index
-                .map_or(&Value::Null, |index| &self.definition["spec"]["versions"][index])
-        };
-        self.stored.get_or_init(|| Crd::compile(version()))
+        self.stored.crd()
+    }
+
+    /// The `openAPIV3Schema` of this version as it was given, read anew each time.
+    pub(crate) fn openapi(&self) -> Value {
+        let mut version = self.schema.version.value();
+        version
+            .pointer_mut("/schema/openAPIV3Schema")
+            .map(Value::take)
+            .unwrap_or_default()
+    }
+
+    /// What is another for another schema.
+    pub(crate) fn fingerprint(&self) -> &[u8] {
+        self.schema.version.bytes()
     }
 
     /// What a user of a deprecated version is told.
@@ -129,23 +150,33 @@ impl Resource {
     }
 }
 
+/// A definition and what it adds.
+#[derive(Debug)]
+struct Definition {
+    /// Less schemas, annotations and managed fields.
+    slim: Arc<Value>,
+    resources: Vec<Arc<Resource>>,
+}
+
 /// Every served resource, in the order of discovery.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     resources: Vec<Arc<Resource>>,
+    definitions: Vec<Arc<Definition>>,
     /// The revision of the definitions that it was built from.
     pub(crate) revision: Option<u64>,
 }
 
 impl Table {
-    /// The built-in kinds and what `definitions` add. A schema that was compiled for the table `before` stays.
-    pub(crate) fn build(revision: u64, definitions: &[Object], before: &Self) -> Self {
+    /// The built-in kinds and what `definitions` add. What has not changed since the table `before` stays as it is there, and so does
+    /// a schema that was compiled for it.
+    pub(crate) fn build(revision: u64, definitions: &[Held], before: &Self) -> Self {
         let mut resources: Vec<Arc<Resource>> = kinds::builtin()
             .iter()
             .map(|kind| Arc::new(Resource::builtin(kind)))
             .collect();
-        for definition in definitions {
-            let custom = custom_resources(definition, before);
+        let definitions: Vec<Arc<Definition>> = definitions.iter().map(|held| before.definition(held)).collect();
+        for definition in &definitions {
             let taken = |r: &Resource| {
                 resources.iter().any(|have| {
                     have.kind.group == r.kind.group
@@ -153,13 +184,40 @@ impl Table {
                         && have.kind.plural == r.kind.plural
                 })
             };
-            let fresh: Vec<Arc<Resource>> = custom.into_iter().filter(|r| !taken(r)).map(Arc::new).collect();
+            let custom = definition.resources.iter();
+            let fresh: Vec<Arc<Resource>> = custom.filter(|r| !taken(r)).cloned().collect();
             resources.extend(fresh);
         }
         Self {
             resources,
+            definitions,
             revision: Some(revision),
         }
+    }
+
+    /// What is known of a definition, or found out of what is held.
+    fn definition(&self, held: &Held) -> Arc<Definition> {
+        let identity = |of: &Value| (object::uid(of).to_owned(), object::resource_version(of).to_owned());
+        let known = self.definitions.iter().find(|known| {
+            let (known, held) = (identity(&known.slim), identity(held.head()));
+            known == held && !known.0.is_empty()
+        });
+        known.cloned().unwrap_or_else(|| {
+            let whole = held.open();
+            let slim = Arc::new(slim(held.head(), &whole));
+            Arc::new(Definition {
+                resources: custom_resources(&whole, &slim, self)
+                    .into_iter()
+                    .map(Arc::new)
+                    .collect(),
+                slim,
+            })
+        })
+    }
+
+    /// The stored definitions, less schemas, annotations and managed fields.
+    pub(crate) fn definitions(&self) -> impl Iterator<Item = &Value> {
+        self.definitions.iter().map(|definition| &*definition.slim)
     }
 
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
@@ -225,7 +283,25 @@ fn version_rank(version: &str) -> (u8, u64, u64) {
     (0, 0, 0)
 }
 
-fn custom_resources(definition: &Object, before: &Table) -> Vec<Resource> {
+/// A definition less schemas, annotations and managed fields.
+fn slim(head: &Value, whole: &Value) -> Value {
+    let without = |of: &Value, left_out: &[&str]| -> Map<String, Value> {
+        let fields = of.as_object().into_iter().flatten();
+        let kept = fields.filter(|(key, _)| !left_out.contains(&key.as_str()));
+        kept.map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    let versions = whole.pointer("/spec/versions").and_then(Value::as_array);
+    let versions = versions.into_iter().flatten();
+    let mut spec = without(&whole["spec"], &["versions"]);
+    spec.insert(
+        "versions".into(),
+        versions.map(|version| without(version, &["schema"])).collect(),
+    );
+    let metadata = without(&head["metadata"], &["annotations", "managedFields"]);
+    json!({"metadata": metadata, "spec": spec, "status": whole["status"]})
+}
+
+fn custom_resources(definition: &Value, slim: &Arc<Value>, before: &Table) -> Vec<Resource> {
     if !is_established(&definition["status"]) {
         return Vec::new();
     }
@@ -247,15 +323,19 @@ fn custom_resources(definition: &Object, before: &Table) -> Vec<Resource> {
     let group = text("/spec/group");
     let versions = definition.pointer("/spec/versions").and_then(Value::as_array);
     let versions: Vec<&Value> = versions.into_iter().flatten().collect();
-    let stored_index = versions.iter().position(|version| version["storage"] == true);
-    let stored = stored_index.map_or(&Value::Null, |index| versions[index]);
+    let stored = versions.iter().find(|version| version["storage"] == true);
+    let stored = stored.copied().unwrap_or(&Value::Null);
     let storage_version = format!("{group}/{}", object::str_at(stored, "/name"));
     let table: Arc<str> = format!("{}.{group}", text("/status/acceptedNames/plural")).into();
     let compile = |version: &Value| {
-        let compiled = before.all().iter().filter(|known| known.table == table);
-        let mut compiled = compiled.filter_map(|known| known.custom.as_ref());
-        let same = compiled.find(|known| known.version() == version);
-        same.map_or_else(Compiled::default, |known| known.schema.clone())
+        let version = Text::new(version);
+        let known = before.all().iter().filter(|known| known.table == table);
+        let known = known.filter_map(|known| Some(&known.custom.as_ref()?.schema));
+        let same = known.into_iter().find(|known| known.version == version).cloned();
+        same.unwrap_or_else(|| {
+            let compiled = OnceLock::new();
+            Arc::new(Schema { version, compiled })
+        })
     };
     let storage = compile(stored);
     versions
@@ -299,9 +379,8 @@ fn custom_resources(definition: &Object, before: &Table) -> Vec<Resource> {
                 custom: Some(Custom {
                     schema,
                     stored: storage.clone(),
-                    definition: definition.clone(),
+                    definition: slim.clone(),
                     index,
-                    stored_index,
                     storage_version: storage_version.clone(),
                 }),
             }
@@ -311,7 +390,11 @@ fn custom_resources(definition: &Object, before: &Table) -> Vec<Resource> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Table, version_rank};
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::{Held, Table, version_rank};
 
     #[test]
     fn versions_are_ordered_as_kubernetes_orders_them() {
@@ -322,12 +405,44 @@ mod tests {
 
     #[test]
     fn a_definition_adds_the_versions_that_it_serves() {
-        let definition = serde_json::json!({"status": {"acceptedNames": {"plural": "ys", "kind": "Y"},
+        let definition = json!({"status": {"acceptedNames": {"plural": "ys", "kind": "Y"},
             "conditions": [{"type": "Established", "status": "True"}]}, "spec": {"group": "x.dev", "scope": "Namespaced",
             "names": {"plural": "ys", "kind": "Y"},
             "versions": [{"name": "v1", "served": true, "storage": true}, {"name": "v2", "served": false}]}});
-        let table = Table::build(1, &[definition.into()], &Table::default());
+        let table = Table::build(1, &[Held::Value(definition.into())], &Table::default());
         assert!(table.find("x.dev", "v1", "ys").is_some());
         assert!(table.find("x.dev", "v2", "ys").is_none());
+    }
+
+    #[test]
+    fn a_definition_that_did_not_change_is_not_read_again_and_one_that_did_keeps_the_versions_that_are_the_same() {
+        let definition = |revision: &str, other: &str| {
+            let version = |name: &str, kind: &str| {
+                json!({"name": name, "served": true, "storage": name == "v1",
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"a": {"type": kind}}}}})
+            };
+            Held::Value(Arc::new(
+                json!({"metadata": {"name": "ys.x.dev", "uid": "u", "resourceVersion": revision},
+                "status": {"acceptedNames": {"plural": "ys", "kind": "Y"},
+                    "conditions": [{"type": "Established", "status": "True"}]},
+                "spec": {"group": "x.dev", "scope": "Namespaced", "names": {"plural": "ys", "kind": "Y"},
+                    "versions": [version("v1", "string"), version("v2", other)]}}),
+            ))
+        };
+        let first = Table::build(1, &[definition("1", "string")], &Table::default());
+        let again = Table::build(2, &[definition("1", "integer")], &first);
+        let changed = Table::build(3, &[definition("2", "integer")], &first);
+        let at = |table: &Table, version: &str| table.find("x.dev", version, "ys").unwrap().clone();
+        let schema = |table: &Table, version: &str| at(table, version).custom.as_ref().unwrap().schema.clone();
+        assert!(Arc::ptr_eq(&at(&first, "v2"), &at(&again, "v2")));
+        assert!(Arc::ptr_eq(&schema(&first, "v1"), &schema(&changed, "v1")));
+        assert!(!Arc::ptr_eq(&schema(&first, "v2"), &schema(&changed, "v2")));
+        let v2 = at(&changed, "v2");
+        let custom = v2.custom.as_ref().unwrap();
+        assert_eq!(custom.openapi()["properties"]["a"]["type"], "integer");
+        assert_eq!(
+            *custom.version(),
+            json!({"name": "v2", "served": true, "storage": false})
+        );
     }
 }

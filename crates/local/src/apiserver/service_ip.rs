@@ -68,7 +68,7 @@ pub(crate) async fn allocate(call: &Call, service: &mut Value) -> Result<Option<
         return Ok(None);
     }
     let turn = call.app.service_turn.clone().lock_owned().await;
-    let services = call.app.store.read().list("services", None);
+    let services = call.app.store.list("services", None);
     let used: BTreeSet<Ipv4Addr> = services
         .iter()
         .filter_map(|s| object::str_at(s, "/spec/clusterIP").parse().ok())
@@ -138,7 +138,7 @@ fn node_ports(call: &Call, service: &mut Value) -> Result<(), Failure> {
     let (first, last) = NODE_PORTS;
     let name = object::name(service).to_owned();
     let own = (object::namespace(service).to_owned(), name.clone());
-    let services = call.app.store.read().list("services", None);
+    let services = call.app.store.list("services", None);
     let others = services
         .iter()
         .filter(|other| (object::namespace(other), object::name(other)) != (&own.0, &own.1));

@@ -6,6 +6,7 @@
 //! answered with an error, nothing of it is published, and the file is opened anew.
 
 mod disk;
+mod held;
 mod state;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc as tokio_mpsc, oneshot, watch};
 
 pub use disk::OpenError;
+pub(crate) use held::{Held, Text};
 pub(crate) use state::{Event, EventType, State, revision_of};
 
 /// An object as the store hands it out.
@@ -119,7 +121,14 @@ impl Store {
     }
 
     pub(crate) fn get(&self, id: &Id) -> Option<Object> {
-        self.read().get(id)
+        let held = self.read().get(id);
+        held.map(|held| held.open())
+    }
+
+    /// The objects of a resource in the order of `namespace/name`, of one namespace or of all.
+    pub(crate) fn list(&self, resource: &str, namespace: Option<&str>) -> Vec<Object> {
+        let held = self.read().list(resource, namespace);
+        held.iter().map(Held::open).collect()
     }
 
     /// Told of each revision at which something of the resource changed.
@@ -240,7 +249,10 @@ impl Writer {
         match accepted.iter().rev().find(|a| a.id == *id) {
             Some(a) if a.event.event_type == EventType::Deleted => None,
             Some(a) => Some(a.event.object.clone()),
-            None => self.state.read().unwrap_or_else(PoisonError::into_inner).get(id),
+            None => {
+                let held = self.state.read().unwrap_or_else(PoisonError::into_inner).get(id);
+                held.map(|held| held.open())
+            }
         }
     }
 

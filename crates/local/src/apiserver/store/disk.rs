@@ -10,6 +10,7 @@ use std::sync::Arc;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde_json::Value;
 
+use super::held::{Held, Text, weight};
 use super::state::{Event, EventType, Packed};
 use super::{Id, WriteError};
 
@@ -25,7 +26,7 @@ const KEPT: u64 = 4096;
 const KEPT_BYTES: u64 = 8 << 20;
 
 /// Everything is in memory, so the file's own cache may be small. Bytes.
-const CACHE: usize = 4 << 20;
+const CACHE: usize = 1 << 20;
 
 /// Why the store could not be opened.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -55,7 +56,7 @@ pub(super) struct Loaded {
     pub(super) revision: u64,
     /// Changes up to this revision are forgotten.
     pub(super) floor: u64,
-    pub(super) objects: Vec<(Id, Value)>,
+    pub(super) objects: Vec<(Id, Held)>,
     /// The last changes, oldest first.
     pub(super) changes: Vec<(Id, Packed)>,
 }
@@ -65,11 +66,12 @@ pub(super) struct Loaded {
 struct Interned(HashMap<String, Arc<str>>);
 
 impl Interned {
-    fn object(&mut self, key: &str, bytes: &[u8]) -> Result<(Id, Value), LoadError> {
+    fn object(&mut self, key: &str, bytes: &[u8]) -> Result<(Id, Held), LoadError> {
         let id = self.id(key)?;
-        let object = serde_json::from_slice(bytes)
+        let object: Value = serde_json::from_slice(bytes)
             .map_err(|e| LoadError::Object(format!("{} {}/{} is not JSON: {e}", id.resource, id.namespace, id.name)))?;
-        Ok((id, object))
+        let weighs = weight(&object);
+        Ok((id, Held::new(Arc::new(object), weighs)))
     }
 
     fn id(&mut self, key: &str) -> Result<Id, LoadError> {
@@ -95,8 +97,8 @@ impl Interned {
         let packed = Packed {
             revision,
             event_type: EventType::named(event_type).ok_or_else(malformed)?,
-            object: object.into(),
-            before: (!before.is_empty()).then(|| before.into()),
+            object: Text::of(object),
+            before: (!before.is_empty()).then(|| Text::of(before)),
         };
         Ok((self.id(key)?, packed))
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use super::disk::Loaded;
+use super::held::{Held, Text, weight};
 use super::{Id, Object};
 
 /// Changes kept for watches that resume; older ones get 410. A kind has its own, so a busy kind ages no other.
@@ -60,7 +61,7 @@ pub(crate) struct TooOld {
 }
 
 struct Table {
-    objects: BTreeMap<Key, Object>,
+    objects: BTreeMap<Key, Held>,
     /// Each with its weight, which is found once.
     live: VecDeque<(Event, usize)>,
     live_weight: usize,
@@ -85,8 +86,7 @@ impl Table {
         }
     }
 
-    fn keep(&mut self, event: Event) {
-        let weighs = weight(&event.object) + event.before.as_deref().map_or(0, weight);
+    fn keep(&mut self, event: Event, weighs: usize) {
         self.live_weight += weighs;
         self.live.push_back((event, weighs));
         while (self.live.len() > LIVE || self.live_weight > LIVE_WEIGHT)
@@ -121,48 +121,31 @@ impl Table {
 pub(super) struct Packed {
     pub(super) revision: u64,
     pub(super) event_type: EventType,
-    pub(super) object: Box<str>,
-    pub(super) before: Option<Box<str>>,
+    pub(super) object: Text,
+    pub(super) before: Option<Text>,
 }
 
 impl Packed {
     fn new(event: &Event) -> Self {
-        let text = |object: &Object| object.to_string().into_boxed_str();
         Self {
             revision: event.revision,
             event_type: event.event_type,
-            object: text(&event.object),
-            before: event.before.as_ref().map(text),
+            object: Text::new(&event.object),
+            before: event.before.as_deref().map(Text::new),
         }
     }
 
     fn bytes(&self) -> usize {
-        self.object.len() + self.before.as_ref().map_or(0, |text| text.len())
+        self.object.bytes().len() + self.before.as_ref().map_or(0, |text| text.bytes().len())
     }
 
     fn unpack(&self) -> Event {
-        // It was written by `new`, so it parses.
-        let value = |text: &str| Arc::new(serde_json::from_str::<Value>(text).unwrap_or_default());
         Event {
             revision: self.revision,
             event_type: self.event_type,
-            object: value(&self.object),
-            before: self.before.as_deref().map(value),
+            object: Arc::new(self.object.value()),
+            before: self.before.as_ref().map(|text| Arc::new(text.value())),
         }
-    }
-}
-
-/// About how much memory a value takes, in bytes.
-fn weight(value: &Value) -> usize {
-    const EACH: usize = size_of::<Value>();
-    EACH + match value {
-        Value::String(text) => text.len(),
-        Value::Array(items) => items.iter().map(weight).sum(),
-        Value::Object(map) => map
-            .iter()
-            .map(|(key, child)| 2 * EACH + key.len() + weight(child))
-            .sum(),
-        _ => 0,
     }
 }
 
@@ -189,11 +172,10 @@ impl State {
             dependents: HashMap::new(),
             uids: HashMap::new(),
         };
-        for (id, object) in loaded.objects {
-            let object = Arc::new(object);
-            state.index(&id, None, Some(&object));
+        for (id, held) in loaded.objects {
+            state.index(&id, None, Some(held.head()));
             let table = state.table(&id.resource);
-            table.objects.insert((id.namespace, id.name), object);
+            table.objects.insert((id.namespace, id.name), held);
         }
         for (id, change) in loaded.changes {
             state.table(&id.resource).keep_packed(change);
@@ -225,35 +207,19 @@ impl State {
         self.revision
     }
 
-    pub(crate) fn get(&self, id: &Id) -> Option<Object> {
+    pub(crate) fn get(&self, id: &Id) -> Option<Held> {
         let table = self.tables.get(&id.resource)?;
         table.objects.get(&(id.namespace.clone(), id.name.clone())).cloned()
     }
 
     /// The objects of a resource in the order of `namespace/name`, of one namespace or of all.
-    pub(crate) fn list(&self, resource: &str, namespace: Option<&str>) -> Vec<Object> {
-        let Some(table) = self.tables.get(resource) else {
-            return Vec::new();
-        };
-        match namespace {
-            None => in_order(
-                table
-                    .objects
-                    .iter()
-                    .map(|(key, object)| (key, object.clone()))
-                    .collect(),
-            ),
-            Some(namespace) => of_namespace(&table.objects, namespace),
-        }
+    pub(crate) fn list(&self, resource: &str, namespace: Option<&str>) -> Vec<Held> {
+        let table = self.tables.get(resource);
+        table.map_or_else(Vec::new, |table| listed(&table.objects, namespace))
     }
 
     /// The objects as they were at an earlier revision, in the same order.
-    pub(crate) fn list_at(
-        &self,
-        resource: &str,
-        namespace: Option<&str>,
-        revision: u64,
-    ) -> Result<Vec<Object>, TooOld> {
+    pub(crate) fn list_at(&self, resource: &str, namespace: Option<&str>, revision: u64) -> Result<Vec<Held>, TooOld> {
         let (events, _) = self.since(resource, revision)?;
         let Some(table) = self.tables.get(resource).filter(|_| !events.is_empty()) else {
             return Ok(self.list(resource, namespace));
@@ -270,14 +236,11 @@ impl State {
             };
             let key = (text("/metadata/namespace"), text("/metadata/name"));
             match event.before {
-                Some(before) => objects.insert(key, before),
+                Some(before) => objects.insert(key, Held::Value(before)),
                 None => objects.remove(&key),
             };
         }
-        Ok(match namespace {
-            None => in_order(objects.iter().map(|(key, object)| (key, object.clone())).collect()),
-            Some(namespace) => of_namespace(&objects, namespace),
-        })
+        Ok(listed(&objects, namespace))
     }
 
     /// The tables that hold anything in a namespace.
@@ -345,15 +308,17 @@ impl State {
         self.revision = event.revision;
         let gone = event.event_type == EventType::Deleted;
         self.index(id, event.before.as_ref(), (!gone).then_some(&event.object));
+        let weighs = weight(&event.object);
         let table = self.table(&id.resource);
         let key = (id.namespace.clone(), id.name.clone());
         if gone {
             table.objects.remove(&key);
         } else {
-            table.objects.insert(key, event.object.clone());
+            table.objects.insert(key, Held::new(event.object.clone(), weighs));
         }
         let revision = event.revision;
-        table.keep(event);
+        let before = event.before.as_deref().map_or(0, weight);
+        table.keep(event, weighs + before);
         table.changed.send_replace(revision);
     }
 
@@ -384,19 +349,23 @@ impl State {
 
 type Key = (String, String);
 
-fn of_namespace(objects: &BTreeMap<Key, Object>, namespace: &str) -> Vec<Object> {
+/// The objects of one namespace, or all in the order of `namespace/name`.
+fn listed(objects: &BTreeMap<Key, Held>, namespace: Option<&str>) -> Vec<Held> {
+    let Some(namespace) = namespace else {
+        return in_order(objects.iter().collect());
+    };
     let from = objects.range((namespace.to_owned(), String::new())..);
     let of_it = from.take_while(|((ns, _), _)| ns == namespace);
-    of_it.map(|(_, object)| object.clone()).collect()
+    of_it.map(|(_, held)| held.clone()).collect()
 }
 
 /// Namespaces that begin alike are in another order by themselves than with a slash behind them.
-fn in_order(mut objects: Vec<(&Key, Object)>) -> Vec<Object> {
+fn in_order(mut objects: Vec<(&Key, &Held)>) -> Vec<Held> {
     let bytes = |key: &'_ Key| key.0.bytes().chain([b'/']).chain(key.1.bytes()).collect::<Vec<u8>>();
     if objects.first().is_some_and(|(key, _)| !key.0.is_empty()) {
         objects.sort_by_cached_key(|(key, _)| bytes(key));
     }
-    objects.into_iter().map(|(_, object)| object).collect()
+    objects.into_iter().map(|(_, held)| held.clone()).collect()
 }
 
 fn uid_of(object: &Value) -> Option<&str> {
