@@ -61,6 +61,11 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<String>,
 
+    /// The agent that wrote this, as it signs its lease: the cluster's name, its process and when it began. What an agent that is no
+    /// more has written stays until its successor writes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+
     /// The newest state of each aspect.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default)]

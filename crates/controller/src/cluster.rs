@@ -110,6 +110,7 @@ fn status(agent: &Agent, cluster: &Cluster) -> ClusterStatus {
     };
     let mut status = cluster.status.clone().unwrap_or_default();
     status.lease = Some(lease.to_owned());
+    status.agent = Some(agent.holder.clone());
     let wall = jiff::Timestamp::from_millisecond(clock::wall_ms() as i64).unwrap_or_default();
     let ready = lease == "Held" && seen;
     let generation = cluster.metadata.generation;

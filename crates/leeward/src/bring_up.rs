@@ -127,22 +127,23 @@ async fn wait_ready(instance: &Instance, region: &str, began: Instant) -> anyhow
     let limit = READY_LIMIT + instance.lease_ttl();
     let end = began + limit;
     loop {
+        let processes = instance.processes()?;
+        let Some(agent) = processes
+            .iter()
+            .find(|process| process.name == format!("{region}-serve"))
+        else {
+            bail!(
+                "the agent of {region} has ended; see {}",
+                instance.layout().log(Some(region), "serve").display()
+            );
+        };
         if let Ok(cluster) = clusters.get(region).await
-            && is_ready(&cluster)
-            // A lease lives on for a while after its holder died.
-            && tokio::net::TcpStream::connect(instance.addresses(region)?.peer()).await.is_ok()
+            && is_ready(&cluster, region, agent.pid)
         {
             return Ok(Ready {
                 region: region.to_owned(),
                 ready_ms: began.elapsed().as_millis() as u64,
             });
-        }
-        let agent = format!("{region}-serve");
-        if !instance.processes()?.iter().any(|process| process.name == agent) {
-            bail!(
-                "the agent of {region} has ended; see {}",
-                instance.layout().log(Some(region), "serve").display()
-            );
         }
         if Instant::now() > end {
             bail!(
@@ -155,9 +156,43 @@ async fn wait_ready(instance: &Instance, region: &str, began: Instant) -> anyhow
     }
 }
 
-fn is_ready(cluster: &Cluster) -> bool {
-    let conditions = cluster.status.iter().flat_map(|status| &status.conditions);
-    conditions
-        .into_iter()
-        .any(|c| c.type_ == condition::READY && c.status == "True")
+/// Whether the agent that runs as this process says so; what its predecessor said does not count.
+fn is_ready(cluster: &Cluster, region: &str, pid: i32) -> bool {
+    let Some(status) = &cluster.status else { return false };
+    let by = status.agent.as_deref().unwrap_or_default();
+    by.starts_with(&format!("{region}-{pid}-"))
+        && status
+            .conditions
+            .iter()
+            .any(|c| c.type_ == condition::READY && c.status == "True")
+}
+
+#[cfg(test)]
+mod tests {
+    use leeward_api::Cluster;
+    use serde_json::json;
+
+    use super::is_ready;
+
+    #[test]
+    fn a_region_is_ready_when_the_agent_that_runs_says_so_not_the_one_before_it() {
+        let cluster = |agent: &str, ready: &str| -> Cluster {
+            let condition = json!({"type": "Ready", "status": ready, "reason": "R", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            serde_json::from_value(json!({"apiVersion": "leeward.dev/v1alpha1", "kind": "Cluster",
+                "metadata": {"name": "west"},
+                "spec": {"region": "west", "ingress": "a:1", "registry": "a:2", "peer": "a:3"},
+                "status": {"agent": agent, "conditions": [condition]}}))
+            .unwrap()
+        };
+        assert!(is_ready(&cluster("west-42-1700", "True"), "west", 42));
+        for (agent, ready) in [
+            ("west-42-1700", "False"),
+            ("west-41-1699", "True"),
+            ("west-421-1", "True"),
+            ("", "True"),
+        ] {
+            assert!(!is_ready(&cluster(agent, ready), "west", 42), "{agent} {ready}");
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod making;
 pub mod pki;
 pub mod processes;
 pub mod quorum;
+mod starting;
 mod stopping;
 
 use std::{
@@ -31,7 +32,7 @@ use serde::{Deserialize, Serialize};
 use self::{
     addresses::{Octet, RegionAddresses},
     config::{Layout, Region},
-    processes::{Children, Record, Role, Usage},
+    processes::{Children, Record, Usage},
 };
 
 /// What can go wrong with an instance. Only [`Error::Taken`], [`Error::File`] and [`Error::NotReady`] may pass by themselves.
@@ -316,144 +317,6 @@ impl Instance {
     pub fn kubeconfig(&self, region: &str) -> Result<PathBuf, Error> {
         self.addresses(region)?;
         Ok(self.layout.kubeconfig(region))
-    }
-
-    /// Starts a region's API, nodes and agent, those that run excepted.
-    pub fn start_region(&self, region: &str) -> Result<(), Error> {
-        self.start_kubernetes(region)?;
-        self.start_agent(region)
-    }
-
-    /// Starts a region's API and nodes, those that run excepted.
-    pub fn start_kubernetes(&self, region: &str) -> Result<(), Error> {
-        let addresses = self.addresses(region)?;
-        let _lock = lock(&self.layout)?;
-        let nodes = (0..self.state.nodes).map(|index| config::node_name(region, index));
-        let api = self.start(
-            Some(region),
-            Role::Api,
-            "api",
-            &["local", "api"],
-            &[("Kubernetes API", addresses.api())],
-        );
-        nodes.enumerate().fold(api, |started, (index, node)| {
-            let kubelet = addresses.kubelet(index as u8).into();
-            started.and_then(|()| {
-                self.start(
-                    Some(region),
-                    Role::Node,
-                    &node,
-                    &["local", "node"],
-                    &[("kubelet", kubelet)],
-                )
-            })
-        })
-    }
-
-    /// Starts a region's member of the quorum, where it has one, and its agent, unless they run.
-    pub fn start_agent(&self, region: &str) -> Result<(), Error> {
-        let addresses = self.addresses(region)?;
-        let _lock = lock(&self.layout)?;
-        self.start_member(Some(region), addresses.etcd())?;
-        let listeners = [
-            ("registry", addresses.registry()),
-            ("ingress", addresses.ingress()),
-            ("peer link", addresses.peer()),
-        ];
-        self.start(Some(region), Role::Serve, "serve", &["serve"], &listeners)
-    }
-
-    /// Starts the witness and the member of the quorum beside it, where there is one, unless they run.
-    pub fn start_witness(&self) -> Result<(), Error> {
-        let _lock = lock(&self.layout)?;
-        self.start_member(None, self.state.octet.etcd())?;
-        let listeners = [("witness", self.witness_address())];
-        self.start(None, Role::Witness, "witness", &["witness"], &listeners)
-    }
-
-    /// Starts one node again, unless it runs; `node` is its Kubernetes name.
-    pub fn start_node(&self, region: &str, node: &str) -> Result<(), Error> {
-        let addresses = self.addresses(region)?;
-        let _lock = lock(&self.layout)?;
-        let index = (0..self.state.nodes)
-            .find(|index| config::node_name(region, *index) == node)
-            .ok_or_else(|| Error::UnknownProcess(node.to_owned()))?;
-        let listeners = [("kubelet", addresses.kubelet(index).into())];
-        self.start(Some(region), Role::Node, node, &["local", "node"], &listeners)
-    }
-
-    fn start_member(&self, region: Option<&str>, (clients, members): (SocketAddr, SocketAddr)) -> Result<(), Error> {
-        let Some(program) = &self.state.etcd else { return Ok(()) };
-        let config = self.layout.config(region, "etcd").display().to_string();
-        let listeners = [("quorum's clients", clients), ("quorum's members", members)];
-        let arguments = vec!["--config-file".to_owned(), config];
-        self.run(region, Role::Quorum, "etcd", program, arguments, &listeners)
-    }
-
-    // `process` is unique within its region.
-    fn start(
-        &self,
-        region: Option<&str>,
-        role: Role,
-        process: &str,
-        command: &[&str],
-        listeners: &[(&'static str, SocketAddr)],
-    ) -> Result<(), Error> {
-        let config = self.layout.config(region, process).display().to_string();
-        let arguments = command.iter().chain(&["--config"]).map(|part| (*part).to_owned());
-        let arguments = arguments.chain([config]).collect();
-        self.run(region, role, process, &self.program, arguments, listeners)
-    }
-
-    fn run(
-        &self,
-        region: Option<&str>,
-        role: Role,
-        process: &str,
-        program: &Path,
-        arguments: Vec<String>,
-        listeners: &[(&'static str, SocketAddr)],
-    ) -> Result<(), Error> {
-        let name = match (region, role) {
-            (Some(region), Role::Api | Role::Serve | Role::Quorum) => format!("{region}-{process}"),
-            (None, Role::Quorum) => format!("witness-{process}"),
-            _ => process.to_owned(),
-        };
-        self.children().reap();
-        let mut records = self.records()?;
-        if records.iter().any(|record| record.name == name && record.is_alive()) {
-            return Ok(());
-        }
-        stopping::stop_strays(self.layout.dir(), &records)?;
-        addresses::wait_free(listeners)?;
-        let log = self.layout.log(region, process);
-        let fault = |source| Error::Start {
-            name: name.clone(),
-            log: log.clone(),
-            source,
-        };
-        let child = processes::start(processes::Start {
-            program: program.to_owned(),
-            arguments,
-            log: log.clone(),
-            instance: self.layout.dir().to_owned(),
-            dies_with_owner: self.dies_with_owner,
-        })
-        .map_err(fault)?;
-        let pid = child.id() as i32;
-        // The child cannot be reaped before this program asks, so its id and start time belong together.
-        let stat = processes::Stat::read(pid).ok_or_else(|| fault(io::ErrorKind::NotFound.into()))?;
-        self.children().keep(&name, child);
-        records.retain(|record| record.name != name);
-        records.push(Record {
-            name,
-            region: region.map(str::to_owned),
-            role,
-            pid,
-            start_time: stat.start_time,
-            boot: processes::boot_id().to_owned(),
-        });
-        Ok(files::write_json(&self.layout.processes(), &records)?)
     }
 
     fn children(&self) -> MutexGuard<'_, Children> {
