@@ -49,7 +49,7 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
-    /// Plays many seeds of regions that fail, built for release; `cargo xtask sim --help` says how.
+    /// Plays many seeds of regions that fail, built for speed; `cargo xtask sim --help` says how.
     #[command(disable_help_flag = true)]
     Sim {
         /// What is passed on.
@@ -97,9 +97,9 @@ fn run(chore: Chore) -> Result<()> {
             Ok(())
         }
         Chore::Bench { arguments } => {
-            build(&workspace, &["leeward", "leeward-bench"])?;
-            let program = workspace.release("leeward");
-            let mut bench = std::process::Command::new(workspace.release("leeward-bench"));
+            build(&workspace, RELEASE, &["leeward", "leeward-bench"])?;
+            let program = workspace.built(RELEASE, "leeward");
+            let mut bench = std::process::Command::new(workspace.built(RELEASE, "leeward-bench"));
             let status = bench.args(arguments).arg("--program").arg(program).status();
             ensure!(
                 status.context("leeward-bench cannot be started")?.success(),
@@ -108,8 +108,8 @@ fn run(chore: Chore) -> Result<()> {
             Ok(())
         }
         Chore::Sim { arguments } => {
-            build(&workspace, &["leeward-sim"])?;
-            let mut sim = std::process::Command::new(workspace.release("leeward-sim"));
+            build(&workspace, PROOF, &["leeward-sim"])?;
+            let mut sim = std::process::Command::new(workspace.built(PROOF, "leeward-sim"));
             let status = sim.args(arguments).status();
             ensure!(
                 status.context("leeward-sim cannot be started")?.success(),
@@ -120,11 +120,16 @@ fn run(chore: Chore) -> Result<()> {
     }
 }
 
-/// Builds packages for release.
-fn build(workspace: &workspace::Workspace, packages: &[&str]) -> Result<()> {
+/// The profile of what users run.
+const RELEASE: &str = "release";
+/// The profile of what only has to be fast.
+const PROOF: &str = "proof";
+
+/// Builds packages with a profile.
+fn build(workspace: &workspace::Workspace, profile: &str, packages: &[&str]) -> Result<()> {
     let mut cargo = workspace::cargo();
     cargo
-        .args(["build", "--release", "--locked"])
+        .args(["build", "--locked", "--profile", profile])
         .current_dir(workspace.root());
     for package in packages {
         cargo.args(["--package", package]);

@@ -41,9 +41,9 @@ impl Workspace {
         self.target.join("tools")
     }
 
-    /// Where a program is that was built for release.
-    pub(crate) fn release(&self, program: &str) -> PathBuf {
-        self.target.join("release").join(program)
+    /// Where a program is that was built with a profile.
+    pub(crate) fn built(&self, profile: &str, program: &str) -> PathBuf {
+        self.target.join(profile).join(program)
     }
 
     /// Cargo's description of every package and what it depends on.

@@ -152,6 +152,10 @@ pub struct Objectives {
     #[schemars(extend("pattern" = crate::DURATION_PATTERN))]
     pub rpo: Duration,
 
+    /// What the active region does while a standby does not confirm its points in time, so that more than `rpo` could be lost.
+    #[serde(default)]
+    pub when_standby_away: WhenStandbyAway,
+
     /// The longest time until the application is back.
     #[serde(default = "default_rto")]
     #[schemars(extend("pattern" = crate::DURATION_PATTERN))]
@@ -162,9 +166,20 @@ impl Default for Objectives {
     fn default() -> Self {
         Self {
             rpo: default_rpo(),
+            when_standby_away: WhenStandbyAway::default(),
             rto: default_rto(),
         }
     }
+}
+
+/// What the active region does while a standby does not confirm its points in time.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WhenStandbyAway {
+    /// It goes on, and nothing fails over to that standby by itself until it has caught up.
+    #[default]
+    Serve,
+    /// It answers nothing until the standby confirms again: whatever is lost, no more than `rpo` is.
+    Stop,
 }
 
 fn default_rpo() -> Duration {

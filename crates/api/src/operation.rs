@@ -47,6 +47,12 @@ pub struct OperationSpec {
     /// The cluster that is to be the active one.
     #[schemars(length(min = 1, max = 63))]
     pub to: String,
+
+    /// The most that may be lost by a failover to a cluster that is not in sync, as time before the last sign of the old one. Without it
+    /// such a failover is refused. It is kept in the operation's record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("pattern" = crate::DURATION_PATTERN))]
+    pub accept_data_loss: Option<Duration>,
 }
 
 /// What to do.

@@ -6,6 +6,7 @@
 
 pub mod exchange;
 pub mod follow;
+mod in_sync;
 pub mod lead;
 pub mod renew;
 
@@ -17,12 +18,14 @@ use std::{
 
 use arc_swap::ArcSwap;
 use leeward_core::{
+    in_sync::{Bound, Confirmed, Sets},
     lease::{Grants, Moment, Timing},
     name::{AppKey, ClusterName, Epoch, RoleKey},
     report::{AppReport, ClusterReport, Seen},
     votes::Heard,
 };
 use leeward_quorum::{Store, known::Known};
+use leeward_state::volumes::mirror::Status;
 use tokio::sync::watch;
 
 use crate::clock;
@@ -54,6 +57,9 @@ pub struct Agent {
     pub witness_url: String,
     known: Mutex<Arc<Known>>,
     grants: ArcSwap<Grants>,
+    /// The in-sync sets that what is granted is bounded by, and what the standbys confirmed.
+    sets: Mutex<Sets>,
+    synced: Mutex<BTreeMap<RoleKey, Synced>>,
     revoked: Mutex<BTreeSet<(RoleKey, Epoch)>>,
     heard: Mutex<Heard>,
     /// With the moment at which each was looked at last.
@@ -62,6 +68,25 @@ pub struct Agent {
     changed: watch::Sender<u64>,
     #[cfg(feature = "unfenced")]
     unfenced: bool,
+}
+
+/// What the standbys of a role that this cluster writes have confirmed.
+pub(crate) struct Synced {
+    /// The epoch that the mirrors send at: what was confirmed in another one says nothing.
+    pub(crate) epoch: Epoch,
+    /// What is agreed.
+    pub(crate) bound: Bound,
+    /// The mirror to each standby.
+    pub(crate) mirrors: BTreeMap<ClusterName, watch::Receiver<Status>>,
+}
+
+impl Synced {
+    fn confirmed(&self) -> Confirmed {
+        let begun = self.mirrors.iter();
+        begun
+            .filter_map(|(standby, status)| Some((standby.clone(), status.borrow().begun?)))
+            .collect()
+    }
 }
 
 /// What an agent is made with.
@@ -100,6 +125,8 @@ impl Agent {
             witness_url: start.witness_url,
             known: Mutex::default(),
             grants: ArcSwap::from_pointee(Grants::none()),
+            sets: Mutex::default(),
+            synced: Mutex::default(),
             revoked: Mutex::default(),
             heard: Mutex::default(),
             said: Mutex::default(),
@@ -212,7 +239,11 @@ impl Agent {
             } else {
                 epoch
             };
-            highest = highest.max(Some(epoch?));
+            let epoch = epoch?;
+            highest = highest.max(Some(epoch));
+            if !self.is_unfenced() && !self.is_within_rpo(role, epoch, admit, now) {
+                return None;
+            }
         }
         highest
     }

@@ -109,6 +109,10 @@ async fn handle(agent: &Agent, client: &Client, known: &Known, resource: &Operat
                 },
                 to: ClusterName::new(&resource.spec.to),
                 asked_ms: clock::wall_ms(),
+                accept_loss_ms: resource
+                    .spec
+                    .accept_data_loss
+                    .map(|loss| u64::try_from(std::time::Duration::from(loss).as_millis()).unwrap_or(u64::MAX)),
                 refused: None,
             };
             let txn = Txn::default()

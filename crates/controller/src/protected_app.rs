@@ -25,7 +25,7 @@ use kube::Client;
 use leeward_core::{
     app::{App, Model},
     execute::{self, Mode},
-    lease::Moment,
+    lease::{Hold, Moment},
     name::{AppKey, ClusterName, Epoch, RoleKey},
     report::AppReport,
 };
@@ -275,6 +275,11 @@ impl Round {
                 continue;
             };
             if state.value.owner == context.agent.me {
+                // It waits for a grant: it may be the confirmation of a point that is missing for it.
+                if state.value.hold == Hold::Held {
+                    let mirrored = context.data.write(app, state.value.epoch).await;
+                    mirrored.map_err(|e| e.to_string())?;
+                }
                 continue;
             }
             let pods = workloads::pods(&context.cache, app, workloads).len();

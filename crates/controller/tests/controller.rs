@@ -15,7 +15,7 @@ use leeward_controller::{
     witness,
 };
 use leeward_core::{
-    lease::{Delays, Hold, Role, Timing},
+    lease::{Delays, Role, Timing},
     name::Epoch,
 };
 use leeward_quorum::{Store, Txn, embedded::Embedded, key};
@@ -159,11 +159,7 @@ async fn roles_are_granted_while_the_lease_is_renewed_and_end_with_it() {
     let authority = Authority::new();
     let (store, _directory) = quorum();
     let role = "shop/web/data".parse().unwrap();
-    let held = Role {
-        owner: "west".into(),
-        epoch: Epoch(4),
-        hold: Hold::Held,
-    };
+    let held = Role::held("west".into(), Epoch(4));
     store
         .txn(Txn::default().put(key::role(&role), &held).unwrap())
         .await
@@ -198,11 +194,7 @@ async fn a_role_given_back_is_not_granted_again_by_a_renewal_that_was_under_way(
     let authority = Authority::new();
     let (store, _directory) = quorum();
     let role: leeward_core::name::RoleKey = "shop/web/data".parse().unwrap();
-    let held = Role {
-        owner: "west".into(),
-        epoch: Epoch(4),
-        hold: Hold::Held,
-    };
+    let held = Role::held("west".into(), Epoch(4));
     store
         .txn(Txn::default().put(key::role(&role), &held).unwrap())
         .await

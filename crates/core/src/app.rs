@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{AppKey, ClusterName, RoleKey};
+use crate::{
+    in_sync::WhenStandbyAway,
+    name::{AppKey, ClusterName, RoleKey},
+};
 
 /// What runs where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +33,9 @@ pub struct App {
     pub placements: Vec<Placement>,
     /// The most that may be lost.
     pub rpo: Duration,
+    /// What the writer does while a standby does not confirm points.
+    #[serde(default)]
+    pub when_standby_away: WhenStandbyAway,
     /// The longest time until it is back.
     pub rto: Duration,
     /// Whether Leeward fails over by itself.

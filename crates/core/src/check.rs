@@ -32,6 +32,14 @@ pub enum Violation {
         /// Who may be writing.
         owner: ClusterName,
     },
+    /// A role would be taken for a cluster that may lack more than the rpo, and nobody accepted that.
+    #[error("role {role} would be taken for {to}, which is not in sync, and nobody accepted to lose anything")]
+    NotInSync {
+        /// The role.
+        role: RoleKey,
+        /// Who would get it.
+        to: ClusterName,
+    },
     /// The active cluster would be one that the application has no placement in.
     #[error("{0} would be active without being a placement")]
     NotPlaced(ClusterName),
@@ -74,6 +82,12 @@ pub fn check(commit: &Commit, snapshot: &Snapshot<'_>, timing: &Timing, now: Mom
                 }
                 if moved && old.value.hold != Hold::Released {
                     taken_safely(commit, snapshot, key, &old.value.owner, timing, now)?;
+                    if !old.value.in_sync.contains(&role.owner) && !loss_is_accepted(commit) {
+                        return Err(Violation::NotInSync {
+                            role: key.clone(),
+                            to: role.owner.clone(),
+                        });
+                    }
                 }
             }
             Change::Seal(cluster) => {
@@ -86,6 +100,16 @@ pub fn check(commit: &Commit, snapshot: &Snapshot<'_>, timing: &Timing, now: Mom
         }
     }
     Ok(())
+}
+
+fn loss_is_accepted(commit: &Commit) -> bool {
+    commit.changes.iter().any(|change| match change {
+        Change::Plan(plan) => {
+            let operation = plan.operation.as_ref();
+            operation.is_some_and(|operation| operation.accepted_loss_ms.is_some())
+        }
+        _ => false,
+    })
 }
 
 fn compared(commit: &Commit, expect: &Expect, key: &RoleKey) -> Result<(), Violation> {

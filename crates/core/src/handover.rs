@@ -50,11 +50,7 @@ pub fn take(roles: &Roles, operation: &Operation) -> Result<Option<Commit>, Role
         if role.value.hold != Hold::Released {
             return Err(key.clone());
         }
-        let after = Role {
-            owner: operation.to.clone(),
-            epoch: operation.epoch,
-            hold: Hold::Held,
-        };
+        let after = Role::held(operation.to.clone(), operation.epoch);
         taken.push((key, role.revision, after));
     }
     Ok(commit(
@@ -85,14 +81,14 @@ mod tests {
             began_ms: 0,
             decided_ms: 0,
             steps: vec![],
+            accepted_loss_ms: None,
         }
     }
 
     fn roles(owner: &str, epoch: u64, hold: Hold) -> Roles {
         let role = Role {
-            owner: owner.into(),
-            epoch: Epoch(epoch),
             hold,
+            ..Role::held(owner.into(), Epoch(epoch))
         };
         let value = Versioned {
             value: role,

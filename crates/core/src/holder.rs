@@ -49,6 +49,11 @@ impl Holder {
         }
     }
 
+    /// The revision of the lease that this holder has; none while it does not know of one.
+    pub fn revision(&self) -> Option<u64> {
+        self.held.as_ref().map(|(_, revision)| *revision)
+    }
+
     /// What to send now.
     pub fn renewal(&mut self) -> Renewal {
         match self.held.take() {

@@ -10,7 +10,10 @@
 //! Both sides use their own monotonic clock and only ever compare it with itself, so wall clocks do not matter. `drift`
 //! is how far each of them may run off true time within `T`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -152,6 +155,21 @@ pub struct Role {
     pub epoch: Epoch,
     /// How firm the ownership is.
     pub hold: Hold,
+    /// The standbys that lack no more than the last `rpo`: one of them may be promoted without anybody being asked.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub in_sync: BTreeSet<ClusterName>,
+}
+
+impl Role {
+    /// A role that its owner may write from now on; no standby has anything of this epoch yet.
+    pub fn held(owner: ClusterName, epoch: Epoch) -> Self {
+        Self {
+            owner,
+            epoch,
+            hold: Hold::Held,
+            in_sync: BTreeSet::new(),
+        }
+    }
 }
 
 /// How firm an ownership is.
@@ -304,9 +322,8 @@ mod tests {
             ("west", Hold::Released, false),
         ] {
             let role = Role {
-                owner: owner.into(),
-                epoch: Epoch(4),
                 hold,
+                ..Role::held(owner.into(), Epoch(4))
             };
             let grants = Grants::from_renewal(&timing(), &"west".into(), at(0), [(&key(), &role)]);
             assert_eq!(grants.admit(&key(), at(1)).is_some(), granted, "{owner} {hold:?}");
@@ -315,11 +332,7 @@ mod tests {
 
     #[test]
     fn requests_are_refused_before_answers_are() {
-        let role = Role {
-            owner: "west".into(),
-            epoch: Epoch(4),
-            hold: Hold::Held,
-        };
+        let role = Role::held("west".into(), Epoch(4));
         let grants = Grants::from_renewal(&timing(), &"west".into(), at(1000), [(&key(), &role)]);
         assert_eq!(grants.admit(&key(), at(3669)), Some(Epoch(4)));
         assert_eq!(grants.admit(&key(), at(3670)), None);

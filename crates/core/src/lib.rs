@@ -8,6 +8,7 @@ pub mod check;
 pub mod execute;
 pub mod handover;
 pub mod holder;
+pub mod in_sync;
 pub mod lease;
 pub mod name;
 pub mod operation;

@@ -27,6 +27,9 @@ pub struct Operation {
     pub decided_ms: u64,
     /// What has to be done, in order.
     pub steps: Vec<Step>,
+    /// What a person accepted to lose for it, in ms, where the target was not in sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_loss_ms: Option<u64>,
 }
 
 /// An operation that has ended.
@@ -137,6 +140,9 @@ pub struct Request {
     pub to: ClusterName,
     /// When; wall clock, Unix ms.
     pub asked_ms: u64,
+    /// The most that may be lost, in ms, should the target of a failover not be in sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept_loss_ms: Option<u64>,
     /// Why it was refused, once it was.
     pub refused: Option<String>,
 }

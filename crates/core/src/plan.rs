@@ -145,23 +145,14 @@ fn first(snapshot: &Snapshot<'_>) -> Option<Commit> {
             // Left over from an earlier life of the application: the epoch must not go back.
             Some(old) => {
                 commit.expects.push(Expect::Role(key.clone(), old.revision));
-                let role = Role {
-                    owner: active.clone(),
-                    epoch: old.value.epoch.next(),
-                    hold: Hold::Held,
-                };
+                let role = Role::held(active.clone(), old.value.epoch.next());
                 commit.changes.push(Change::Role(key, role));
             }
             None => {
                 commit.expects.push(Expect::Role(key.clone(), 0));
-                commit.changes.push(Change::Role(
-                    key,
-                    Role {
-                        owner: active.clone(),
-                        epoch: Epoch(1),
-                        hold: Hold::Held,
-                    },
-                ));
+                commit
+                    .changes
+                    .push(Change::Role(key, Role::held(active.clone(), Epoch(1))));
             }
         }
     }
@@ -185,14 +176,9 @@ fn missing_roles(snapshot: &Snapshot<'_>, plan: &Versioned<Plan>) -> Option<Comm
     let mut commit = advance(plan, |_| {}, "a writer role was added".to_owned());
     for key in missing {
         commit.expects.push(Expect::Role(key.clone(), 0));
-        commit.changes.push(Change::Role(
-            key,
-            Role {
-                owner: plan.value.active.clone(),
-                epoch,
-                hold: Hold::Held,
-            },
-        ));
+        commit
+            .changes
+            .push(Change::Role(key, Role::held(plan.value.active.clone(), epoch)));
     }
     Some(commit)
 }
@@ -251,7 +237,8 @@ fn go_on(
     let released = is_done(&snapshot.journal, StepName::Release);
     let source_lost = operation.kind == Kind::Switchover && !released && lost(snapshot, &operation.from, timing, now);
     let holds = snapshot.roles.values().any(|role| role.value.owner == operation.from);
-    (source_lost && (holds || snapshot.app.roles.is_empty()))
+    let in_sync = out_of_sync(snapshot, &operation.to).is_empty();
+    (source_lost && in_sync && (holds || snapshot.app.roles.is_empty()))
         .then(|| take_over(snapshot, plan, &operation.from, &operation.to, None, now, wall_ms))
         .flatten()
 }
@@ -277,7 +264,7 @@ fn answer(
     wall_ms: u64,
 ) -> Option<Commit> {
     let request = snapshot.requests.first()?;
-    let refusal = refusal(snapshot, &plan.value, &request.value, timing, now);
+    let refusal = refusal(snapshot, &plan.value, &request.value, timing, now, wall_ms);
     let mut commit = match refusal {
         Some(reason) => {
             let why = format!("{} is refused: {reason}", request.value.id);
@@ -316,7 +303,14 @@ fn answer(
 }
 
 /// Why a request cannot be done, if it cannot.
-fn refusal(snapshot: &Snapshot<'_>, plan: &Plan, request: &Request, timing: &Timing, now: Moment) -> Option<String> {
+fn refusal(
+    snapshot: &Snapshot<'_>,
+    plan: &Plan,
+    request: &Request,
+    timing: &Timing,
+    now: Moment,
+    wall_ms: u64,
+) -> Option<String> {
     let to = &request.to;
     if snapshot.app.model == Model::ActiveActive {
         return Some("an ActiveActive application serves in every cluster: there is nothing to move".into());
@@ -347,9 +341,42 @@ fn refusal(snapshot: &Snapshot<'_>, plan: &Plan, request: &Request, timing: &Tim
         )),
         _ => {
             let missing = unready(snapshot, to);
-            (!missing.is_empty()).then(|| format!("{to} is not ready: {}", missing.join("; ")))
+            if !missing.is_empty() {
+                return Some(format!("{to} is not ready: {}", missing.join("; ")));
+            }
+            (request.kind == Kind::Failover)
+                .then(|| loss_refused(snapshot, &plan.active, request, now, wall_ms))
+                .flatten()
         }
     }
+}
+
+/// Why a failover to a cluster that is not in sync is refused: a person has to say how much may be lost.
+fn loss_refused(
+    snapshot: &Snapshot<'_>,
+    from: &ClusterName,
+    request: &Request,
+    now: Moment,
+    wall_ms: u64,
+) -> Option<String> {
+    let roles = out_of_sync(snapshot, &request.to);
+    if roles.is_empty() {
+        return None;
+    }
+    let newest = snapshot.reports.get(&request.to).into_iter();
+    let newest = newest.flat_map(|seen| seen.value.roles.values().filter_map(|role| role.point.as_ref()));
+    let oldest_ms = newest.map(|point| point.source_ms).min()?;
+    let loss_ms = last_sign_ms(snapshot, from, now, wall_ms).saturating_sub(oldest_ms);
+    if request.accept_loss_ms.is_some_and(|accepted| accepted >= loss_ms) {
+        return None;
+    }
+    let seconds = loss_ms.div_ceil(1000);
+    Some(format!(
+        "{} is not in sync (role {}): what {from} wrote in its last {seconds} s or so would be lost; wait for {from}, or ask again with \
+         --accept-data-loss {seconds}s",
+        request.to,
+        roles.join(", ")
+    ))
 }
 
 /// What a cluster lacks to take over; empty when it is ready.
@@ -375,7 +402,17 @@ pub fn unready(snapshot: &Snapshot<'_>, cluster: &ClusterName) -> Vec<String> {
     missing
 }
 
-/// Fails over by itself when the active cluster is lost and a standby is ready.
+/// The roles of which a cluster may lack more than the rpo: nothing fails over to it by itself.
+pub fn out_of_sync(snapshot: &Snapshot<'_>, cluster: &ClusterName) -> Vec<String> {
+    let app = snapshot.app;
+    let lacks = |key: &RoleKey| {
+        let role = snapshot.roles.get(key);
+        role.is_none_or(|role| role.value.owner != *cluster && !role.value.in_sync.contains(cluster))
+    };
+    app.role_keys().filter(lacks).map(|key| key.role).collect()
+}
+
+/// Fails over by itself when the active cluster is lost and a standby is ready and in sync.
 fn automatic(
     snapshot: &Snapshot<'_>,
     plan: &Versioned<Plan>,
@@ -391,8 +428,16 @@ fn automatic(
     let target = app
         .standbys(active)
         .into_iter()
-        .find(|p| unready(snapshot, &p.cluster).is_empty())?;
+        .find(|p| unready(snapshot, &p.cluster).is_empty() && out_of_sync(snapshot, &p.cluster).is_empty())?;
     take_over(snapshot, plan, active, &target.cluster, None, now, wall_ms)
+}
+
+/// When the last sign of a cluster was seen, a renewal or a report: until then it may have written. Wall clock, Unix ms.
+fn last_sign_ms(snapshot: &Snapshot<'_>, cluster: &ClusterName, now: Moment, wall_ms: u64) -> u64 {
+    let report = snapshot.reports.get(cluster).map_or(Duration::MAX, |seen| seen.age);
+    let renewal = snapshot.leases.get(cluster);
+    let renewal = renewal.map_or(Duration::MAX, |sight| now.since(sight.first_seen));
+    wall_ms.saturating_sub(u64::try_from(report.min(renewal).as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The takeover: lease sealed, roles and epoch moved, plan advanced, all in one transaction.
@@ -407,13 +452,7 @@ fn take_over(
 ) -> Option<Commit> {
     let sight = snapshot.leases.get(from)?;
     let epoch = highest_epoch(snapshot).next();
-    // A renewal or a report, whichever was heard last: until then it may have written.
-    let silent = snapshot
-        .reports
-        .get(from)
-        .map_or(Duration::MAX, |seen| seen.age)
-        .min(now.since(sight.first_seen));
-    let last_sign_ms = wall_ms.saturating_sub(silent.as_millis() as u64);
+    let in_sync = out_of_sync(snapshot, to).is_empty();
     let operation = Operation {
         id: request.map_or_else(
             || format!("failover-{}-{epoch}", plan.value.generation.next()),
@@ -423,9 +462,10 @@ fn take_over(
         from: from.clone(),
         to: to.clone(),
         epoch,
-        began_ms: last_sign_ms,
+        began_ms: last_sign_ms(snapshot, from, now, wall_ms),
         decided_ms: wall_ms,
         steps: steps(snapshot.app, Kind::Failover, from, to),
+        accepted_loss_ms: request.and_then(|request| request.accept_loss_ms).filter(|_| !in_sync),
     };
     let why = format!(
         "{from} is lost and fenced: {} fails over to {to} at epoch {epoch}",
@@ -443,14 +483,9 @@ fn take_over(
     commit.changes.push(Change::Seal(from.clone()));
     for (key, role) in &snapshot.roles {
         commit.expects.push(Expect::Role(key.clone(), role.revision));
-        commit.changes.push(Change::Role(
-            key.clone(),
-            Role {
-                owner: to.clone(),
-                epoch,
-                hold: Hold::Held,
-            },
-        ));
+        commit
+            .changes
+            .push(Change::Role(key.clone(), Role::held(to.clone(), epoch)));
     }
     Some(commit)
 }
@@ -469,6 +504,7 @@ fn switch_over(snapshot: &Snapshot<'_>, plan: &Versioned<Plan>, request: &Reques
         began_ms: request.asked_ms,
         decided_ms: wall_ms,
         steps: steps(snapshot.app, Kind::Switchover, &from, &to),
+        accepted_loss_ms: None,
     };
     let why = format!(
         "{} switches over from {from} to {to} at epoch {epoch}",

@@ -9,7 +9,7 @@ use crate::{
     app::Model,
     lease::{Moment, Timing},
     name::{AppKey, ClusterName, Epoch},
-    plan::{Snapshot, unready},
+    plan::{Snapshot, out_of_sync, unready},
 };
 
 /// What is waited for while the leader has not planned yet.
@@ -269,8 +269,18 @@ fn active_trouble(snapshot: &Snapshot<'_>, active: &ClusterName, placements: &[P
         PlacementState::Fenced => Some(format!("{active} is active and has no lease")),
         PlacementState::Lost => {
             let votes = snapshot.unseen_by.get(active).map_or(0, |observers| observers.len());
+            let standbys = snapshot.app.standbys(active);
+            let stuck = snapshot.app.automatic
+                && !standbys.is_empty()
+                && standbys.iter().all(|p| !out_of_sync(snapshot, &p.cluster).is_empty());
+            let stuck = if stuck {
+                "; no standby is in sync, so more than the rpo could be lost and nothing fails over by itself: \
+                 wait for it, or run `leeward failover` with --accept-data-loss"
+            } else {
+                ""
+            };
             Some(format!(
-                "{active} is active and not heard of ({votes} observers miss it)"
+                "{active} is active and not heard of ({votes} observers miss it){stuck}"
             ))
         }
     }
@@ -299,6 +309,14 @@ fn standby_trouble(snapshot: &Snapshot<'_>, active: &ClusterName, placements: &[
             PlacementState::Fenced => trouble.push(format!("{} has no lease", placement.cluster)),
             PlacementState::Active | PlacementState::Standby => {
                 trouble.extend(placement.missing.iter().map(|m| format!("{}: {m}", placement.cluster)));
+                let roles = out_of_sync(snapshot, &placement.cluster);
+                if snapshot.app.model == Model::ActivePassive && !roles.is_empty() {
+                    trouble.push(format!(
+                        "{} is not in sync (role {}): nothing fails over to it by itself",
+                        placement.cluster,
+                        roles.join(", ")
+                    ));
+                }
             }
         }
     }

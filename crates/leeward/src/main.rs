@@ -18,7 +18,6 @@ mod up;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use leeward_api::operation::OperationType;
 
 /// Keeps applications on Kubernetes serving when a whole region is lost.
 #[derive(Parser)]
@@ -52,7 +51,7 @@ enum Command {
     /// Shows the clusters and the protected applications, also while a region is lost.
     Status(status::Arguments),
     /// Moves an application away from a lost cluster; what was not mirrored yet is lost.
-    Failover(operate::Arguments),
+    Failover(operate::Failover),
     /// Moves an application to another cluster as planned; nothing is lost.
     Switchover(operate::Arguments),
     /// Says what an application waits for, and what would be lost if its active cluster were lost now.
@@ -126,8 +125,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Kubeconfig { region, place } => output::line(place.open()?.kubeconfig(&region)?.display())?,
         Command::Apply(arguments) => apply::run(arguments)?,
         Command::Status(arguments) => status::run(&arguments)?,
-        Command::Failover(arguments) => return operate::run(OperationType::Failover, &arguments),
-        Command::Switchover(arguments) => return operate::run(OperationType::Switchover, &arguments),
+        Command::Failover(arguments) => return operate::fail_over(&arguments),
+        Command::Switchover(arguments) => return operate::switch_over(&arguments),
         Command::Explain(arguments) => explain::run(&arguments)?,
         Command::Doctor(arguments) => return doctor::run(&arguments),
         Command::Quorum(command) => return quorum::run(&command),

@@ -79,7 +79,7 @@ pub(crate) fn protected_app(active_active: bool, clusters: &[String]) -> Value {
         "selector": { "matchLabels": { "app": APP } },
         "model": if active_active { "ActiveActive" } else { "ActivePassive" },
         "placements": placements,
-        "objectives": { "rpo": "3s", "rto": "30s" },
+        "objectives": { "rpo": "5s", "rto": "30s" },
         "traffic": { "hosts": [HOST], "service": APP, "port": 80, "probe": { "path": "/healthz" } },
     });
     if !active_active {

@@ -21,7 +21,26 @@ use crate::{
 };
 use follow::{Progress, Verdict};
 
-/// `leeward failover` and `leeward switchover`
+/// `leeward failover`
+#[derive(Args, Debug)]
+pub(crate) struct Failover {
+    #[command(flatten)]
+    common: Arguments,
+    /// Also to a cluster that is not in sync, where no more than this time before the last sign of the active one would be lost;
+    /// such as 42s. It is kept in the operation's record
+    #[arg(long, value_name = "DURATION", value_parser = loss)]
+    accept_data_loss: Option<kube::core::Duration>,
+}
+
+fn loss(text: &str) -> Result<kube::core::Duration, String> {
+    let loss: kube::core::Duration = text.parse().map_err(|e| format!("{e}; write it as 42s or 1m30s"))?;
+    if loss.is_negative() {
+        return Err("a loss is not negative; write it as 42s or 1m30s".into());
+    }
+    Ok(loss)
+}
+
+/// `leeward switchover`, and what both take
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// The application, as NAME or NAMESPACE/NAME.
@@ -42,10 +61,19 @@ pub(crate) struct Arguments {
 /// The exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it.
 const INTERRUPTED: u8 = 130;
 
-/// Asks for the operation, and follows it to its end.
-pub(crate) fn run(type_: OperationType, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+/// Asks for a failover, and follows it to its end.
+pub(crate) fn fail_over(arguments: &Failover) -> anyhow::Result<ExitCode> {
+    run(OperationType::Failover, &arguments.common, arguments.accept_data_loss)
+}
+
+/// Asks for a switchover, and follows it to its end.
+pub(crate) fn switch_over(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    run(OperationType::Switchover, arguments, None)
+}
+
+fn run(type_: OperationType, arguments: &Arguments, accept: Option<kube::core::Duration>) -> anyhow::Result<ExitCode> {
     process::runtime(1)?.block_on(async {
-        let (client, operation) = ask(type_, arguments).await?;
+        let (client, operation) = ask(type_, arguments, accept).await?;
         let (name, namespace) = (operation.name_any(), operation.namespace().unwrap_or_default());
         output::line(format_args!(
             "operation {namespace}/{name} is asked for in {}",
@@ -73,7 +101,11 @@ pub(crate) fn run(type_: OperationType, arguments: &Arguments) -> anyhow::Result
 }
 
 /// Makes the resource.
-async fn ask(type_: OperationType, arguments: &Arguments) -> anyhow::Result<(Client, Operation)> {
+async fn ask(
+    type_: OperationType,
+    arguments: &Arguments,
+    accept: Option<kube::core::Duration>,
+) -> anyhow::Result<(Client, Operation)> {
     let fleet = arguments.source.open().await?;
     let picture = fleet.ask_any().await?;
     let app = &picture.app(&arguments.app, arguments.namespace.as_deref())?.resource;
@@ -112,6 +144,7 @@ async fn ask(type_: OperationType, arguments: &Arguments) -> anyhow::Result<(Cli
             type_,
             app: app.name_any(),
             to: arguments.to.clone(),
+            accept_data_loss: accept,
         },
         status: None,
     };

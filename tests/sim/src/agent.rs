@@ -10,6 +10,7 @@ use leeward_core::{
     execute::{self, Mode},
     handover,
     holder::{Holder, Offer, Renewal},
+    in_sync::{Bound, Confirmed, Sets},
     lease::{Grants, Hold, Lease, Moment, Role, Timing},
     name::{ClusterName, Epoch, RoleKey},
     operation::{StepName, StepRecord},
@@ -31,6 +32,8 @@ enum Purpose {
     /// To read the lease, at the moment from which a renewal counts.
     Begin(Moment),
     Renew(Offer, Moment),
+    /// An in-sync set that is to be.
+    Sync(BTreeSet<ClusterName>),
     /// Whether what is wanted was applied shows in what is read.
     Other,
     Follow,
@@ -53,6 +56,10 @@ pub(crate) struct Agent {
     holder: Holder,
     name: String,
     pub(crate) grants: Grants,
+    sets: Sets,
+    /// Points of an epoch that were sent, with the moment before each was taken; and what was confirmed of them.
+    taken: BTreeMap<u64, Moment>,
+    confirmed: (u64, Confirmed),
     revoked: BTreeSet<(RoleKey, Epoch)>,
     pub(crate) known: Known,
     pub(crate) heard: Heard,
@@ -90,6 +97,9 @@ impl Agent {
             mutant,
             name,
             grants: Grants::none(),
+            sets: Sets::default(),
+            taken: BTreeMap::new(),
+            confirmed: (0, Confirmed::new()),
             revoked: BTreeSet::new(),
             known: Known::default(),
             heard: Heard::default(),
@@ -108,7 +118,93 @@ impl Agent {
 
     /// The epoch at which an answer may leave now.
     pub(crate) fn answer(&self, now: Moment) -> Option<Epoch> {
-        self.grants.answer(&self.role(), now)
+        let role = self.role();
+        let epoch = self.grants.answer(&role, now)?;
+        let set = self.sets.of(&role).filter(|set| !set.is_empty());
+        let until = set.and_then(|set| self.bound().until(set, &self.confirmed_of(epoch)));
+        let within = until.is_none_or(|until| now < until) || self.mutant == Some(Mutant::BoundIgnored);
+        within.then_some(epoch)
+    }
+
+    fn confirmed_of(&self, epoch: Epoch) -> Confirmed {
+        let (of, confirmed) = &self.confirmed;
+        if *of == epoch.0 {
+            confirmed.clone()
+        } else {
+            Confirmed::new()
+        }
+    }
+
+    fn bound(&self) -> Bound {
+        Bound {
+            rpo: self.app.rpo,
+            away: self.app.when_standby_away,
+        }
+    }
+
+    /// A point is taken now.
+    pub(crate) fn takes(&mut self, epoch: u64, sequence: u64, now: Moment) {
+        if self.confirmed.0 != epoch {
+            self.confirmed = (epoch, Confirmed::new());
+            self.taken.clear();
+        }
+        self.taken.insert(sequence, now);
+    }
+
+    /// The other region has a point, durably.
+    pub(crate) fn confirms(&mut self, epoch: u64, sequence: u64, now: Moment) {
+        let (of, confirmed) = &mut self.confirmed;
+        let Some(begun) = self.taken.get(&sequence).filter(|_| *of == epoch) else {
+            return;
+        };
+        let begun = match self.mutant {
+            Some(Mutant::PointCountsFromConfirmation) => now,
+            _ => *begun,
+        };
+        let newest = confirmed.entry(self.peer.clone()).or_default();
+        *newest = begun.max(*newest);
+    }
+
+    /// Commits the in-sync set that is to be, while the role is granted.
+    fn sync(&mut self, now: Moment, sends: &mut Vec<Send>) {
+        let Some(lease) = self.holder.revision().filter(|_| {
+            !self.waits(|purpose| matches!(purpose, Purpose::Sync(_) | Purpose::Begin(_) | Purpose::Renew(..)))
+        }) else {
+            return;
+        };
+        let key = self.role();
+        let role = self
+            .situation
+            .as_ref()
+            .and_then(|situation| situation.roles.get(&key))
+            .cloned();
+        let held = role.filter(|role| {
+            let role = &role.value;
+            role.owner == self.me && role.hold == Hold::Held && self.grants.answer(&key, now) == Some(role.epoch)
+        });
+        let Some(role) = held else { return };
+        let standbys = [self.peer.clone()].into();
+        let bound = self.bound();
+        let confirmed = self.confirmed_of(role.value.epoch);
+        let Some(next) = bound.change(&role.value, &standbys, &confirmed, &self.timing, now) else {
+            return;
+        };
+        let after = Role {
+            in_sync: next.clone(),
+            ..role.value
+        };
+        let name = key::role(&key);
+        let mut txn = Txn::default().expect(&name, role.revision);
+        if self.mutant != Some(Mutant::SyncWithoutLease) {
+            txn = txn.expect(key::lease(&self.me), lease);
+        }
+        let Ok(txn) = txn.put(&name, &after) else { return };
+        if self.mutant == Some(Mutant::OutBeforeCommitted) {
+            self.sets.applied(&key, next.clone());
+        } else if self.mutant != Some(Mutant::InAfterCommitted) {
+            self.sets.asked(&key, &next);
+        }
+        sends.push(self.send(Purpose::Sync(next), txn.read(&name), now));
     }
 
     fn call(&mut self, purpose: Purpose, now: Moment) -> u64 {
@@ -146,6 +242,7 @@ impl Agent {
             sends.push(Send::Heartbeat(now));
         }
         self.accept(now, &mut sends);
+        self.sync(now, &mut sends);
         if let Some(situation) = self.situation.take() {
             self.decide(&situation, said, now, &mut sends);
             self.execute(&situation, here, now, &mut sends);
@@ -186,6 +283,9 @@ impl Agent {
             return;
         }
         self.next_renewal = now.after(self.timing.renew_every());
+        // What was not answered by now may be applied or not; the renewal tells.
+        self.calls
+            .retain(|_, (purpose, _)| !matches!(purpose, Purpose::Sync(_)));
         match self.holder.renewal() {
             Renewal::Read => {
                 let txn = Txn::default().read(key::lease(&self.me));
@@ -244,8 +344,18 @@ impl Agent {
                     roles.values_mut().for_each(|role| role.hold = Hold::Held);
                 }
                 let revision = outcome.applied.then_some(outcome.revision);
+                if outcome.applied {
+                    self.sets.renewed(&roles);
+                }
                 let grants = self.holder.renewed(offer, sent, revision, &roles, &self.timing);
                 self.grant(grants);
+                self.take(outcome.entries, now);
+                Vec::new()
+            }
+            Purpose::Sync(set) => {
+                if outcome.applied {
+                    self.sets.applied(&self.role(), set);
+                }
                 self.take(outcome.entries, now);
                 Vec::new()
             }
@@ -299,7 +409,14 @@ impl Agent {
         reports.insert(self.me.clone(), Seen { value: said, age });
         let holders = self.heard.reports.values();
         let holders = holders.map(|(report, _)| (report.cluster.clone(), report.holder.clone()));
-        let snapshot = situation.snapshot(&self.known, &unseen_by, holders.collect(), reports);
+        let mut snapshot = situation.snapshot(&self.known, &unseen_by, holders.collect(), reports);
+        if self.mutant == Some(Mutant::AnyoneIsInSync) {
+            let all = [self.me.clone(), self.peer.clone()];
+            snapshot
+                .roles
+                .values_mut()
+                .for_each(|role| role.value.in_sync.extend(all.clone()));
+        }
         let timing = self.taker();
         let (Some(mut commit), _) = next(&snapshot, &timing, now, 0) else {
             return;

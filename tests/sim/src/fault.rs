@@ -147,6 +147,7 @@ impl World {
                     kind: Kind::Switchover,
                     to: name(to),
                     asked_ms: now / MS,
+                    accept_loss_ms: None,
                     refused: None,
                 };
                 let key = key::request(&self.app.key, &request.id);

@@ -1,7 +1,7 @@
 //! `leeward-sim`, which `cargo xtask sim` runs: many seeds, or one with its history.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
@@ -123,31 +123,41 @@ fn show(seed: u64, outcome: &Outcome) {
 
 /// Whether every mutant is noticed.
 fn mutants(options: &Options) -> bool {
-    let mut all = true;
-    for mutant in Mutant::ALL {
-        let play = |seed| {
-            run(&Run {
-                seed,
-                mutant: Some(mutant),
-                seconds: options.seconds,
-            })
-            .violation
-        };
-        let seeds = options.from..options.from + options.seeds;
-        match seeds.into_iter().find_map(|seed| Some((seed, play(seed)?))) {
-            Some((seed, violation)) => println!(
-                "{:<24} noticed with seed {seed}: {}: {}",
-                format!("{mutant:?}"),
-                violation.invariant,
-                violation.what
-            ),
-            None => {
-                println!("{:<24} NOT noticed in {} seeds", format!("{mutant:?}"), options.seeds);
-                all = false;
-            }
+    let next = AtomicUsize::new(0);
+    let all = AtomicBool::new(true);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(mutant) = Mutant::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    all.fetch_and(is_noticed(*mutant, options), Ordering::Relaxed);
+                }
+            });
         }
+    });
+    all.into_inner()
+}
+
+fn is_noticed(mutant: Mutant, options: &Options) -> bool {
+    let play = |seed| {
+        run(&Run {
+            seed,
+            mutant: Some(mutant),
+            seconds: options.seconds,
+        })
+        .violation
+    };
+    let seeds = options.from..options.from + options.seeds;
+    let noticed = seeds.into_iter().find_map(|seed| Some((seed, play(seed)?)));
+    let name = format!("{mutant:?}");
+    match &noticed {
+        Some((seed, violation)) => println!(
+            "{name:<28} noticed with seed {seed}: {}: {}",
+            violation.invariant, violation.what
+        ),
+        None => println!("{name:<28} NOT noticed in {} seeds", options.seeds),
     }
-    all
+    noticed.is_some()
 }
 
 fn code(good: bool) -> ExitCode {

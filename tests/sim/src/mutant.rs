@@ -27,11 +27,23 @@ pub enum Mutant {
     LowerEpochReceived,
     /// The last point of a switchover is not waited for.
     LastPointNotWaitedFor,
+    /// The writer goes on however old the last confirmed point is.
+    BoundIgnored,
+    /// A point counts from its confirmation, not from before it was taken.
+    PointCountsFromConfirmation,
+    /// The writer goes on without a standby before it is known that it was committed out.
+    OutBeforeCommitted,
+    /// A standby counts as in sync from when it is known that it was committed in.
+    InAfterCommitted,
+    /// A change of the set does not compare the holder's lease.
+    SyncWithoutLease,
+    /// The planner takes every standby for one that is in sync.
+    AnyoneIsInSync,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::TakerWithoutDrift,
         Self::HolderWithoutDrift,
         Self::HolderCountsFromAnswer,
@@ -43,5 +55,11 @@ impl Mutant {
         Self::ReleasedBeforeClosed,
         Self::LowerEpochReceived,
         Self::LastPointNotWaitedFor,
+        Self::BoundIgnored,
+        Self::PointCountsFromConfirmation,
+        Self::OutBeforeCommitted,
+        Self::InAfterCommitted,
+        Self::SyncWithoutLease,
+        Self::AnyoneIsInSync,
     ];
 }

@@ -22,7 +22,8 @@ pub(crate) enum Message {
     /// When it was asked, on the asker's clock, and how long ago each cluster was heard of.
     Sights(Moment, Vec<(ClusterName, Duration)>),
     Point(Point),
-    Confirm(u64, usize),
+    /// Epoch and length of a log, and the point's number.
+    Confirm(u64, usize, u64),
 }
 
 impl World {
@@ -112,13 +113,14 @@ impl World {
                 agent.heard.witness_at = Some(local);
             }
             Message::Point(point) => {
-                let (epoch, length) = (point.epoch, point.log.len());
+                let (epoch, length, sequence) = (point.epoch, point.log.len(), point.sequence);
                 if region.volume.receive(point, any_epoch) {
-                    self.post(to, from, start, Message::Confirm(epoch, length));
+                    self.post(to, from, start, Message::Confirm(epoch, length, sequence));
                 }
                 return;
             }
-            Message::Confirm(epoch, length) => {
+            Message::Confirm(epoch, length, sequence) => {
+                agent.confirms(epoch, sequence, local);
                 region.volume.confirmed = region.volume.confirmed.max((epoch, length));
             }
             _ => {}

@@ -8,6 +8,7 @@ use std::time::Duration;
 use leeward_core::{
     app::{App, Model, Placement, WriterRole},
     execute::Mode,
+    in_sync::{WhenStandbyAway, least_rpo},
     lease::{Delays, Moment, Role, Timing},
     name::{AppKey, ClusterName},
     operation::Journal,
@@ -173,7 +174,7 @@ pub(crate) fn name(place: Place) -> ClusterName {
     place.name().into()
 }
 
-fn the_app() -> App {
+fn the_app(rpo: Duration) -> App {
     let placement = |cluster: Place, priority| Placement {
         cluster: name(cluster),
         priority,
@@ -187,7 +188,8 @@ fn the_app() -> App {
         observed: 1,
         model: Model::ActivePassive,
         placements: vec![placement(Place::West, 1), placement(Place::East, 2)],
-        rpo: Duration::from_secs(3),
+        rpo,
+        when_standby_away: WhenStandbyAway::Serve,
         rto: Duration::from_secs(60),
         automatic: true,
         roles: vec![WriterRole {
@@ -211,6 +213,9 @@ impl World {
             stop: Duration::from_millis(ttl / 10),
             drift: Duration::from_millis(ttl / 100),
         });
+        // From the smallest that is allowed, when nothing may go wrong, to one with room.
+        let rpo =
+            least_rpo(Duration::from_micros(INTERVAL), &timing) + Duration::from_millis(random.random_range(0..2_000));
         let mut region = |place| {
             // Often at the ends of what is allowed: one hundredth, as `drift` is of `ttl`.
             let rate = match random.random_range(0..4) {
@@ -243,7 +248,7 @@ impl World {
             clients: Clients::default(),
             memory: invariant::Memory::default(),
             failed_over: BTreeSet::new(),
-            app: the_app(),
+            app: the_app(rpo),
             timing,
             mutant: run.mutant,
             random,
@@ -262,7 +267,7 @@ impl World {
             calm_from: BEGIN + run.seconds * SECOND,
             history: Vec::new(),
         };
-        world.tell(format!("a lease lives for {ttl} ms"));
+        world.tell(format!("a lease lives for {ttl} ms; the rpo is {} ms", rpo.as_millis()));
         for index in 0..2 {
             world.at(0, Event::Tick(index));
             world.at(SECOND, Event::Write(index));
@@ -396,6 +401,10 @@ impl World {
         region.next_point = now + INTERVAL;
         region.volume.begin(epoch);
         let point = region.volume.take_point(epoch);
+        let local = region.clock.at(now);
+        if let Some(agent) = &mut region.agent {
+            agent.takes(epoch, point.sequence, local);
+        }
         let (place, start) = (region.place, region.starts);
         self.post(place, place.other(), start, Message::Point(point));
     }
@@ -440,7 +449,14 @@ impl World {
             if let (Some(before), Some(after)) = (before, self.role.clone())
                 && before != after
             {
-                self.tell(format!("{} {:?} at epoch {}", after.owner, after.hold, after.epoch));
+                let in_sync: Vec<&str> = after.in_sync.iter().map(ClusterName::as_str).collect();
+                self.tell(format!(
+                    "{} {:?} at epoch {}, in sync: {}",
+                    after.owner,
+                    after.hold,
+                    after.epoch,
+                    in_sync.join(" ")
+                ));
                 if before.owner != after.owner {
                     self.moves += 1;
                     if before.hold != leeward_core::lease::Hold::Released {

@@ -1,7 +1,7 @@
 //! Renews this cluster's lease every `T/6`. One transaction renews it and reads the roles; only those that it read as
 //! held here are granted, for a time that is counted from before it was sent. An answer that does not come is no renewal.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use leeward_core::{
     holder::{Holder, Offer, Renewal},
@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Agent, follow};
 use crate::clock;
+
+/// How often the in-sync sets are looked at.
+const SYNC: Duration = Duration::from_millis(200);
 
 /// Renews until `stop`.
 pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
@@ -30,6 +33,20 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(next.since(clock::now())) => {}
+            () = keep_in_sync(&agent, &holder) => {}
+        }
+    }
+}
+
+/// Looks after the in-sync sets until the next renewal is due. A change that was not answered by then may have been applied or not: it
+/// counts for both until the renewal tells.
+async fn keep_in_sync(agent: &Agent, holder: &Holder) {
+    loop {
+        tokio::time::sleep(SYNC).await;
+        if let Some(lease) = holder.revision().filter(|_| agent.has_synced())
+            && let Err(error) = agent.sync(lease).await
+        {
+            tracing::debug!(%error, "an in-sync set was not changed");
         }
     }
 }
@@ -55,6 +72,9 @@ async fn renew(agent: &Agent, holder: &mut Holder, sent: Moment) -> Result<(), E
     }
     let revision = outcome.applied.then_some(outcome.revision);
     let roles = roles(&outcome.entries);
+    if outcome.applied {
+        agent.bound_by(|sets| sets.renewed(&roles));
+    }
     agent.grant(holder.renewed(offer, sent, revision, &roles, &agent.timing));
     if outcome.applied {
         agent.learn(|known| follow::take(known, outcome.entries));

@@ -89,7 +89,7 @@ pub async fn accept(
         .into_iter()
         .map(|situation| situation.app.value)
         .collect();
-    let app = match validate(resource, &agent.me, &clusters, &others) {
+    let app = match validate(resource, &agent.me, &clusters, &agent.timing, &others) {
         Ok(app) => app,
         Err(invalid) => return Ok(Accepted::No(invalid)),
     };

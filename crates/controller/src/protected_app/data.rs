@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, Client};
 use leeward_core::{
     app::{App, WriterRole},
+    in_sync::Bound,
     name::{ClusterName, Epoch, RoleKey},
     report::{MirrorReport, PointReport, RoleReport},
 };
@@ -26,7 +27,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{agent::Agent, cache::Cache, clock, freezer::PodFreezer};
+use crate::{
+    agent::{Agent, Synced},
+    cache::Cache,
+    clock,
+    freezer::PodFreezer,
+};
 
 /// Pods never stand still longer than this for a point.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -138,8 +144,26 @@ impl Data {
                     },
                 );
             }
+            self.tell_synced(app, &key, epoch).await;
         }
         Ok(())
+    }
+
+    /// Tells the agent where a role's mirrors stand.
+    async fn tell_synced(&self, app: &App, key: &RoleKey, epoch: Epoch) {
+        let mirrors = self.mirrors.lock().await;
+        let of_role = mirrors.iter().filter(|((role, _), _)| role == key);
+        let synced = Synced {
+            epoch,
+            bound: Bound {
+                rpo: app.rpo,
+                away: app.when_standby_away,
+            },
+            mirrors: of_role
+                .map(|((_, standby), running)| (standby.clone(), running.status.clone()))
+                .collect(),
+        };
+        self.agent.set_synced(key, Some(synced));
     }
 
     async fn mirror(
@@ -154,7 +178,8 @@ impl Data {
         let pause = role.interval.min(LONGEST_PAUSE);
         let freezer = self.freezer(app, role);
         let source = Source::new(key.clone(), epoch, claims, freezer, self.staging.clone(), pause)?;
-        Ok(Mirror::new(source, Link::new(self.agent.http.clone(), peer_url, &key)))
+        let link = Link::new(self.agent.http.clone(), peer_url, &key);
+        Ok(Mirror::new(source, link, clock::now))
     }
 
     fn freezer(&self, app: &App, role: &WriterRole) -> Arc<dyn Freeze> {
@@ -187,6 +212,7 @@ impl Data {
     }
 
     async fn stop_mirrors(&self, key: &RoleKey) {
+        self.agent.set_synced(key, None);
         let mut mirrors = self.mirrors.lock().await;
         let of_role: Vec<_> = mirrors.keys().filter(|(role, _)| role == key).cloned().collect();
         for id in of_role {

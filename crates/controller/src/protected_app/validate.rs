@@ -1,12 +1,16 @@
 //! From a `ProtectedApp` to the specification that decisions are made from. What the schema and its rules already refuse
 //! is not looked at again; what they cannot know is.
 
+use std::time::Duration;
+
 use leeward_api::{
     ProtectedApp,
-    app::{FailoverMode, Model},
+    app::{FailoverMode, Model, ProtectedAppSpec, WhenStandbyAway},
 };
 use leeward_core::{
     app::{self, App},
+    in_sync::{self, least_rpo},
+    lease::Timing,
     name::{AppKey, ClusterName},
 };
 
@@ -40,6 +44,21 @@ pub enum Invalid {
         /// Who serves it.
         other: AppKey,
     },
+    /// More would be lost than is allowed while everything is in order.
+    #[error(
+        "spec.objectives.rpo: {rpo:?} cannot be kept: with role {role}'s interval of {interval:?} and this installation's leases the writer \
+         would stop between points; the smallest is {least:?}, or shorten the interval"
+    )]
+    RpoTooShort {
+        /// What is asked for.
+        rpo: Duration,
+        /// The role.
+        role: String,
+        /// Its interval.
+        interval: Duration,
+        /// The smallest that can be kept, in whole tenths of a second.
+        least: Duration,
+    },
     /// The specification cannot be written as JSON.
     #[error("spec: {0}")]
     Unwritable(String),
@@ -53,6 +72,7 @@ pub fn validate<'a>(
     resource: &ProtectedApp,
     me: &ClusterName,
     clusters: &[String],
+    timing: &Timing,
     others: impl IntoIterator<Item = &'a App>,
 ) -> Result<App, Invalid> {
     let name = resource.metadata.name.clone().ok_or(Invalid::Unnamed("name"))?;
@@ -82,6 +102,7 @@ pub fn validate<'a>(
     if let Some(twice) = claims.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(Invalid::SharedClaim(twice[0].clone()));
     }
+    rpo_can_be_kept(spec, timing)?;
     let labels = spec
         .selector
         .match_labels
@@ -115,6 +136,10 @@ pub fn validate<'a>(
         },
         placements: spec.placements.iter().map(placement).collect(),
         rpo: spec.objectives.rpo.into(),
+        when_standby_away: match spec.objectives.when_standby_away {
+            WhenStandbyAway::Serve => in_sync::WhenStandbyAway::Serve,
+            WhenStandbyAway::Stop => in_sync::WhenStandbyAway::Stop,
+        },
         rto: spec.objectives.rto.into(),
         automatic: spec.failover.mode == FailoverMode::Automatic,
         roles: spec
@@ -141,6 +166,24 @@ pub fn validate<'a>(
     })
 }
 
+fn rpo_can_be_kept(spec: &ProtectedAppSpec, timing: &Timing) -> Result<(), Invalid> {
+    let rpo: Duration = spec.objectives.rpo.into();
+    for role in &spec.roles {
+        let interval: Duration = role.interval.into();
+        let least = least_rpo(interval, timing);
+        if rpo < least {
+            let tenths = least.as_millis().div_ceil(100);
+            return Err(Invalid::RpoTooShort {
+                rpo,
+                role: role.name.clone(),
+                interval,
+                least: Duration::from_millis(u64::try_from(tenths * 100).unwrap_or(u64::MAX)),
+            });
+        }
+    }
+    Ok(())
+}
+
 fn placement(placement: &leeward_api::app::Placement) -> app::Placement {
     app::Placement {
         cluster: ClusterName::new(&placement.cluster),
@@ -164,6 +207,7 @@ fn placement(placement: &leeward_api::app::Placement) -> app::Placement {
 
 #[cfg(test)]
 mod tests {
+    use leeward_core::lease::Delays;
     use serde_json::json;
 
     use super::*;
@@ -187,7 +231,13 @@ mod tests {
     }
 
     fn validate_here(resource: &ProtectedApp, others: &[App]) -> Result<App, Invalid> {
-        validate(resource, &"west".into(), &["east".into(), "west".into()], others)
+        validate(
+            resource,
+            &"west".into(),
+            &["east".into(), "west".into()],
+            &Timing::new(Duration::from_secs(3), Delays::WITHOUT_ELECTIONS).unwrap(),
+            others,
+        )
     }
 
     #[test]
@@ -213,6 +263,15 @@ mod tests {
             v["spec"]["roles"] = json!([{ "name": "a", "claims": ["data"] }, { "name": "b", "claims": ["data"] }]);
         });
         assert_eq!(validate_here(&shared, &[]), Err(Invalid::SharedClaim("data".into())));
+    }
+
+    #[test]
+    fn an_rpo_that_cannot_be_kept_is_refused_with_the_smallest_that_can() {
+        let asked = |rpo: &str| validate_here(&resource(|v| v["spec"]["objectives"]["rpo"] = rpo.into()), &[]);
+        // Twice the interval of 1 s, half a second for a transfer, 0.3 s to stop, and a hundredth for the clock.
+        let refused = asked("2800ms").unwrap_err().to_string();
+        assert!(refused.contains("the smallest is 2.9s"), "{refused}");
+        assert!(asked("2900ms").is_ok());
     }
 
     #[test]

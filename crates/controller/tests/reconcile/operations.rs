@@ -23,6 +23,7 @@ async fn ask(region: &Region, type_: OperationType, to: &str) -> String {
             type_,
             app: "web".into(),
             to: to.into(),
+            accept_data_loss: None,
         },
         status: None,
     };

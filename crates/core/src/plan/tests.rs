@@ -6,6 +6,7 @@ use crate::{
     app::{Placement, WriterRole},
     check::{Violation, check},
     execute::{Mode, mode},
+    in_sync::WhenStandbyAway,
     lease::{Delays, Lease},
     report::{PointReport, RoleReport},
 };
@@ -25,6 +26,7 @@ fn app(model: Model) -> App {
         model,
         placements: vec![placement("west", 1), placement("east", 2)],
         rpo: Duration::from_secs(3),
+        when_standby_away: WhenStandbyAway::Serve,
         rto: Duration::from_secs(60),
         automatic: true,
         roles: match model {
@@ -187,6 +189,7 @@ impl World {
             kind,
             to: to.into(),
             asked_ms: 1,
+            accept_loss_ms: None,
             refused: None,
         };
         self.requests.push(Versioned {
@@ -222,7 +225,16 @@ impl World {
     }
 }
 
+/// West is active, and east has everything but the last rpo.
 fn protected() -> World {
+    let mut world = first();
+    for role in world.roles.values_mut() {
+        role.value.in_sync.insert("east".into());
+    }
+    world
+}
+
+fn first() -> World {
     let mut world = World::new(Model::ActivePassive);
     world.step(at(0));
     world
@@ -230,16 +242,9 @@ fn protected() -> World {
 
 #[test]
 fn the_first_plan_makes_the_cluster_with_the_data_active_at_epoch_one() {
-    let world = protected();
+    let world = first();
     assert_eq!(world.plan.as_ref().unwrap().value.active, "west".into());
-    assert_eq!(
-        world.role(),
-        &Role {
-            owner: "west".into(),
-            epoch: Epoch(1),
-            hold: Hold::Held
-        }
-    );
+    assert_eq!(world.role(), &Role::held("west".into(), Epoch(1)));
     assert_eq!(world.mode("west"), Mode::Serve { epoch: Some(Epoch(1)) });
     assert_eq!(world.mode("east"), Mode::Standby);
     assert_eq!(world.decide(at(0)), None);
@@ -267,14 +272,7 @@ fn a_failover_moves_lease_epoch_and_plan_in_one_transaction() {
     let commit = world.step(at(3100));
     assert!(commit.expects.contains(&Expect::Lease("west".into(), 5)));
     assert!(commit.changes.contains(&Change::Seal("west".into())));
-    assert_eq!(
-        world.role(),
-        &Role {
-            owner: "east".into(),
-            epoch: Epoch(2),
-            hold: Hold::Held
-        }
-    );
+    assert_eq!(world.role(), &Role::held("east".into(), Epoch(2)));
     assert_eq!(world.mode("west"), Mode::Standby);
     assert_eq!(world.mode("east"), Mode::Standby, "not before the data is promoted");
     world.done(StepName::Promote);
@@ -341,9 +339,9 @@ fn a_switchover_moves_the_role_only_after_the_holder_released_it() {
     assert_eq!(
         world.role(),
         &Role {
-            owner: "west".into(),
-            epoch: Epoch(1),
-            hold: Hold::Revoking
+            hold: Hold::Revoking,
+            in_sync: ["east".into()].into(),
+            ..Role::held("west".into(), Epoch(1))
         }
     );
     assert_eq!((world.mode("west"), world.mode("east")), (Mode::Standby, Mode::Standby));
@@ -373,14 +371,7 @@ fn a_switchover_whose_source_is_lost_becomes_a_failover_to_the_same_target() {
     world.step(at(4000));
     let operation = world.plan.clone().unwrap().value.operation.unwrap();
     assert_eq!((operation.kind, operation.to.as_str()), (Kind::Failover, "east"));
-    assert_eq!(
-        world.role(),
-        &Role {
-            owner: "east".into(),
-            epoch: Epoch(2),
-            hold: Hold::Held
-        }
-    );
+    assert_eq!(world.role(), &Role::held("east".into(), Epoch(2)));
 }
 
 #[test]
@@ -480,4 +471,62 @@ fn an_agent_that_was_started_anew_is_not_taken_for_the_holder_of_its_predecessor
     assert!(told(&snapshot).protected);
     snapshot.holders.insert("west".into(), "west started anew".into());
     assert_eq!(told(&snapshot).waiting_for, ["west is active and has no lease"]);
+}
+
+#[test]
+fn nothing_fails_over_by_itself_to_a_standby_that_is_not_in_sync() {
+    let mut world = first();
+    world.reports.get_mut(&"west".into()).unwrap().age = Duration::from_secs(20);
+    world.miss("west", &["east", "witness"]);
+    assert_eq!(world.decide(at(4000)), None);
+    let (_, report) = next(&world.snapshot(), &timing(), at(4000), 1_000_000);
+    assert!(
+        report
+            .waiting_for
+            .iter()
+            .any(|why| why.contains("no standby is in sync")),
+        "{report:?}"
+    );
+    // Nor does a switchover become one.
+    let mut world = first();
+    world.ask(Kind::Switchover, "east");
+    world.step(at(100));
+    world.miss("west", &["east", "witness"]);
+    assert_eq!(world.decide(at(4000)), None);
+}
+
+#[test]
+fn a_person_may_accept_a_loss_and_has_to_say_how_much() {
+    for (accepted, refused) in [(None, true), (Some(999_998), true), (Some(999_999), false)] {
+        let mut world = first();
+        world.miss("west", &["east", "witness"]);
+        world.reports.get_mut(&"west".into()).unwrap().age = Duration::from_secs(20);
+        world.ask(Kind::Failover, "east");
+        world.requests[0].value.accept_loss_ms = accepted;
+        // The last renewal was seen at the second 1,000, and the newest point is of the first millisecond.
+        let commit = world.step(at(4000));
+        let Some(Change::Answer(answer)) = commit.changes.last() else {
+            panic!("{commit:?}")
+        };
+        assert_eq!(answer.refused.is_some(), refused, "{accepted:?} {answer:?}");
+        if let Some(why) = &answer.refused {
+            assert!(why.contains("--accept-data-loss 1000s"), "{why}");
+        } else {
+            let operation = world.plan.as_ref().unwrap().value.operation.as_ref().unwrap();
+            assert_eq!(operation.accepted_loss_ms, accepted);
+        }
+    }
+}
+
+#[test]
+fn check_refuses_a_takeover_for_a_cluster_that_is_not_in_sync() {
+    let mut world = protected();
+    world.miss("west", &["east", "witness"]);
+    let commit = world.decide(at(4000)).unwrap();
+    assert_eq!(check(&commit, &world.snapshot(), &timing(), at(4000)), Ok(()));
+    for role in world.roles.values_mut() {
+        role.value.in_sync.clear();
+    }
+    let refused = check(&commit, &world.snapshot(), &timing(), at(4000));
+    assert!(matches!(refused, Err(Violation::NotInSync { .. })), "{refused:?}");
 }

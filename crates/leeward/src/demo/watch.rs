@@ -31,6 +31,7 @@ pub(crate) async fn ask(stage: &Stage, serving: &str, to: &str) -> anyhow::Resul
         type_: OperationType::Switchover,
         app: manifests::APP.into(),
         to: to.into(),
+        accept_data_loss: None,
     };
     let name = format!("switchover-from-{serving}");
     let operation = api.create(&PostParams::default(), &Operation::new(&name, spec)).await?;

@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use leeward_core::lease::Moment;
 use tokio::{sync::watch, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +62,9 @@ pub struct Stats {
 pub struct Status {
     /// The last point that the target confirmed as durable.
     pub confirmed: Option<Point>,
+    /// When the taking of that point began, on this process's clock: everything that was written before is in it. None for a point that
+    /// an earlier process sent.
+    pub begun: Option<Moment>,
     /// What was done so far.
     pub stats: Stats,
     /// Why the last round failed; `None` when it did not.
@@ -90,14 +94,15 @@ pub struct Mirror {
     link: Link,
     known: Option<Known>,
     /// A point whose answer did not come, and what the target had before it.
-    unanswered: Option<(Point, Arc<Manifest>)>,
+    unanswered: Option<(Point, Arc<Manifest>, Moment)>,
     before: Option<Known>,
     status: watch::Sender<Status>,
+    clock: fn() -> Moment,
 }
 
 impl Mirror {
-    /// A mirror, and where its status can be watched.
-    pub fn new(source: Source, link: Link) -> (Self, watch::Receiver<Status>) {
+    /// A mirror, and where its status can be watched. `clock` is monotonic and goes on while the machine sleeps.
+    pub fn new(source: Source, link: Link, clock: fn() -> Moment) -> (Self, watch::Receiver<Status>) {
         let (status, watch) = watch::channel(Status::default());
         let mirror = Self {
             source,
@@ -106,6 +111,7 @@ impl Mirror {
             unanswered: None,
             before: None,
             status,
+            clock,
         };
         (mirror, watch)
     }
@@ -167,6 +173,7 @@ impl Mirror {
             None => self.find_out().await?,
         };
         let parent = point.clone();
+        let begun = (self.clock)();
         let taken = match self.source.take(manifest.clone(), parent.as_ref()).await {
             Ok(taken) => taken,
             Err(e) => {
@@ -184,12 +191,12 @@ impl Mirror {
             s.stats.skipped = skipped;
         });
         match self.link.put(&taken).await {
-            Ok(()) => Ok(self.confirm(taken.point, taken.manifest)),
+            Ok(()) => Ok(self.confirm(taken.point, taken.manifest, begun)),
             Err(LinkError::Refused(refusal)) if refusal.reason == Reason::StaleEpoch => {
                 Err(self.superseded(refusal.head.map_or(self.source.epoch(), |h| h.epoch)))
             }
             Err(e) => {
-                self.unanswered = Some((taken.point, taken.manifest));
+                self.unanswered = Some((taken.point, taken.manifest, begun));
                 // What the target had before, should it not have this one.
                 self.before = Some(Known { point, manifest });
                 Err(e.into())
@@ -197,11 +204,12 @@ impl Mirror {
         }
     }
 
-    fn confirm(&mut self, point: Point, manifest: Arc<Manifest>) -> Point {
+    fn confirm(&mut self, point: Point, manifest: Arc<Manifest>, begun: Moment) -> Point {
         (self.before, self.unanswered) = (None, None);
         self.status.send_modify(|s| {
             s.stats.points += 1;
             s.confirmed = Some(point.clone());
+            s.begun = Some(begun);
         });
         self.known = Some(Known {
             point: Some(point.clone()),
@@ -227,8 +235,8 @@ impl Mirror {
             return Err(MirrorError::NotFollowing);
         }
         let id = head.point.as_ref().map(|p| p.id);
-        if let Some((point, manifest)) = self.unanswered.take_if(|(point, _)| Some(point.id) == id) {
-            self.confirm(point, manifest);
+        if let Some((point, manifest, begun)) = self.unanswered.take_if(|(point, ..)| Some(point.id) == id) {
+            self.confirm(point, manifest, begun);
         } else if let Some(before) = self
             .before
             .take_if(|k| k.point.is_some() && k.point.as_ref().map(|p| p.id) == id)
@@ -241,7 +249,10 @@ impl Mirror {
         let (manifest, point, length) = self.link.manifest().await?;
         self.status.send_modify(|s| s.stats.bytes_fetched += length);
         if point.is_some() {
-            self.status.send_modify(|s| s.confirmed.clone_from(&point));
+            self.status.send_modify(|s| {
+                s.confirmed.clone_from(&point);
+                s.begun = None;
+            });
         }
         let manifest = Arc::new(manifest);
         Ok(Known { point, manifest })

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use leeward_core::name::{AppKey, Epoch, RoleKey};
+use leeward_core::{
+    lease::Moment,
+    name::{AppKey, Epoch, RoleKey},
+};
 
 use super::{
     Claim,
@@ -112,7 +115,7 @@ impl Region {
         // Another test in this process may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let link = Link::new(reqwest::Client::new(), &other.peer, &role());
-        Mirror::new(self.source(epoch, NoFreeze), link).0
+        Mirror::new(self.source(epoch, NoFreeze), link, Moment::default).0
     }
 }
 

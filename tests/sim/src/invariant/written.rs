@@ -1,5 +1,6 @@
 //! What is lost is the newest of an epoch that ended without its writer: never a write before one that was kept (a hole), and nothing
-//! of an epoch that was passed on in order. No volume has data of an epoch that no acknowledged line follows.
+//! of an epoch that was passed on in order; and no more of it than the rpo, from the first that is lost to the last that was acknowledged.
+//! No volume has data of an epoch that no acknowledged line follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,8 +21,21 @@ pub(super) fn check(world: &World) -> Checked {
     for ack in &world.clients.acks {
         epochs.entry(ack.epoch).or_default().push(ack.n);
     }
+    let rpo = u64::try_from(world.app.rpo.as_micros()).unwrap_or(u64::MAX);
     for (epoch, numbers) in epochs {
         let lost: Vec<&u64> = numbers.iter().filter(|n| !kept.contains(&(**n, epoch))).collect();
+        let of_epoch = world.clients.acks.iter().filter(|ack| ack.epoch == epoch);
+        let lost_at = of_epoch
+            .clone()
+            .filter(|ack| !kept.contains(&(ack.n, epoch)))
+            .map(|ack| ack.at);
+        let window = lost_at.min().zip(of_epoch.map(|ack| ack.at).max());
+        if let Some((first, last)) = window.filter(|(first, last)| last - first > rpo) {
+            return Err((
+                "no more than the rpo is lost",
+                format!("{} ms of epoch {epoch} are lost", (last - first) / 1000),
+            ));
+        }
         // Lines of one epoch stand in the order in which they were written.
         let order: Vec<u64> = active
             .volume

@@ -16,7 +16,7 @@ use std::{
 
 use axum::{extract::Request, middleware::Next, response::IntoResponse};
 use futures::future::BoxFuture;
-use leeward_core::name::Epoch;
+use leeward_core::{lease::Moment, name::Epoch};
 use reqwest::StatusCode;
 use tokio_util::sync::CancellationToken;
 
@@ -163,7 +163,7 @@ async fn a_lost_answer_and_a_lost_request_are_made_good_without_starting_anew() 
     tokio::spawn(async move { axum::serve(listener, app).await });
     let _ = rustls::crypto::ring::default_provider().install_default();
     let link = Link::new(reqwest::Client::new(), &peer, &role());
-    let (mut mirror, status) = Mirror::new(west.source(1, NoFreeze), link);
+    let (mut mirror, status) = Mirror::new(west.source(1, NoFreeze), link, Moment::default);
 
     fs::write(west.path("data/file"), b"one").unwrap();
     mirror.round().await.unwrap();
@@ -354,7 +354,7 @@ async fn it_runs_until_it_is_stopped_and_then_takes_a_last_point() {
     fs::write(west.path("data/file"), b"one").unwrap();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let link = Link::new(reqwest::Client::new(), &east.peer, &role());
-    let (mirror, mut status) = Mirror::new(west.source(1, NoFreeze), link);
+    let (mirror, mut status) = Mirror::new(west.source(1, NoFreeze), link, Moment::default);
     let stop = CancellationToken::new();
     let running = tokio::spawn(mirror.run(Duration::from_millis(5), stop.clone()));
     status.wait_for(|s| s.stats.points >= 3).await.unwrap();
@@ -384,7 +384,7 @@ async fn a_silent_peer_does_not_hold_up_a_stop() {
     let peer = format!("http://{}", listener.local_addr().unwrap());
     let _ = rustls::crypto::ring::default_provider().install_default();
     let link = Link::new(reqwest::Client::new(), &peer, &role());
-    let (mirror, _) = Mirror::new(west.source(1, NoFreeze), link);
+    let (mirror, _) = Mirror::new(west.source(1, NoFreeze), link, Moment::default);
     let stop = CancellationToken::new();
     let running = tokio::spawn(mirror.run(Duration::from_millis(5), stop.clone()));
     // It has asked, and will never be answered.
