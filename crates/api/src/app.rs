@@ -381,6 +381,11 @@ pub struct PlacementStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<Duration>,
 
+    /// Of a standby: whether it is in sync, that is, lacks no more than the rpo of any role. Only then does anything fail over to it by
+    /// itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_sync: Option<bool>,
+
     /// The source time of the newest complete point here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_point: Option<Time>,

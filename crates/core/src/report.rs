@@ -129,6 +129,8 @@ pub struct PlacementReport {
     pub missing: Vec<String>,
     /// Its newest point, the oldest of its roles.
     pub point: Option<PointReport>,
+    /// Of a standby of an application with roles: whether it lacks no more than the rpo of any of them.
+    pub in_sync: Option<bool>,
     /// Whether users can be answered from there: an endpoint is ready, or it has no traffic.
     pub answers: bool,
     /// What it mirrored, all roles together.
@@ -232,7 +234,9 @@ fn placement(snapshot: &Snapshot<'_>, cluster: &ClusterName, timing: &Timing, no
     }
     let kept = roles().find_map(|role| role.kept.clone());
     let answers = snapshot.app.traffic.is_none() || heard.is_some_and(|seen| seen.value.backends > 0);
+    let follows = !active && snapshot.plan.is_some() && !snapshot.app.roles.is_empty();
     PlacementReport {
+        in_sync: follows.then(|| out_of_sync(snapshot, cluster).is_empty()),
         cluster: cluster.clone(),
         answers,
         state,

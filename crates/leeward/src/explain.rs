@@ -107,25 +107,38 @@ fn loss(picture: &Picture, app: &ProtectedApp, status: &ProtectedAppStatus) -> V
     }];
     let mut standbys: Vec<&Placement> = app.spec.placements.iter().filter(|p| p.cluster != *active).collect();
     standbys.sort_by_key(|placement| placement.priority);
-    let mut able = vec![];
+    let (mut able, mut late) = (vec![], vec![]);
     for placement in standbys {
         let found = status
             .placements
             .iter()
             .find(|found| found.cluster == placement.cluster);
         let trouble = trouble(picture, &placement.cluster, found);
+        let is_late = found.is_some_and(|found| found.in_sync == Some(false));
         lines.push(match trouble.is_empty() {
+            true if is_late => format!(
+                "  {} is not in sync: it could take over only if a person accepts what is lost",
+                placement.cluster
+            ),
             true => format!("  {} could take over", placement.cluster),
             false => format!("  {} could not take over: {}", placement.cluster, trouble.join("; ")),
         });
         lines.extend(data(app, found).map(|data| format!("    {data}")));
         let kept = found.and_then(|found| found.kept.as_ref());
         lines.extend(kept.map(|kept| format!("    what only it had when it returned is kept: {kept}")));
-        if trouble.is_empty() {
-            able.push(placement.cluster.as_str());
+        match trouble.is_empty() {
+            true if is_late => late.push(placement.cluster.as_str()),
+            true => able.push(placement.cluster.as_str()),
+            false => {}
         }
     }
     lines.push(match (able.first(), app.spec.failover.mode) {
+        (None, _) if !late.is_empty() => format!(
+            "  nothing would fail over by itself, since more than the rpo could be lost: wait for {active}, or leeward failover {} --to {} \
+             --accept-data-loss TIME",
+            full_name(app),
+            late[0]
+        ),
         (None, _) => {
             "  nobody could take over: the application would be away until a cluster is ready or the lost one is back"
                 .to_owned()

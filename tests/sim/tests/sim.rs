@@ -32,17 +32,19 @@ fn a_seed_replays_exactly() {
 #[test]
 fn each_safety_check_that_is_taken_away_is_noticed() {
     for (mutant, seed) in [
-        (Mutant::TakerWithoutDrift, 733),
-        (Mutant::HolderWithoutDrift, 733),
-        (Mutant::HolderCountsFromAnswer, 392),
-        (Mutant::UnknownIsRenewed, 3),
+        (Mutant::TakerWithoutDrift, 1094),
+        (Mutant::HolderWithoutDrift, 2205),
+        (Mutant::HolderCountsFromAnswer, 429),
+        (Mutant::UnknownIsRenewed, 55),
         (Mutant::TakerDoesNotWait, 5),
-        (Mutant::LeaseNotCompared, 548),
-        (Mutant::NeitherSealedNorCompared, 57),
-        (Mutant::RevokingIsGranted, 271),
-        (Mutant::ReleasedBeforeClosed, 43),
-        (Mutant::LowerEpochReceived, 3),
+        (Mutant::LeaseNotCompared, 1271),
+        (Mutant::NeitherSealedNorCompared, 66),
+        (Mutant::RevokingIsGranted, 994),
+        (Mutant::ReleasedBeforeClosed, 36),
+        (Mutant::LowerEpochReceived, 7),
         (Mutant::LastPointNotWaitedFor, 2),
+        (Mutant::BoundIgnored, 25),
+        (Mutant::PointCountsFromConfirmation, 788),
     ] {
         assert!(
             run(&of(seed, Some(mutant))).violation.is_some(),

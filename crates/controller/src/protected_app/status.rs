@@ -116,6 +116,7 @@ fn placement(report: &leeward_core::report::PlacementReport, plan: Option<&Plan>
         state: report.state.as_str().to_owned(),
         ready: report.missing.is_empty(),
         missing: report.missing.clone(),
+        in_sync: report.in_sync,
         // Rounded, so that a status is not written again for each millisecond.
         lag: point.map(|p| Duration::from_secs(now_ms.saturating_sub(p.source_ms).div_ceil(1000)).into()),
         // Whole seconds, as the API keeps it: with more, what is read back would always differ.

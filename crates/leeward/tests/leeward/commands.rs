@@ -219,3 +219,43 @@ fn up_again_changes_nothing_and_a_damaged_directory_is_told_with_what_to_do() {
     home.expect(0, &["down"]);
     assert!(!home.dir().exists());
 }
+
+/// East's agent stands still, so west commits it out and goes on; then west is lost.
+#[test]
+fn nothing_fails_over_to_a_standby_that_fell_behind_until_a_person_accepts_the_loss() {
+    let home = Home::new();
+    home.expect(0, &["up", "--ttl", "3", "--nodes", "1"]);
+    let instance = home.instance();
+    push_shell(instance.addresses("west").unwrap().registry());
+    let manifest = home.0.path().join("shop.yaml");
+    std::fs::write(&manifest, SHOP).unwrap();
+    home.expect(0, &["apply", "-f", manifest.to_str().unwrap()]);
+    home.until(&["explain", "shop"], |out| out.contains("It is protected"));
+
+    let agent = instance.processes().unwrap();
+    let agent = agent.into_iter().find(|process| process.name == "east-serve").unwrap();
+    assert!(agent.signal(libc::SIGSTOP));
+    let in_sync = |out: &str| -> Option<bool> {
+        let app: Value = serde_json::from_str(out).ok()?;
+        let placements = app["status"]["placements"].as_array()?;
+        placements.iter().find(|placement| placement["cluster"] == "east")?["inSync"].as_bool()
+    };
+    home.until(&["status", "shop", "-o", "json"], |out| in_sync(out) == Some(false));
+    instance.kill_region("west").unwrap();
+    assert!(agent.signal(libc::SIGCONT));
+
+    let out = home.until(&["explain", "shop"], |out| out.contains("no standby is in sync"));
+    assert!(
+        out.contains("east is not in sync: it could take over only if a person accepts"),
+        "{out}"
+    );
+    assert!(out.contains("nothing would fail over by itself"), "{out}");
+    // What was lost is some ten seconds, not one.
+    let refused = home.until(
+        &["failover", "shop", "--to", "east", "--accept-data-loss", "1s"],
+        |out| out.contains("refused: east is not in sync (role data)"),
+    );
+    assert!(refused.contains("--accept-data-loss "), "{refused}");
+    let (out, err) = home.expect(0, &["failover", "shop", "--to", "east", "--accept-data-loss", "10m"]);
+    assert!(out.contains("east is active, epoch 2"), "{out}{err}");
+}
