@@ -11,6 +11,7 @@ use kube::Client;
 use leeward_local::instance::{Instance, Options as InstanceOptions};
 use serde_json::{Value, json};
 
+use crate::figure::{self, Figure};
 use crate::watchers;
 
 /// How often a request that changes nothing is repeated; the median counts.
@@ -34,6 +35,9 @@ pub(crate) struct Options {
     /// Watches that are told of one change.
     #[arg(long, default_value_t = 50)]
     watches: usize,
+    /// Where the figures are written as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// Measures both sides and prints them beside each other.
@@ -54,11 +58,27 @@ pub(crate) async fn run(options: Options) -> Result<ExitCode> {
     let there = measure(&options.kubeconfig, &options)
         .await
         .context("the real API server")?;
+    let version = leeward_testing::client(&options.kubeconfig)
+        .await?
+        .apiserver_version()
+        .await?;
+    println!(
+        "real: {}; a ratio over 1 means that the local region is faster",
+        version.git_version
+    );
     println!("{:<44} {:>12} {:>12} {:>8}", "", "local", "real", "ratio");
+    let mut figures = Vec::new();
     for ((what, here), (_, there)) in here.iter().zip(&there) {
-        let ratio = here.as_secs_f64() / there.as_secs_f64();
+        let ratio = there.as_secs_f64() / here.as_secs_f64();
         println!("{what:<44} {:>12} {:>12} {ratio:>8.2}", show(*here), show(*there));
+        figures.push(Figure {
+            name: format!("api/{what}"),
+            ours: here.as_secs_f64() * 1000.0,
+            unit: "ms",
+            peer: Some((version.git_version.clone(), there.as_secs_f64() * 1000.0)),
+        });
     }
+    figure::write(options.json.as_deref(), &figures)?;
     Ok(ExitCode::SUCCESS)
 }
 

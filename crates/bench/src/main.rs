@@ -1,6 +1,8 @@
 //! `leeward-bench`, which `cargo xtask bench` builds for release and runs: figures, never a verdict about another machine.
 
 mod api;
+mod figure;
+mod fleet;
 mod region;
 mod watchers;
 
@@ -15,6 +17,8 @@ use clap::Parser;
 enum Bench {
     /// Lists, creates, gets and watches on a local region's API and on a real API server, one after the other.
     Api(api::Options),
+    /// The loss of a region with many applications: planned and committed in an etcd of three members.
+    Fleet(fleet::Options),
     /// A region's start and memory, idle and after use. Exits 1 when it takes 3 s or 100 MiB.
     Region(region::Options),
 }
@@ -33,6 +37,7 @@ fn main() -> ExitCode {
 fn run(bench: Bench) -> Result<ExitCode> {
     match bench {
         Bench::Api(options) => tokio::runtime::Runtime::new()?.block_on(api::run(options)),
+        Bench::Fleet(options) => tokio::runtime::Runtime::new()?.block_on(fleet::run(&options)),
         Bench::Region(options) => region::run(&options),
     }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use leeward_local::instance::Instance;
 
+use crate::figure::{self, Figure};
+
 /// What a region may take: time until Ready, and memory as the sum of RSS.
 const READY_MS: u64 = 3000;
 const MEMORY_MIB: f64 = 100.0;
@@ -31,6 +33,9 @@ pub(crate) struct Options {
     /// How long to wait before each measurement, in seconds, so that what was needed once is given back.
     #[arg(long, default_value_t = 5)]
     settle: u64,
+    /// Where the figures are written as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// What a person asks a cluster in the first minutes.
@@ -107,10 +112,18 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         .and_then(|ms| ms.parse::<u64>().ok())
         .context("leeward up does not say how long it took")?;
     println!("two regions were started at once; {region} was Ready after {ready} ms");
-    let mut most = measure(&instance, &region, "idle", options)?;
+    let mut figures = vec![Figure::alone("region/ready", ready as f64, "ms")];
+    let mut most = 0.0_f64;
+    let mut note = |when: &str| -> Result<()> {
+        let sum = measure(&instance, &region, when, options)?;
+        figures.push(Figure::alone(format!("region/memory, {when}"), sum, "MiB"));
+        most = most.max(sum);
+        Ok(())
+    };
+    note("idle")?;
     let kubeconfig = instance.kubeconfig(&region)?;
     if session(&options.kubectl, &kubeconfig)? {
-        most = most.max(measure(&instance, &region, "after a session of kubectl", options)?);
+        note("after a session of kubectl")?;
     }
     for file in &options.manifest {
         let mut kubectl = Command::new(&options.kubectl);
@@ -122,8 +135,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         println!("\napplied {}: {status}", file.display());
     }
     if !options.manifest.is_empty() {
-        most = most.max(measure(&instance, &region, "after the manifests", options)?);
+        note("after the manifests")?;
     }
+    figure::write(options.json.as_deref(), &figures)?;
     let within = ready < READY_MS && most < MEMORY_MIB;
     println!(
         "\nReady in {ready} ms of {READY_MS}; {most:.1} MiB (RSS) of {MEMORY_MIB} at most: {}",

@@ -4,6 +4,7 @@
 //! [`Grants`]; [`exchange`] hears the peers and the witness; [`lead`] decides; the reconcilers read all of it and put what
 //! they find into [`Agent::say`]. Each task owns what it writes; locks are held for copies only, never across an await.
 
+pub mod decide;
 pub mod exchange;
 pub mod follow;
 mod in_sync;

@@ -55,7 +55,7 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
             }
         }
         for situation in known.situations() {
-            if let Err(error) = record(&agent, &client, &cache, &situation).await {
+            if let Err(error) = record(&agent, &client, &cache, situation).await {
                 tracing::debug!(app = %situation.app.value.key, %error, "the operation is not recorded yet");
                 failed = true;
             }

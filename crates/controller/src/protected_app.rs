@@ -68,13 +68,10 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let mut tasks: BTreeMap<AppKey, (CancellationToken, JoinHandle<()>)> = BTreeMap::new();
     let mut changes = context.agent.changes();
     loop {
-        let wanted: BTreeSet<AppKey> = context
-            .agent
-            .known()
-            .situations()
-            .into_iter()
-            .map(|s| s.app.value.key)
-            .collect();
+        let known = context.agent.known();
+        let wanted: BTreeSet<AppKey> = known.situations().map(|s| s.app.value.key.clone()).collect();
+        // A copy that is held while the next news comes in has to be copied.
+        drop(known);
         for key in &wanted {
             tasks.retain(|_, (_, task)| !task.is_finished());
             tasks.entry(key.clone()).or_insert_with(|| {
@@ -140,8 +137,7 @@ impl Round {
         let mut changes = self.context.agent.changes();
         loop {
             changes.borrow_and_update();
-            let known = self.context.agent.known();
-            let Some(situation) = known.situation(&self.key) else {
+            let Some(situation) = self.context.agent.known().situation(&self.key) else {
                 return self.end().await;
             };
             let busy = self.once(&situation).await;

@@ -230,9 +230,11 @@ async fn route(context: Arc<Context>, shared: Arc<Shared>, grants: Arc<admission
                 shared.set_backends(Backends::new(now));
             }
         }
-        let situations = context.agent.known().situations();
-        grants.set_roles(table::roles(&situations));
-        let table = table::build(&situations, |cluster| cluster::ingress(&context.cache, cluster));
+        let situations: Vec<_> = context.agent.known().situations().cloned().collect();
+        grants.set_roles(table::roles(situations.iter().map(AsRef::as_ref)));
+        let table = table::build(situations.iter().map(AsRef::as_ref), |cluster| {
+            cluster::ingress(&context.cache, cluster)
+        });
         // Without quorum or API nothing is known; the last table goes on. An agent without fences takes no notice of a plan.
         let unfenced = context.agent.is_unfenced() && !shared.index().profiles().is_empty();
         if table.profiles.is_empty() && situations.is_empty() || unfenced {

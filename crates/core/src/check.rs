@@ -120,7 +120,7 @@ fn compared(commit: &Commit, expect: &Expect, key: &RoleKey) -> Result<(), Viola
     }
 }
 
-/// The owner's lease is over, is compared at the revision that was waited out, and is sealed in the same transaction.
+/// The owner's lease is over, is compared at the revision that was waited out, and is sealed in the same transaction unless it is already.
 fn taken_safely(
     commit: &Commit,
     snapshot: &Snapshot<'_>,
@@ -132,7 +132,7 @@ fn taken_safely(
     let safe = snapshot.leases.get(owner).is_some_and(|sight| {
         sight.over(timing, now)
             && commit.expects.contains(&Expect::Lease(owner.clone(), sight.revision))
-            && commit.changes.contains(&Change::Seal(owner.clone()))
+            && (sight.lease.sealed || commit.changes.contains(&Change::Seal(owner.clone())))
     });
     if safe {
         Ok(())

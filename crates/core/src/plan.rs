@@ -480,7 +480,10 @@ fn take_over(
         why,
     );
     commit.expects.push(Expect::Lease(from.clone(), sight.revision));
-    commit.changes.push(Change::Seal(from.clone()));
+    // Once is enough: the other applications of the same cluster compare the sealed lease, and do not get into each other's way.
+    if !sight.lease.sealed {
+        commit.changes.push(Change::Seal(from.clone()));
+    }
     for (key, role) in &snapshot.roles {
         commit.expects.push(Expect::Role(key.clone(), role.revision));
         commit

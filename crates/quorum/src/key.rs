@@ -20,6 +20,16 @@ pub const JOURNALS: &str = "journal/";
 /// Who decides.
 pub const LEADER: &str = "leader";
 
+/// The application that a key says something of: of a specification, a plan, a role or a step.
+pub fn app_of(key: &str) -> Option<AppKey> {
+    let rest = [SPECS, PLANS, ROLES, JOURNALS]
+        .iter()
+        .find_map(|prefix| key.strip_prefix(prefix))?;
+    let mut parts = rest.split('/');
+    let (namespace, name) = (parts.next()?, parts.next()?);
+    Some(AppKey::new(namespace, name))
+}
+
 /// A cluster's lease.
 pub fn lease(cluster: &ClusterName) -> String {
     format!("{LEASES}{cluster}")

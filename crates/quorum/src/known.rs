@@ -1,8 +1,12 @@
 //! What an agent knows of the quorum: the copy of its content, when each lease in it was first seen, and each application put together.
 //!
-//! Invariant: sight of a lease is taken the moment it is heard of, so that a leader that was elected just now need not begin to wait.
+//! Invariants: sight of a lease is taken the moment it is heard of, so that a leader that was elected just now need not begin to wait;
+//! an application is put together anew exactly when something of it changed, since a leader looks at all of them many times a second.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use leeward_core::{
     app::App,
@@ -25,6 +29,7 @@ pub struct Known {
     pub sights: BTreeMap<ClusterName, Sight>,
     /// The leader's lease.
     pub leader: Option<Sight>,
+    situations: BTreeMap<AppKey, Arc<Situation>>,
 }
 
 /// The roles among entries that a transaction read.
@@ -59,7 +64,11 @@ impl Known {
             .filter(|e| e.key.starts_with(key::LEASES) || e.key == key::LEADER)
             .map(|entry| entry.key.clone())
             .collect();
+        let changed: BTreeSet<AppKey> = entries.iter().filter_map(|entry| key::app_of(&entry.key)).collect();
         self.view.merge(entries);
+        for app in changed {
+            self.put_together(app);
+        }
         for key in leases {
             let Some(current) = self.view.get::<Lease>(&key) else {
                 continue;
@@ -79,22 +88,34 @@ impl Known {
     pub fn follow(&mut self, changes: Changes, now: Moment) {
         if changes.whole {
             self.view.replace([], changes.revision);
+            for app in self.situations.keys().cloned().collect::<Vec<_>>() {
+                self.put_together(app);
+            }
         }
         self.take(changes.entries, now);
         self.view.advance(changes.revision);
     }
 
     /// All applications.
-    pub fn situations(&self) -> Vec<Situation> {
-        self.view
-            .list::<App>(key::SPECS)
-            .map(|(_, app)| self.about(app))
-            .collect()
+    pub fn situations(&self) -> impl ExactSizeIterator<Item = &Arc<Situation>> {
+        self.situations.values()
     }
 
     /// One application.
-    pub fn situation(&self, app: &AppKey) -> Option<Situation> {
-        Some(self.about(self.view.get(&key::spec(app))?))
+    pub fn situation(&self, app: &AppKey) -> Option<Arc<Situation>> {
+        self.situations.get(app).cloned()
+    }
+
+    fn put_together(&mut self, app: AppKey) {
+        match self.view.get(&key::spec(&app)) {
+            Some(accepted) => {
+                let situation = Arc::new(self.about(accepted));
+                self.situations.insert(app, situation);
+            }
+            None => {
+                self.situations.remove(&app);
+            }
+        }
     }
 
     fn about(&self, app: Versioned<App>) -> Situation {

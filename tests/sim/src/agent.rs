@@ -2,6 +2,7 @@
 //! says; answers come back through [`Agent::answered`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use leeward_core::{
@@ -69,7 +70,7 @@ pub(crate) struct Agent {
     next_report: Moment,
     app: App,
     /// What the copy says of the application, made anew when the copy changed.
-    situation: Option<Situation>,
+    situation: Option<Arc<Situation>>,
 }
 
 /// What an agent sees of its own region.

@@ -3,18 +3,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use leeward_core::{
-    check::check,
-    lease::{Lease, Moment},
-    plan::{Commit, next},
-};
-use leeward_quorum::{
-    Error, Txn, commit, key,
-    known::{Known, Situation},
-};
+use leeward_core::lease::{Lease, Moment};
+use leeward_quorum::{Error, Txn, key, known::Situation};
 use tokio_util::sync::CancellationToken;
 
-use super::{Agent, follow};
+use super::{
+    Agent,
+    decide::{self, Look},
+    follow,
+};
 use crate::clock;
 
 /// How often is looked again while something is under way or somebody is not seen.
@@ -26,7 +23,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let mut renewed: Option<Moment> = None;
     loop {
         let quiet = agent.timing.renew_every() / 2;
-        let busy = !agent.unseen().is_empty() || agent.known().situations().iter().any(under_way);
+        let busy = !agent.unseen().is_empty() || agent.known().situations().any(|situation| under_way(situation));
         tokio::select! {
             () = stop.cancelled() => return,
             _ = changes.changed() => { changes.borrow_and_update(); }
@@ -86,37 +83,21 @@ async fn lead(agent: &Agent, renewed: &mut Option<Moment>) -> Result<bool, Error
 
 /// Takes the next decision for each application.
 async fn decide(agent: &Agent) {
-    let known = agent.known();
-    let unseen_by = agent.unseen_by();
-    for situation in known.situations() {
-        let snapshot = situation.snapshot(
-            &known,
-            &unseen_by,
-            agent.holders(),
-            agent.reports(&situation.app.value.key),
-        );
-        let now = clock::now();
-        let (Some(commit), _) = next(&snapshot, &agent.timing, now, clock::wall_ms()) else {
-            continue;
+    let decisions = {
+        let known = agent.known();
+        let look = Look {
+            known: &known,
+            unseen_by: &agent.unseen_by(),
+            holders: &agent.holders(),
+            reports: &|app| agent.reports(app),
+            timing: &agent.timing,
+            now: clock::now(),
+            wall_ms: clock::wall_ms(),
         };
-        if let Err(violation) = check(&commit, &snapshot, &agent.timing, now) {
-            tracing::error!(%violation, why = commit.why, "a plan was refused: this is a defect of the planner");
-            continue;
-        }
-        match send(agent, &known, &situation, &commit).await {
-            Ok(true) => tracing::info!("{}", commit.why),
-            Ok(false) => tracing::debug!(why = commit.why, "something changed meanwhile: decided anew"),
-            Err(error) => tracing::warn!(%error, why = commit.why, "a decision was not committed"),
-        }
-    }
-}
-
-/// Sends a commit as one transaction; whether it applied.
-async fn send(agent: &Agent, known: &Known, situation: &Situation, commit: &Commit) -> Result<bool, Error> {
-    let app = &situation.app.value.key;
-    // The specification that was decided on must still be the accepted one.
-    let txn = commit::txn(app, &known.sights, commit)?.expect(key::spec(app), situation.app.revision);
-    let outcome = agent.quorum.txn(txn).await?;
-    agent.learn(|known| follow::take(known, outcome.entries));
-    Ok(outcome.applied)
+        decide::plan_all(&look)
+    };
+    decide::commit_all(&*agent.quorum, decisions, |entries| {
+        agent.learn(|known| follow::take(known, entries));
+    })
+    .await;
 }

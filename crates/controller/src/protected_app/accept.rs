@@ -84,12 +84,8 @@ pub async fn accept(
         .collect();
     let clusters: Vec<String> = clusters.into_iter().collect();
     let known = agent.known();
-    let others: Vec<App> = known
-        .situations()
-        .into_iter()
-        .map(|situation| situation.app.value)
-        .collect();
-    let app = match validate(resource, &agent.me, &clusters, &agent.timing, &others) {
+    let others = known.situations().map(|situation| &situation.app.value);
+    let app = match validate(resource, &agent.me, &clusters, &agent.timing, others) {
         Ok(app) => app,
         Err(invalid) => return Ok(Accepted::No(invalid)),
     };

@@ -1,0 +1,112 @@
+//! What a leader does at each look: the next decision for every application, and all of them sent.
+//!
+//! [`plan_all`] decides and does nothing; [`commit_all`] sends, many at a time. A decision that finds that another one came before it is
+//! taken anew at the next look.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::StreamExt as _;
+use leeward_core::{
+    check::check,
+    lease::{Moment, Timing},
+    name::{AppKey, ClusterName},
+    plan::{Change, next},
+    report::{AppReport, Seen},
+};
+use leeward_quorum::{Entry, Store, Txn, commit, key, known::Known};
+
+/// Decisions that are sent at the same time.
+const TOGETHER: usize = 32;
+
+/// What each cluster says of an application.
+pub type Reports<'a> = &'a dyn Fn(&AppKey) -> BTreeMap<ClusterName, Seen<AppReport>>;
+
+/// Everything that the decisions rest on.
+pub struct Look<'a> {
+    /// The copy of the quorum.
+    pub known: &'a Known,
+    /// For each cluster, the observers that cannot see it.
+    pub unseen_by: &'a BTreeMap<ClusterName, BTreeSet<String>>,
+    /// The process that reported last from each cluster.
+    pub holders: &'a BTreeMap<ClusterName, String>,
+    /// What the clusters say.
+    pub reports: Reports<'a>,
+    /// The lengths of leases.
+    pub timing: &'a Timing,
+    /// This observer's monotonic clock.
+    pub now: Moment,
+    /// The wall clock, for records; Unix ms.
+    pub wall_ms: u64,
+}
+
+/// A decision, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct Decision {
+    /// Why.
+    pub why: String,
+    /// All that it compares and changes.
+    pub txn: Txn,
+}
+
+/// The next decision for each application that needs one. Of the applications of a lost cluster the first one seals its lease; the others
+/// follow once that is known, all together.
+pub fn plan_all(look: &Look<'_>) -> Vec<Decision> {
+    let mut sealing = BTreeSet::new();
+    let mut decisions = Vec::new();
+    for situation in look.known.situations() {
+        let app = &situation.app.value.key;
+        let reports = (look.reports)(app);
+        let snapshot = situation.snapshot(look.known, look.unseen_by, look.holders.clone(), reports);
+        let (Some(commit), _) = next(&snapshot, look.timing, look.now, look.wall_ms) else {
+            continue;
+        };
+        if let Err(violation) = check(&commit, &snapshot, look.timing, look.now) {
+            tracing::error!(%violation, why = commit.why, "a plan was refused: this is a defect of the planner");
+            continue;
+        }
+        let seals = commit.changes.iter().find_map(|change| match change {
+            Change::Seal(cluster) => Some(cluster.clone()),
+            _ => None,
+        });
+        if seals.is_some_and(|cluster| !sealing.insert(cluster)) {
+            continue;
+        }
+        match commit::txn(app, &look.known.sights, &commit) {
+            Ok(txn) => decisions.push(Decision {
+                why: commit.why,
+                // The specification that was decided on must still be the accepted one.
+                txn: txn.expect(key::spec(app), situation.app.revision),
+            }),
+            Err(error) => tracing::error!(%error, %app, "a decision cannot be written"),
+        }
+    }
+    decisions
+}
+
+/// Sends decisions; `learn` is told what was read, in few pieces. How many were applied.
+pub async fn commit_all(store: &dyn Store, decisions: Vec<Decision>, mut learn: impl FnMut(Vec<Entry>)) -> usize {
+    let mut applied = 0;
+    let mut sent = futures::stream::iter(decisions)
+        .map(|decision| async move { (decision.why, store.txn(decision.txn).await) })
+        .buffer_unordered(TOGETHER)
+        .ready_chunks(TOGETHER);
+    while let Some(answers) = sent.next().await {
+        let mut entries = Vec::new();
+        for (why, answer) in answers {
+            match answer {
+                Ok(outcome) => {
+                    if outcome.applied {
+                        applied += 1;
+                        tracing::info!("{why}");
+                    } else {
+                        tracing::debug!(why, "something changed meanwhile: decided anew");
+                    }
+                    entries.extend(outcome.entries);
+                }
+                Err(error) => tracing::warn!(%error, why, "a decision was not committed"),
+            }
+        }
+        learn(entries);
+    }
+    applied
+}
