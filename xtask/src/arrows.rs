@@ -16,6 +16,7 @@ const HEIGHTS: &[(&str, u8)] = &[
     ("xtask", 6),
     ("leeward-api-diff", 6),
     ("leeward-bench", 6),
+    ("leeward-model", 6),
     ("leeward-sim", 6),
     ("leeward", 5),
     ("leeward-controller", 4),
