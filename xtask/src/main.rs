@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test`, `generate`, `facts`, `api-diff`, `bench` and `sim`.
+//! The project's chores: `cargo xtask test`, `generate`, `facts`, `api-diff`, `bench`, `model` and `sim`.
 
 mod arrows;
 mod facts;
@@ -45,6 +45,13 @@ enum Chore {
     /// memory.
     #[command(disable_help_flag = true)]
     Bench {
+        /// What is passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Looks at every state that leases, epochs and takeovers can come to, built for speed; `cargo xtask model --help` says how.
+    #[command(disable_help_flag = true)]
+    Model {
         /// What is passed on.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
@@ -104,6 +111,16 @@ fn run(chore: Chore) -> Result<()> {
             ensure!(
                 status.context("leeward-bench cannot be started")?.success(),
                 "it could not be measured, or is more than it may be"
+            );
+            Ok(())
+        }
+        Chore::Model { arguments } => {
+            build(&workspace, PROOF, &["leeward-model"])?;
+            let mut model = std::process::Command::new(workspace.built(PROOF, "leeward-model"));
+            let status = model.args(arguments).status();
+            ensure!(
+                status.context("leeward-model cannot be started")?.success(),
+                "an invariant did not hold, or a mutant was not noticed"
             );
             Ok(())
         }
