@@ -55,7 +55,7 @@ fn all(bounds: Bounds) -> bool {
         ..
     } = found;
     println!(
-        "{unique} states ({generated} with repetitions), at most {depth} things happen, {:.1} s",
+        "{unique} states ({generated} with repetitions), depth {depth}, {:.1} s",
         found.took.as_secs_f64()
     );
     for name in &found.never {

@@ -18,7 +18,7 @@ pub struct Found {
     pub unique: usize,
     /// States as often as they were come to.
     pub generated: usize,
-    /// The most that has to happen for one.
+    /// The longest way to one; with several threads not always the shortest there is.
     pub depth: usize,
     /// How long it took.
     pub took: Duration,
