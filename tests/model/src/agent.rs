@@ -176,9 +176,8 @@ impl State {
             hold => hold,
         };
         let role = Role {
-            owner: self.owner.name().clone(),
-            epoch: epoch(0),
             hold: hold.into(),
+            ..Role::held(self.owner.name().clone(), epoch(0))
         };
         let grants = Grants::from_renewal(&rules.holder(), place.name(), now(), [(role_key(), &role)]);
         grants.roles.values().next().map(|epoch| crate::place::distance(*epoch))
@@ -269,11 +268,7 @@ impl Region {
         read: Option<Distance>,
         rules: &Rules,
     ) {
-        let role = read.map(|distance| Role {
-            owner: place.name().clone(),
-            epoch: epoch(distance),
-            hold: Firm::Held.into(),
-        });
+        let role = read.map(|distance| Role::held(place.name().clone(), epoch(distance)));
         let roles = role.iter().map(|role| (role_key(), role));
         let mut holder = holder(place, None);
         let grants = holder.renewed(offer(place), sent, Some(revision(fresh)), roles, &rules.holder());

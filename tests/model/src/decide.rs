@@ -66,9 +66,10 @@ impl Known {
 
     fn role(&self) -> Role {
         Role {
-            owner: self.owner.name().clone(),
-            epoch: epoch(0),
             hold: self.hold.into(),
+            // Data is not looked at here: the other region always has it.
+            in_sync: [self.owner.other().name().clone()].into(),
+            ..Role::held(self.owner.name().clone(), epoch(0))
         }
     }
 
@@ -132,6 +133,7 @@ impl Known {
             kind: Kind::Switchover,
             to: self.active().other().name().clone(),
             asked_ms: 0,
+            accept_loss_ms: None,
             refused: None,
         };
         let request = Versioned {
@@ -293,6 +295,7 @@ fn full(operation: &Operation) -> operation::Operation {
         began_ms: 0,
         decided_ms: 0,
         steps: steps(operation.kind()).iter().map(step).collect(),
+        accepted_loss_ms: None,
     }
 }
 

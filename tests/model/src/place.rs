@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use leeward_core::{
     app::{App, Model, Placement, WriterRole},
+    in_sync::WhenStandbyAway,
     name::{AppKey, ClusterName, Epoch, RoleKey},
 };
 
@@ -93,6 +94,7 @@ pub(crate) fn app() -> &'static App {
             model: Model::ActivePassive,
             placements: Place::BOTH.map(placement).into(),
             rpo: Duration::from_secs(60),
+            when_standby_away: WhenStandbyAway::Serve,
             rto: Duration::from_secs(60),
             automatic: true,
             roles: vec![WriterRole {

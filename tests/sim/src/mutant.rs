@@ -16,8 +16,8 @@ pub enum Mutant {
     TakerDoesNotWait,
     /// A takeover does not compare the lease that was waited out.
     LeaseNotCompared,
-    /// A takeover neither seals the lease nor compares plan and role. Either alone is enough, since a decision on old news finds the
-    /// lease changed.
+    /// A takeover neither seals the lease nor compares plan and role. Comparing one of the two would be enough, sealing would not: a switchover
+    /// begins without touching the lease.
     NeitherSealedNorCompared,
     /// A role that is being given back is granted.
     RevokingIsGranted,
