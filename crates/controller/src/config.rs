@@ -40,6 +40,10 @@ pub struct Serve {
     pub peer_key: PathBuf,
     /// The quorum.
     pub quorum: Quorum,
+    /// The keys that specifications are encrypted with in the quorum, a file each, the same in every region and not with the witness: the first
+    /// one encrypts, all of them decrypt. Where there is none, they are not encrypted.
+    #[serde(default)]
+    pub spec_keys: Vec<PathBuf>,
     /// The witness.
     pub witness_url: String,
     /// A lease's time to live, in milliseconds.

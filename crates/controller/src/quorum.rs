@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use leeward_quorum::{
     Error, Store, embedded,
+    encrypted::{Encrypted, Keys},
     etcd::{self, Etcd},
 };
 
@@ -32,9 +33,27 @@ pub enum QuorumError {
 /// # Errors
 /// A file cannot be read, or something in it cannot work.
 pub fn store(config: &Serve, http: &reqwest::Client, timeout: Duration) -> Result<Arc<dyn Store>, QuorumError> {
-    Ok(match &config.quorum {
+    let store: Arc<dyn Store> = match &config.quorum {
         Quorum::Embedded { url } => Arc::new(embedded::Client::new(http.clone(), url, timeout)),
         Quorum::Etcd(etcd) => Arc::new(Etcd::new(settings(etcd, config, timeout)?)?),
+    };
+    if config.spec_keys.is_empty() {
+        return Ok(store);
+    }
+    let keys = config.spec_keys.iter().map(|path| {
+        let bytes = read("key for specifications", path)?;
+        Ok::<_, QuorumError>(String::from_utf8_lossy(&bytes).into_owned())
+    });
+    let keys: Vec<String> = keys.collect::<Result<_, _>>()?;
+    let keys = Keys::new(keys.iter().map(String::as_str))?;
+    Ok(Arc::new(Encrypted::new(store, keys)))
+}
+
+fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, QuorumError> {
+    std::fs::read(path).map_err(|source| QuorumError::File {
+        what,
+        path: path.display().to_string(),
+        source,
     })
 }
 
@@ -43,13 +62,6 @@ pub fn store(config: &Serve, http: &reqwest::Client, timeout: Duration) -> Resul
 /// # Errors
 /// A file cannot be read.
 pub fn settings(etcd: &config::Etcd, serve: &Serve, timeout: Duration) -> Result<etcd::Config, QuorumError> {
-    let read = |what, path: &Path| {
-        std::fs::read(path).map_err(|source| QuorumError::File {
-            what,
-            path: path.display().to_string(),
-            source,
-        })
-    };
     let secure = etcd.endpoints.iter().any(|url| url.starts_with("https://"));
     let tls = secure.then(|| {
         let or = |own: &Option<std::path::PathBuf>, peer: &Path| own.clone().unwrap_or_else(|| peer.to_owned());

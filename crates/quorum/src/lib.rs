@@ -9,6 +9,7 @@
 
 pub mod commit;
 pub mod embedded;
+pub mod encrypted;
 pub mod etcd;
 pub mod key;
 pub mod known;
@@ -139,6 +140,17 @@ pub enum Error {
          anew on purpose, see that no region writes any more before the agents are restarted on it"
     )]
     Replaced(String),
+    /// A specification cannot be decrypted.
+    #[error(
+        "{key} in the quorum cannot be read: {why}; give every region the same keys for specifications (spec_keys). Until then nothing new \
+         is decided here, and what was known goes on"
+    )]
+    Unreadable {
+        /// Where it is.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The store could not be opened or written.
     #[error("the quorum's store at {path}: {reason}")]
     Storage {

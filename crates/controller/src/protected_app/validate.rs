@@ -59,6 +59,19 @@ pub enum Invalid {
         /// The smallest that can be kept, in whole tenths of a second.
         least: Duration,
     },
+    /// A secret would be in the specification, which every region and every backup of the quorum has.
+    #[error(
+        "spec.placements[{placement}].overrides[{index}]: it holds the values of Secret {name}; keep them in a Secret of that cluster, and \
+         leave `data` and `stringData` out of the patch"
+    )]
+    InlineSecret {
+        /// Which placement.
+        placement: usize,
+        /// Which override of it.
+        index: usize,
+        /// The Secret.
+        name: String,
+    },
     /// The specification cannot be written as JSON.
     #[error("spec: {0}")]
     Unwritable(String),
@@ -102,6 +115,7 @@ pub fn validate<'a>(
     if let Some(twice) = claims.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(Invalid::SharedClaim(twice[0].clone()));
     }
+    no_inline_secrets(spec)?;
     rpo_can_be_kept(spec, timing)?;
     let labels = spec
         .selector
@@ -164,6 +178,25 @@ pub fn validate<'a>(
         resource: serde_json::to_value(spec).map_err(|e| Invalid::Unwritable(e.to_string()))?,
         key,
     })
+}
+
+fn no_inline_secrets(spec: &ProtectedAppSpec) -> Result<(), Invalid> {
+    for (placement, of) in spec.placements.iter().enumerate() {
+        let holds = |patch: &leeward_api::app::Override| {
+            patch.kind == "Secret"
+                && ["data", "stringData"]
+                    .iter()
+                    .any(|field| patch.patch.contains_key(*field))
+        };
+        if let Some((index, patch)) = of.overrides.iter().enumerate().find(|(_, patch)| holds(patch)) {
+            return Err(Invalid::InlineSecret {
+                placement,
+                index,
+                name: patch.name.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn rpo_can_be_kept(spec: &ProtectedAppSpec, timing: &Timing) -> Result<(), Invalid> {
@@ -263,6 +296,20 @@ mod tests {
             v["spec"]["roles"] = json!([{ "name": "a", "claims": ["data"] }, { "name": "b", "claims": ["data"] }]);
         });
         assert_eq!(validate_here(&shared, &[]), Err(Invalid::SharedClaim("data".into())));
+    }
+
+    #[test]
+    fn a_secret_in_a_specification_is_refused() {
+        let with = |patch: serde_json::Value| {
+            let overrides = json!([{"kind": "Secret", "name": "db", "patch": patch}]);
+            validate_here(&resource(|v| v["spec"]["placements"][1]["overrides"] = overrides), &[])
+        };
+        for field in ["data", "stringData"] {
+            let refused = with(json!({field: {"password": "hunter2"}})).unwrap_err().to_string();
+            assert!(refused.contains("spec.placements[1].overrides[0]"), "{refused}");
+            assert!(!refused.contains("hunter2"), "{refused}");
+        }
+        assert!(with(json!({"metadata": {"labels": {"a": "b"}}})).is_ok());
     }
 
     #[test]

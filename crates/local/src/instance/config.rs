@@ -85,6 +85,9 @@ impl Layout {
     }
 }
 
+/// The file of the key that specifications are encrypted with; the witness has none.
+pub const SPEC_KEY: &str = "spec.key";
+
 /// A region as an instance knows it.
 #[derive(Debug, Clone, Copy)]
 pub struct Region<'a> {
@@ -115,6 +118,7 @@ pub struct Serve {
     peer_cert: PathBuf,
     peer_key: PathBuf,
     quorum: Quorum,
+    spec_keys: Vec<PathBuf>,
     witness_url: String,
     lease_ttl_ms: u64,
     kubelet_token: PathBuf,
@@ -202,6 +206,7 @@ impl Serve {
                 [] => Quorum::Embedded { url: witness.clone() },
                 members => Quorum::Etcd(Endpoints::new(members, region.name)),
             },
+            spec_keys: vec![layout.pki(region.name, SPEC_KEY)],
             witness_url: witness,
             lease_ttl_ms,
             kubelet_token: layout.pki(region.name, "kubelet.token"),

@@ -79,8 +79,10 @@ pub(super) fn make(layout: &Layout, regions: &[&str], options: &Options) -> Resu
     } else {
         Vec::new()
     };
+    let spec_key = token();
     for region in &all {
         make_region(layout, *region, options.nodes_per_region, &peers)?;
+        files::write(&layout.pki(region.name, config::SPEC_KEY), spec_key.as_bytes())?;
         let serve = config::Serve::new(layout, *region, octet, ttl, &members);
         files::write_json(&layout.config(Some(region.name), "serve"), &serve)?;
     }
