@@ -100,6 +100,9 @@ struct Round {
     compared: Option<(String, Moment)>,
     lacking: Vec<String>,
     ungranted_since: Option<Moment>,
+    /// What it did last while it served, and since when that is over.
+    #[cfg(feature = "unfenced")]
+    served: Option<(Mode, Option<Moment>)>,
     told: Option<Option<Epoch>>,
     trouble: Option<String>,
 }
@@ -128,6 +131,8 @@ impl Round {
             compared: None,
             lacking: vec!["its configuration has not come yet".into()],
             ungranted_since: None,
+            #[cfg(feature = "unfenced")]
+            served: None,
             told: None,
             trouble: None,
         }
@@ -168,7 +173,8 @@ impl Round {
         let context = Arc::clone(&self.context);
         let agent = &context.agent;
         let app = &situation.app.value;
-        let mode = self.effective(app, situation.mode(&agent.me));
+        let mode = self.unfenced(situation, situation.mode(&agent.me));
+        let mode = self.effective(app, mode);
         let mut trouble = vec![];
         if app.authority != agent.me
             && let Err(error) = accept::copy(&context.client, &context.cache, app).await
@@ -201,6 +207,35 @@ impl Round {
             self.trouble = trouble;
         }
         step.is_some()
+    }
+
+    /// Test builds only: an agent without fences that was superseded behind its back goes on for a whole lease, as one would that never looks.
+    #[cfg(feature = "unfenced")]
+    fn unfenced(&mut self, situation: &Situation, mode: Mode) -> Mode {
+        let agent = &self.context.agent;
+        let asked = situation.plan().is_some_and(|plan| {
+            let operation = plan.operation.as_ref();
+            operation.is_some_and(|operation| operation.kind == leeward_core::operation::Kind::Switchover)
+        });
+        if !agent.is_unfenced() || asked || matches!(mode, Mode::Serve { .. }) {
+            self.served = matches!(mode, Mode::Serve { .. }).then_some((mode, None));
+            return mode;
+        }
+        let now = clock::now();
+        let Some((served, since)) = &mut self.served else {
+            return mode;
+        };
+        let since = *since.get_or_insert(now);
+        if now.since(since) < agent.timing.ttl {
+            *served
+        } else {
+            mode
+        }
+    }
+
+    #[cfg(not(feature = "unfenced"))]
+    fn unfenced(&mut self, _: &Situation, mode: Mode) -> Mode {
+        mode
     }
 
     /// The mode, less what the lease does not allow: a writer whose grant has been over for a whole lease steps down.
