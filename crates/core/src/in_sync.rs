@@ -48,11 +48,14 @@ pub struct Bound {
 /// The time that a point may take from its instant until it is confirmed, at the least that is planned with.
 pub const TRANSFER: Duration = Duration::from_millis(500);
 
-/// The smallest `rpo` with which a writer goes on while everything is in order: a point is taken each `interval`, the one before it may
-/// have been sent just now, it takes [`TRANSFER`] to be confirmed, and the writer begins to stop `stop` early. A hundredth more for the
-/// drift of the clock.
+/// The time that it may take to commit a standby out, at the least that is planned with.
+pub const COMMIT: Duration = Duration::from_millis(500);
+
+/// The smallest `rpo` with which a writer goes on, and its standby stays in sync, while everything is in order: a point is taken each
+/// `interval`, the one before it may have been sent just now, it takes [`TRANSFER`] to be confirmed, a standby goes [`COMMIT`] before the
+/// writer would begin to stop, and that is `stop` early. A hundredth more for the drift of the clock.
 pub fn least_rpo(interval: Duration, timing: &Timing) -> Duration {
-    let needed = interval * 2 + TRANSFER + timing.stop;
+    let needed = interval * 2 + TRANSFER + COMMIT + timing.stop;
     needed + needed / 99
 }
 
@@ -73,8 +76,7 @@ impl Bound {
     }
 
     /// The set that is to be committed in the place of the role's, if another one. A standby comes in when its last point is younger than
-    /// half of `rpo`; it goes when two thirds of the time are over before the writer would begin to stop, so that there is time to
-    /// commit that.
+    /// half of `rpo`; it goes [`COMMIT`] before the writer would begin to stop.
     pub fn change(
         &self,
         role: &Role,
@@ -87,7 +89,7 @@ impl Bound {
             let begun = confirmed.get(standby);
             begun.is_some_and(|begun| now.since(*begun) < limit)
         };
-        let leaves_after = self.counted().saturating_sub(timing.stop) * 2 / 3;
+        let leaves_after = self.counted().saturating_sub(timing.stop + COMMIT);
         let keeps = |standby: &&ClusterName| match self.away {
             WhenStandbyAway::Stop => true,
             WhenStandbyAway::Serve => younger(standby, leaves_after),
@@ -184,9 +186,9 @@ mod tests {
             |in_sync: &[&str], now: u64| serve.change(&role(in_sync), &standbys, &confirmed(1000), &timing(), at(now));
         assert_eq!(change(&[], 2499), Some(set(&["east"])));
         assert_eq!(change(&[], 2500), None);
-        // (2970 - 300) * 2 / 3
-        assert_eq!(change(&["east"], 2779), None);
-        assert_eq!(change(&["east"], 2780), Some(set(&[])));
+        // 2970 - 300 - 500
+        assert_eq!(change(&["east"], 3169), None);
+        assert_eq!(change(&["east"], 3170), Some(set(&[])));
         let stop = bound(WhenStandbyAway::Stop);
         assert_eq!(
             stop.change(&role(&["east"]), &standbys, &confirmed(0), &timing(), at(9000)),
@@ -224,6 +226,19 @@ mod tests {
         };
         // Begun at 0 and confirmed; the next one begins an interval later, goes wrong once, and is confirmed in time.
         let until = bound.until(&set(&["east"]), &confirmed(0)).unwrap();
-        assert!(until >= at(0).after(interval * 2 + TRANSFER + timing.stop), "{until:?}");
+        assert!(
+            until >= at(0).after(interval * 2 + TRANSFER + COMMIT + timing.stop),
+            "{until:?}"
+        );
+        let standbys = set(&["east"]);
+        let serve = Bound {
+            away: WhenStandbyAway::Serve,
+            ..bound
+        };
+        let just = at(0).after(interval * 2 + TRANSFER - Duration::from_millis(1));
+        assert_eq!(
+            serve.change(&role(&["east"]), &standbys, &confirmed(0), &timing, just),
+            None
+        );
     }
 }

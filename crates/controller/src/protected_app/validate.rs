@@ -254,7 +254,7 @@ mod tests {
                 "selector": { "matchLabels": { "app": "web" } },
                 "model": "ActivePassive",
                 "placements": [{ "cluster": "west" }, { "cluster": "east" }],
-                "objectives": { "rpo": "3s" },
+                "objectives": { "rpo": "4s" },
                 "roles": [{ "name": "data", "claims": ["data"], "interval": "1s" }],
                 "traffic": { "hosts": ["shop.example"], "service": "web", "port": 80 },
             },
@@ -277,7 +277,7 @@ mod tests {
     fn defaults_are_filled_in() {
         let app = validate_here(&resource(|_| {}), &[]).unwrap();
         assert_eq!((app.placements[0].priority, app.placements[0].weight), (1, 100));
-        assert_eq!((app.rpo.as_secs(), app.rto.as_secs(), app.automatic), (3, 60, true));
+        assert_eq!((app.rpo.as_secs(), app.rto.as_secs(), app.automatic), (4, 60, true));
         assert_eq!((app.authority.as_str(), app.observed), ("west", 3));
     }
 
@@ -315,10 +315,10 @@ mod tests {
     #[test]
     fn an_rpo_that_cannot_be_kept_is_refused_with_the_smallest_that_can() {
         let asked = |rpo: &str| validate_here(&resource(|v| v["spec"]["objectives"]["rpo"] = rpo.into()), &[]);
-        // Twice the interval of 1 s, half a second for a transfer, 0.3 s to stop, and a hundredth for the clock.
-        let refused = asked("2800ms").unwrap_err().to_string();
-        assert!(refused.contains("the smallest is 2.9s"), "{refused}");
-        assert!(asked("2900ms").is_ok());
+        // Twice the interval of 1 s, half a second for a transfer and for a commit, 0.3 s to stop, and a hundredth for the clock.
+        let refused = asked("3300ms").unwrap_err().to_string();
+        assert!(refused.contains("the smallest is 3.4s"), "{refused}");
+        assert!(asked("3400ms").is_ok());
     }
 
     #[test]
