@@ -339,7 +339,8 @@ pub struct ProtectedAppStatus {
     #[serde(default)]
     pub placements: Vec<PlacementStatus>,
 
-    /// What the last failover lost at most: the age of the promoted point at the fault.
+    /// The age of the promoted point when the last sign of the old writer was seen, a renewal of its lease or a report: the fault came up to
+    /// a sixth of the lease later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rpo: Option<Duration>,
 

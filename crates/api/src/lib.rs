@@ -23,8 +23,8 @@ use kube_core::CustomResourceExt as _;
 /// The API group of every kind.
 pub const GROUP: &str = "leeward.dev";
 
-/// How a duration is written: Go's `time.ParseDuration` without a sign.
-const DURATION_PATTERN: &str = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$";
+/// How a duration is written: Go's `time.ParseDuration` without a sign, and no longer than what every reader can hold.
+const DURATION_PATTERN: &str = r"^([0-9]{1,9}(\.[0-9]{1,9})?(ns|us|µs|ms|s|m|h)){1,7}$";
 
 /// The field manager of everything that Leeward applies.
 pub const FIELD_MANAGER: &str = "leeward";

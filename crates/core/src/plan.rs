@@ -345,7 +345,7 @@ fn refusal(
                 return Some(format!("{to} is not ready: {}", missing.join("; ")));
             }
             (request.kind == Kind::Failover)
-                .then(|| loss_refused(snapshot, &plan.active, request, now, wall_ms))
+                .then(|| loss_refused(snapshot, &plan.active, request, timing, now, wall_ms))
                 .flatten()
         }
     }
@@ -356,6 +356,7 @@ fn loss_refused(
     snapshot: &Snapshot<'_>,
     from: &ClusterName,
     request: &Request,
+    timing: &Timing,
     now: Moment,
     wall_ms: u64,
 ) -> Option<String> {
@@ -366,13 +367,16 @@ fn loss_refused(
     let newest = snapshot.reports.get(&request.to).into_iter();
     let newest = newest.flat_map(|seen| seen.value.roles.values().filter_map(|role| role.point.as_ref()));
     let oldest_ms = newest.map(|point| point.source_ms).min()?;
-    let loss_ms = last_sign_ms(snapshot, from, now, wall_ms).saturating_sub(oldest_ms);
+    // Unseen it may have gone on until its lease ended.
+    let renewed = snapshot.leases.get(from)?.first_seen;
+    let ended = wall_ms.saturating_sub(ms(now.since(renewed))) + ms(timing.ttl);
+    let loss_ms = ended.min(wall_ms).saturating_sub(oldest_ms);
     if request.accept_loss_ms.is_some_and(|accepted| accepted >= loss_ms) {
         return None;
     }
     let seconds = loss_ms.div_ceil(1000);
     Some(format!(
-        "{} is not in sync (role {}): what {from} wrote in its last {seconds} s or so would be lost; wait for {from}, or ask again with \
+        "{} is not in sync (role {}): up to {seconds} s of what {from} wrote would be lost; wait for {from}, or ask again with \
          --accept-data-loss {seconds}s",
         request.to,
         roles.join(", ")
@@ -437,7 +441,11 @@ fn last_sign_ms(snapshot: &Snapshot<'_>, cluster: &ClusterName, now: Moment, wal
     let report = snapshot.reports.get(cluster).map_or(Duration::MAX, |seen| seen.age);
     let renewal = snapshot.leases.get(cluster);
     let renewal = renewal.map_or(Duration::MAX, |sight| now.since(sight.first_seen));
-    wall_ms.saturating_sub(u64::try_from(report.min(renewal).as_millis()).unwrap_or(u64::MAX))
+    wall_ms.saturating_sub(ms(report.min(renewal)))
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The takeover: lease sealed, roles and epoch moved, plan advanced, all in one transaction.

@@ -119,8 +119,13 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         );
     }
     if let Some(file) = &arguments.json {
+        let there = file.exists();
         let writable = std::fs::OpenOptions::new().create(true).append(true).open(file);
         writable.with_context(|| format!("the report cannot be written to {}", file.display()))?;
+        if !there {
+            // It was made to see whether it can be; no report is no file.
+            let _ = std::fs::remove_file(file);
+        }
     }
     process::runtime(2)?.block_on(async {
         let stop = CancellationToken::new();
@@ -143,11 +148,12 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             eprintln!("stopped; everything that was started is gone");
             return Ok(ExitCode::from(130));
         };
-        report.print()?;
+        // First what is kept, then what is read.
         if let Some(file) = &arguments.json {
             std::fs::write(file, serde_json::to_string_pretty(&report)? + "\n")
                 .with_context(|| format!("the report cannot be written to {}", file.display()))?;
         }
+        report.print()?;
         let missed = report.missed();
         for objective in &missed {
             eprintln!("missed: {objective}");

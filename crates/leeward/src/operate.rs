@@ -33,11 +33,13 @@ pub(crate) struct Failover {
 }
 
 fn loss(text: &str) -> Result<kube::core::Duration, String> {
-    let loss: kube::core::Duration = text.parse().map_err(|e| format!("{e}; write it as 42s or 1m30s"))?;
-    if loss.is_negative() {
-        return Err("a loss is not negative; write it as 42s or 1m30s".into());
+    let wrong = || "it is no length of time; write it as 42s or 1m30s".to_owned();
+    let digits = |text: &str| text.split(|c: char| !c.is_ascii_digit()).map(str::len).max();
+    // What the resource's schema allows: more does not fit into a duration.
+    if !text.starts_with(|c: char| c.is_ascii_digit()) || text.len() > 64 || digits(text) > Some(9) {
+        return Err(wrong());
     }
-    Ok(loss)
+    text.parse().map_err(|_| wrong())
 }
 
 /// `leeward switchover`, and what both take
@@ -205,5 +207,20 @@ fn say(bar: &ProgressBar, line: &str) -> anyhow::Result<()> {
         output::line(line)
     } else {
         bar.suspend(|| output::line(line))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::loss;
+
+    #[test]
+    fn a_loss_is_a_length_of_time_that_fits() {
+        for good in ["42s", "1m30s", "0s", "999999999h", "1.5s"] {
+            assert!(loss(good).is_ok(), "{good}");
+        }
+        for bad in ["", "soon", "-5s", "5", "s", "99999999999999999999h", "1d"] {
+            assert!(loss(bad).unwrap_err().contains("42s"), "{bad}");
+        }
     }
 }

@@ -21,7 +21,7 @@ use std::{
     fs::File,
     io,
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -191,6 +191,10 @@ impl Instance {
                 options.nodes_per_region
             )));
         }
+        if let Some(parent) = absolute(dir)?.parent() {
+            std::fs::create_dir_all(parent).map_err(files::fault("make the directory", parent))?;
+        }
+        let _turn = turn(dir)?;
         match Self::open(dir) {
             Ok(there) => return Err(Error::Exists(dir.to_owned(), there.state.regions)),
             Err(Error::Incomplete(_)) => {
@@ -400,9 +404,12 @@ impl Instance {
     /// holds something else is refused.
     pub fn remove_dir(dir: &Path) -> Result<(), Error> {
         let layout = Layout::new(absolute(dir)?);
+        let _turn = turn(dir)?;
         if !layout.marker().exists() {
             return Self::open(dir).and_then(Self::remove);
         }
+        // Whoever starts something waits, and finds then that all is gone.
+        let _lock = lock(&layout)?;
         let records = read_records(&layout).unwrap_or_default();
         stopping::stop(layout.dir(), &records, || ())?;
         Ok(files::remove(layout.dir())?)
@@ -466,9 +473,24 @@ fn absolute(dir: &Path) -> Result<PathBuf, Error> {
     Ok(std::path::absolute(dir).map_err(files::fault("find", dir))?)
 }
 
-// Held until it is dropped.
+// Held while the directory is made or removed: of the directory that it lies in, since a lock inside would go with it.
+fn turn(dir: &Path) -> Result<Option<File>, Error> {
+    let dir = absolute(dir)?;
+    let Some(parent) = dir.parent() else { return Ok(None) };
+    let file = match File::open(parent) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Missing(dir)),
+        opened => opened.map_err(files::fault("open", parent))?,
+    };
+    file.lock().map_err(files::fault("lock", parent))?;
+    Ok(Some(file))
+}
+
+// Held until it is dropped. The directory may have been removed while it was waited for.
 fn lock(layout: &Layout) -> Result<File, Error> {
     let path = layout.lock();
+    if !layout.dir().exists() {
+        return Err(Error::Missing(layout.dir().to_owned()));
+    }
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -477,7 +499,13 @@ fn lock(layout: &Layout) -> Result<File, Error> {
         .open(&path)
         .map_err(files::fault("open", &path))?;
     file.lock().map_err(files::fault("lock", &path))?;
-    Ok(file)
+    let held = file.metadata().map_err(files::fault("read", &path))?;
+    let is_there = std::fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino()));
+    if is_there {
+        Ok(file)
+    } else {
+        Err(Error::Missing(layout.dir().to_owned()))
+    }
 }
 
 #[cfg(test)]

@@ -497,20 +497,20 @@ fn nothing_fails_over_by_itself_to_a_standby_that_is_not_in_sync() {
 
 #[test]
 fn a_person_may_accept_a_loss_and_has_to_say_how_much() {
-    for (accepted, refused) in [(None, true), (Some(999_998), true), (Some(999_999), false)] {
+    for (accepted, refused) in [(None, true), (Some(1_002_998), true), (Some(1_002_999), false)] {
         let mut world = first();
         world.miss("west", &["east", "witness"]);
         world.reports.get_mut(&"west".into()).unwrap().age = Duration::from_secs(20);
         world.ask(Kind::Failover, "east");
         world.requests[0].value.accept_loss_ms = accepted;
-        // The last renewal was seen at the second 1,000, and the newest point is of the first millisecond.
+        // The last renewal was seen at the second 1,000, its lease lived on for 3 s, and the newest point is of the first millisecond.
         let commit = world.step(at(4000));
         let Some(Change::Answer(answer)) = commit.changes.last() else {
             panic!("{commit:?}")
         };
         assert_eq!(answer.refused.is_some(), refused, "{accepted:?} {answer:?}");
         if let Some(why) = &answer.refused {
-            assert!(why.contains("--accept-data-loss 1000s"), "{why}");
+            assert!(why.contains("--accept-data-loss 1003s"), "{why}");
         } else {
             let operation = world.plan.as_ref().unwrap().value.operation.as_ref().unwrap();
             assert_eq!(operation.accepted_loss_ms, accepted);

@@ -268,3 +268,37 @@ fn everything_dies_with_an_owner_that_is_killed() {
         .unwrap()
         .is_empty()));
 }
+
+/// Making and removing at once: whoever comes second finds all of it or nothing, and nothing is left half made.
+#[test]
+fn a_directory_that_is_made_and_removed_at_the_same_time_is_whole_or_gone() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("home");
+    for round in 0..12 {
+        std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..2)
+                .map(|_| scope.spawn(|| Instance::create(&dir, &["west"], &Options::default()).map(drop)))
+                .collect();
+            let remover = scope.spawn(|| Instance::remove_dir(&dir));
+            for maker in makers {
+                let made = maker.join().unwrap();
+                assert!(
+                    matches!(made, Ok(()) | Err(Error::Exists(..))),
+                    "round {round}: {made:?}"
+                );
+            }
+            let removed = remover.join().unwrap();
+            assert!(
+                matches!(removed, Ok(()) | Err(Error::Missing(_))),
+                "round {round}: {removed:?}"
+            );
+        });
+        let there = Instance::open(&dir).map(drop);
+        assert!(
+            matches!(there, Ok(()) | Err(Error::Missing(_))),
+            "round {round}: {there:?}"
+        );
+        let _ = Instance::remove_dir(&dir);
+    }
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}
