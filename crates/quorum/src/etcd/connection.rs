@@ -306,8 +306,11 @@ fn request<T>(open: &Open, message: T) -> Request<T> {
     request
 }
 
+/// The longest answer that is read, bytes. Who follows from the beginning is given everything at once: some 1 KiB for each application.
+const LONGEST_ANSWER: usize = 256 << 20;
+
 async fn ready(open: &Open) -> Result<Grpc<Channel>, Status> {
-    let mut grpc = Grpc::new(open.channel.clone());
+    let mut grpc = Grpc::new(open.channel.clone()).max_decoding_message_size(LONGEST_ANSWER);
     let ready = grpc.ready().await;
     ready.map_err(|error| Status::unavailable(error.to_string()))?;
     Ok(grpc)

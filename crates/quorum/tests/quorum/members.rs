@@ -159,3 +159,25 @@ async fn a_member_without_space_says_what_to_do() {
     // What is there can still be read.
     assert_eq!(store.txn(Txn::default().read("large")).await.unwrap().entries.len(), 1);
 }
+
+/// As the specifications of some thousand applications are.
+#[tokio::test]
+async fn an_answer_of_many_megabytes_is_read() {
+    let Some(etcd) = members(1, &[]).await else { return };
+    let store = Etcd::new(config(etcd.endpoints())).unwrap();
+    let value = "x".repeat(1 << 20);
+    for index in 0..6 {
+        at_last(&store, || {
+            Txn::default().put(format!("spec/shop/{index}"), &value).unwrap()
+        })
+        .await;
+    }
+    let changes = store.changes(0, Duration::ZERO).await.unwrap();
+    let bytes: usize = changes
+        .entries
+        .iter()
+        .filter_map(|entry| entry.value.as_ref())
+        .map(String::len)
+        .sum();
+    assert!(bytes > 6 << 20, "{bytes}");
+}
