@@ -114,7 +114,12 @@ pub const VOTES: usize = 2;
 /// `now` is this observer's monotonic clock, the one that its lease sights are measured with; `wall_ms` goes into
 /// records only and decides nothing.
 pub fn next(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment, wall_ms: u64) -> (Option<Commit>, Report) {
-    let commit = match &snapshot.plan {
+    (decide(snapshot, timing, now, wall_ms), report(snapshot, timing, now))
+}
+
+/// The decision of [`next`] alone, for who looks at thousands of applications and reads no report.
+pub fn decide(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment, wall_ms: u64) -> Option<Commit> {
+    match &snapshot.plan {
         None => first(snapshot),
         Some(plan) => missing_roles(snapshot, plan).or_else(|| match &plan.value.operation {
             Some(operation) => go_on(snapshot, plan, operation, timing, now, wall_ms),
@@ -122,8 +127,7 @@ pub fn next(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment, wall_ms: u64)
                 answer(snapshot, plan, timing, now, wall_ms).or_else(|| automatic(snapshot, plan, timing, now, wall_ms))
             }
         }),
-    };
-    (commit, report(snapshot, timing, now))
+    }
 }
 
 /// The first plan of an application: the cluster that has the data is active, at epoch 1.
@@ -366,10 +370,12 @@ fn loss_refused(
     }
     let newest = snapshot.reports.get(&request.to).into_iter();
     let newest = newest.flat_map(|seen| seen.value.roles.values().filter_map(|role| role.point.as_ref()));
-    let oldest_ms = newest.map(|point| point.source_ms).min()?;
+    // Without a point all of it would be lost.
+    let oldest_ms = newest.map(|point| point.source_ms).min().unwrap_or(0);
     // Unseen it may have gone on until its lease ended.
-    let renewed = snapshot.leases.get(from)?.first_seen;
-    let ended = wall_ms.saturating_sub(ms(now.since(renewed))) + ms(timing.ttl);
+    let lease = snapshot.leases.get(from);
+    let silent = lease.map_or(Duration::ZERO, |sight| now.since(sight.first_seen));
+    let ended = wall_ms.saturating_sub(ms(silent)).saturating_add(ms(timing.ttl));
     let loss_ms = ended.min(wall_ms).saturating_sub(oldest_ms);
     if request.accept_loss_ms.is_some_and(|accepted| accepted >= loss_ms) {
         return None;

@@ -122,7 +122,11 @@ impl Agent {
         let role = self.role();
         let epoch = self.grants.answer(&role, now)?;
         let set = self.sets.of(&role).filter(|set| !set.is_empty());
-        let until = set.and_then(|set| self.bound().until(set, &self.confirmed_of(epoch)));
+        let until = set.and_then(|set| {
+            let (of, confirmed) = &self.confirmed;
+            let begun = |standby: &ClusterName| confirmed.get(standby).copied().filter(|_| *of == epoch.0);
+            self.bound().until(set, begun)
+        });
         let within = until.is_none_or(|until| now < until) || self.mutant == Some(Mutant::BoundIgnored);
         within.then_some(epoch)
     }

@@ -10,7 +10,7 @@ use leeward_core::{
     check::check,
     lease::{Moment, Timing},
     name::{AppKey, ClusterName},
-    plan::{Change, next},
+    plan::{self, Change},
     report::{AppReport, Seen},
 };
 use leeward_quorum::{Entry, Store, Txn, commit, key, known::Known};
@@ -57,7 +57,7 @@ pub fn plan_all(look: &Look<'_>) -> Vec<Decision> {
         let app = &situation.app.value.key;
         let reports = (look.reports)(app);
         let snapshot = situation.snapshot(look.known, look.unseen_by, look.holders.clone(), reports);
-        let (Some(commit), _) = next(&snapshot, look.timing, look.now, look.wall_ms) else {
+        let Some(commit) = plan::decide(&snapshot, look.timing, look.now, look.wall_ms) else {
             continue;
         };
         if let Err(violation) = check(&commit, &snapshot, look.timing, look.now) {

@@ -41,7 +41,10 @@ impl Agent {
         let until = synced
             .get(role)
             .filter(|synced| synced.epoch == epoch)
-            .and_then(|synced| synced.bound.until(set, &synced.confirmed()));
+            .and_then(|synced| {
+                let begun = |standby: &ClusterName| synced.mirrors.get(standby)?.borrow().begun;
+                synced.bound.until(set, begun)
+            });
         // An answer may still leave while a new request is refused already.
         let ahead = if admit { self.timing.stop } else { Duration::ZERO };
         until.is_some_and(|until| now.after(ahead) < until)

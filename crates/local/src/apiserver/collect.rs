@@ -323,13 +323,17 @@ async fn going_with(app: &Arc<App>, id: &Id) {
 
 async fn empty_definition(app: &Arc<App>, id: &Id, definition: &Object) {
     let table = id.name.as_str();
-    let content = app.store.list(table, None);
-    for object in content.iter().filter(|o| !object::is_deleting(o)) {
+    let content = app.store.read().list(table, None);
+    for object in content
+        .iter()
+        .map(|held| held.head())
+        .filter(|o| !object::is_deleting(o))
+    {
         if let Some(call) = call(app, table, object::namespace(object), object::name(object)) {
             report(call.delete(&Options::background()).await.map(|_| ()));
         }
     }
-    if app.store.list(table, None).is_empty() && object::is_deleting(definition) {
+    if app.store.read().list(table, None).is_empty() && object::is_deleting(definition) {
         drop_finalizer(app, id, CLEANUP).await;
     }
 }

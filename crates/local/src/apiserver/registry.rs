@@ -197,10 +197,9 @@ impl Table {
 
     /// What is known of a definition, or found out of what is held.
     fn definition(&self, held: &Held) -> Arc<Definition> {
-        let identity = |of: &Value| (object::uid(of).to_owned(), object::resource_version(of).to_owned());
+        let (uid, revision) = (object::uid(held.head()), object::resource_version(held.head()));
         let known = self.definitions.iter().find(|known| {
-            let (known, held) = (identity(&known.slim), identity(held.head()));
-            known == held && !known.0.is_empty()
+            !uid.is_empty() && object::uid(&known.slim) == uid && object::resource_version(&known.slim) == revision
         });
         known.cloned().unwrap_or_else(|| {
             let whole = held.open();
