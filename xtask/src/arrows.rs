@@ -26,6 +26,7 @@ const HEIGHTS: &[(&str, u8)] = &[
     ("leeward-testing", 3),
     ("leeward-local", 2),
     ("leeward-quorum", 2),
+    ("leeward-gate", 2),
     ("leeward-api", 1),
     ("leeward-core", 1),
 ];

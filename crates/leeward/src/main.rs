@@ -141,11 +141,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             })?;
         }
         Command::Local(Local::Api { config }) => {
-            process::log_to_stderr();
+            process::begin();
             leeward_local::process::api(&config)?;
         }
         Command::Local(Local::Node { config }) => {
-            process::log_to_stderr();
+            process::begin();
             leeward_local::process::node(&config)?;
         }
         Command::Sample => sample::run()?,

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 /// client; agents and nodes say themselves when that begins and ends.
 const LOGGED: &str = "info,kube_client=off,kube_runtime=error";
 
-/// Writes the log to standard error; `RUST_LOG` chooses what.
-pub(crate) fn log_to_stderr() {
+/// What a process that serves does first: it writes its log to standard error, where `RUST_LOG` chooses what, and ends at a panic.
+pub(crate) fn begin() {
+    end_on_panic();
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOGGED.into());
     // A second logger is refused, and the first one goes on.
     let _ = tracing_subscriber::fmt()
@@ -19,6 +20,16 @@ pub(crate) fn log_to_stderr() {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .try_init();
+}
+
+/// Has a panic of any task or thread end the process. One that goes on without a part of itself is taken for whole by others; one that is
+/// gone is not, is started again, and has what it must not do without that part end at its lease.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 /// A runtime with this many worker threads; idle memory grows with each.
@@ -38,11 +49,11 @@ where
     F: FnOnce(CancellationToken) -> T,
     T: Future<Output = anyhow::Result<()>>,
 {
-    log_to_stderr();
+    begin();
     runtime(workers)?.block_on(async {
         let stop = CancellationToken::new();
         cancel_on_signal(stop.clone(), &[])?;
-        tokio::spawn(leeward_local::heap::give_back());
+        tokio::spawn(leeward_local::heap::give_back(|| {}));
         service(stop).await
     })
 }
@@ -59,4 +70,32 @@ pub(crate) fn cancel_on_signal(stop: CancellationToken, others: &[SignalKind]) -
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::process::ExitStatusExt as _, process::Command};
+
+    #[test]
+    fn a_panic_of_a_task_ends_the_whole_process() {
+        const CHILD: &str = "LEEWARD_TEST_PANICS";
+        if std::env::var_os(CHILD).is_some() {
+            super::end_on_panic();
+            let runtime = super::runtime(1).unwrap();
+            // What the task leaves behind is what goes on for ever in the parent's eyes, were it not for the hook.
+            runtime.block_on(async {
+                tokio::spawn(async { panic!("a defect") });
+                std::future::pending::<()>().await;
+            });
+        }
+        let name = "process::tests::a_panic_of_a_task_ends_the_whole_process";
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let ended = child
+            .args([name, "--exact", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert_eq!(ended.status.signal(), Some(libc::SIGABRT));
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("a defect"));
+    }
 }

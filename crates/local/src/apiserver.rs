@@ -173,6 +173,16 @@ pub struct Server {
 }
 
 impl Server {
+    /// To be called every few seconds: what nobody has read meanwhile is then kept smaller.
+    pub fn settle(&self) -> impl Fn() + Send + 'static {
+        let app = Arc::downgrade(&self.app);
+        move || {
+            if let Some(app) = app.upgrade() {
+                app.store.settle();
+            }
+        }
+    }
+
     /// Opens the store, makes the first namespaces, and starts the tasks that follow the store. Call it on a tokio runtime.
     ///
     /// # Errors

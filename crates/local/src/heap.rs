@@ -8,12 +8,13 @@ use std::time::Duration;
 /// How often the heap is looked at. A look costs less than a millisecond where there is nothing to give back.
 const EVERY: Duration = Duration::from_secs(3);
 
-/// Gives back what is unused, again and again. Never ends; drop it.
-pub async fn give_back() {
+/// Gives back what is unused, again and again, after `settle` made it more. Never ends; drop it.
+pub async fn give_back(settle: impl Fn()) {
     let mut turn = tokio::time::interval(EVERY);
     turn.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         turn.tick().await;
+        settle();
         trim();
     }
 }

@@ -53,7 +53,7 @@ pub fn api(config: &Path) -> Result<(), Error> {
     runtime.block_on(async {
         let stop = stop_signal()?;
         let server = apiserver::Server::open(config.server).await?;
-        tokio::spawn(heap::give_back());
+        tokio::spawn(heap::give_back(server.settle()));
         let controllers = tokio::spawn(control(server.client(), config.volumes_dir, stop.clone()));
         server.serve(stop.cancelled()).await?;
         stop.cancel();
@@ -70,7 +70,7 @@ pub fn node(config: &Path) -> Result<(), Error> {
     let runtime = runtime()?;
     runtime.block_on(async {
         let stop = stop_signal()?;
-        tokio::spawn(heap::give_back());
+        tokio::spawn(heap::give_back(|| {}));
         Ok(node::run(config, stop.cancelled()).await?)
     })
 }

@@ -5,6 +5,7 @@
 //! a crash could undo, revisions only grow, and many writers share an fsync. A batch that could not be committed is
 //! answered with an error, nothing of it is published, and the file is opened anew.
 
+mod changes;
 mod disk;
 mod held;
 mod state;
@@ -15,9 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, mpsc};
 use serde_json::Value;
 use tokio::sync::{mpsc as tokio_mpsc, oneshot, watch};
 
+pub(crate) use changes::{Event, EventType};
 pub use disk::OpenError;
 pub(crate) use held::{Held, Text};
-pub(crate) use state::{Event, EventType, State, revision_of};
+pub(crate) use state::{State, revision_of};
 
 /// An object as the store hands it out.
 pub(crate) type Object = Arc<Value>;
@@ -163,6 +165,11 @@ impl Store {
         answered.await.map_err(|_| WriteError::Closed)?
     }
 
+    /// Makes small in memory what was not read for the time between two calls.
+    pub(crate) fn settle(&self) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).settle();
+    }
+
     /// Writes what is queued, refuses the rest, and lets go of the file. Blocks for the last fsync.
     pub(crate) fn close(&self) {
         *self.requests.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -213,9 +220,9 @@ impl Writer {
     fn write(&mut self, batch: Vec<Request>) {
         let mut revision = self.state.read().unwrap_or_else(PoisonError::into_inner).revision();
         let mut accepted: Vec<Accepted> = Vec::with_capacity(batch.len());
-        for request in batch {
+        for mut request in batch {
             let before = self.current(&accepted, &request.id);
-            match judge(before, &request, revision + 1) {
+            match judge(before, &mut request, revision + 1) {
                 Ok(event) => {
                     revision += 1;
                     accepted.push(Accepted {
@@ -289,8 +296,8 @@ impl Writer {
     }
 }
 
-/// Whether the write may happen, and the event that it makes.
-fn judge(before: Option<Object>, request: &Request, revision: u64) -> Result<Event, WriteError> {
+/// Whether the write may happen, and the event that it makes, with the request's object in it.
+fn judge(before: Option<Object>, request: &mut Request, revision: u64) -> Result<Event, WriteError> {
     match (&before, request.expect) {
         (Some(_), Expect::Absent) => return Err(WriteError::Exists),
         (None, Expect::Revision(_)) => return Err(WriteError::Missing),
@@ -299,9 +306,9 @@ fn judge(before: Option<Object>, request: &Request, revision: u64) -> Result<Eve
         }
         _ => {}
     }
-    let (event_type, mut object) = match (&request.object, &before) {
-        (Some(new), None) => (EventType::Added, new.clone()),
-        (Some(new), Some(_)) => (EventType::Modified, new.clone()),
+    let (event_type, mut object) = match (request.object.take(), &before) {
+        (Some(new), None) => (EventType::Added, new),
+        (Some(new), Some(_)) => (EventType::Modified, new),
         (None, Some(old)) => (EventType::Deleted, (**old).clone()),
         (None, None) => return Err(WriteError::Missing),
     };

@@ -88,6 +88,8 @@ where
 {
     events
         .default_backoff()
+        // No controller reads who set what, which is half of many an object.
+        .modify(|object| object.meta_mut().managed_fields = None)
         .filter_map(move |event| {
             let change = match event {
                 Ok(event) => {

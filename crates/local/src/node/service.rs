@@ -49,8 +49,12 @@ enum Change {
 /// Follows Services and their endpoints for as long as the node lives.
 pub(super) async fn forward(node: Arc<Node>) {
     let config = watcher::Config::default;
-    let services = watcher(Api::<Service>::all(node.client.clone()), config()).backoff(Patience::default());
-    let slices = watcher(Api::<EndpointSlice>::all(node.client.clone()), config()).backoff(Patience::default());
+    let services = watcher(Api::<Service>::all(node.client.clone()), config())
+        .backoff(Patience::default())
+        .modify(|service| service.metadata.managed_fields = None);
+    let slices = watcher(Api::<EndpointSlice>::all(node.client.clone()), config())
+        .backoff(Patience::default())
+        .modify(|slice| slice.metadata.managed_fields = None);
     let services = services
         .filter_map(|event| async { event.ok().map(|event| Change::Service(Box::new(event))) })
         .boxed();

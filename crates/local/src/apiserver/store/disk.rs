@@ -10,8 +10,8 @@ use std::sync::Arc;
 use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde_json::Value;
 
+use super::changes::{Event, EventType, Packed};
 use super::held::{Held, Text, weight};
-use super::state::{Event, EventType, Packed};
 use super::{Id, WriteError};
 
 const OBJECTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("objects");

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 
 use super::Object;
 
-/// From this [`weight`] on an object is held as text: some 25 KiB of JSON, which no usual Pod or Deployment reaches.
-const LARGE: usize = 256 << 10;
+/// From this [`weight`] on an object is held as text: some 6 KiB of JSON, which few Pods reach.
+const LARGE: usize = 64 << 10;
 /// Text from this size on is compressed, in bytes.
 const COMPRESSED: usize = 16 << 10;
 

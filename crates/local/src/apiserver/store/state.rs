@@ -1,75 +1,19 @@
 //! What readers see: the objects of each kind, the recent changes of each kind, and who owns whom.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::changes::{Changes, Event, EventType, TooOld};
 use super::disk::Loaded;
-use super::held::{Held, Text, weight};
+use super::held::{Held, weight};
 use super::{Id, Object};
-
-/// Changes kept for watches that resume; older ones get 410. A kind has its own, so a busy kind ages no other.
-const KEPT: usize = 512;
-/// Of these, the newest are kept as values, since the watches that follow read them; the others as text, a tenth in size.
-const LIVE: usize = 32;
-/// The most that the values of one kind's changes weigh together, in [`weight`]'s bytes; a larger one is text at once.
-const LIVE_WEIGHT: usize = 256 << 10;
-/// The most that one kind's changes take as text, in bytes.
-const PACKED_BYTES: usize = 4 << 20;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EventType {
-    Added,
-    Modified,
-    Deleted,
-}
-
-impl EventType {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Added => "ADDED",
-            Self::Modified => "MODIFIED",
-            Self::Deleted => "DELETED",
-        }
-    }
-
-    pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::Added, Self::Modified, Self::Deleted]
-            .into_iter()
-            .find(|t| t.name() == name)
-    }
-}
-
-/// One committed change.
-#[derive(Clone, Debug)]
-pub(crate) struct Event {
-    pub(crate) revision: u64,
-    pub(crate) event_type: EventType,
-    /// The object after the change; of a deletion the last state, at the deletion's revision.
-    pub(crate) object: Object,
-    /// The object before the change.
-    pub(crate) before: Option<Object>,
-}
-
-/// The revision asked for is older than what is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TooOld {
-    /// The oldest revision that could have been resumed from.
-    pub(crate) oldest: u64,
-}
 
 struct Table {
     objects: BTreeMap<Key, Held>,
-    /// Each with its weight, which is found once.
-    live: VecDeque<(Event, usize)>,
-    live_weight: usize,
-    /// What is older than `live`.
-    packed: VecDeque<Packed>,
-    packed_bytes: usize,
-    /// The newest revision whose event is no longer kept.
-    floor: u64,
+    changes: Changes,
     changed: watch::Sender<u64>,
 }
 
@@ -77,74 +21,8 @@ impl Table {
     fn new(floor: u64, revision: u64) -> Self {
         Self {
             objects: BTreeMap::new(),
-            live: VecDeque::new(),
-            live_weight: 0,
-            packed: VecDeque::new(),
-            packed_bytes: 0,
-            floor,
+            changes: Changes::new(floor),
             changed: watch::Sender::new(revision),
-        }
-    }
-
-    fn keep(&mut self, event: Event, weighs: usize) {
-        self.live_weight += weighs;
-        self.live.push_back((event, weighs));
-        while (self.live.len() > LIVE || self.live_weight > LIVE_WEIGHT)
-            && let Some((old, weighs)) = self.live.pop_front()
-        {
-            self.live_weight -= weighs;
-            self.keep_packed(Packed::new(&old));
-        }
-    }
-
-    fn keep_packed(&mut self, packed: Packed) {
-        self.packed_bytes += packed.bytes();
-        self.packed.push_back(packed);
-        while (self.packed.len() > KEPT - LIVE || self.packed_bytes > PACKED_BYTES)
-            && let Some(old) = self.packed.pop_front()
-        {
-            self.packed_bytes -= old.bytes();
-            self.floor = old.revision;
-        }
-    }
-
-    fn since(&self, revision: u64) -> Vec<Event> {
-        let packed = self.packed.partition_point(|event| event.revision <= revision);
-        let live = self.live.partition_point(|(event, _)| event.revision <= revision);
-        let old = self.packed.range(packed..).map(Packed::unpack);
-        let live = self.live.range(live..).map(|(event, _)| event.clone());
-        old.chain(live).collect()
-    }
-}
-
-/// A change as text.
-pub(super) struct Packed {
-    pub(super) revision: u64,
-    pub(super) event_type: EventType,
-    pub(super) object: Text,
-    pub(super) before: Option<Text>,
-}
-
-impl Packed {
-    fn new(event: &Event) -> Self {
-        Self {
-            revision: event.revision,
-            event_type: event.event_type,
-            object: Text::new(&event.object),
-            before: event.before.as_deref().map(Text::new),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        self.object.bytes().len() + self.before.as_ref().map_or(0, |text| text.bytes().len())
-    }
-
-    fn unpack(&self) -> Event {
-        Event {
-            revision: self.revision,
-            event_type: self.event_type,
-            object: Arc::new(self.object.value()),
-            before: self.before.as_ref().map(|text| Arc::new(text.value())),
         }
     }
 }
@@ -153,6 +31,8 @@ pub(crate) struct State {
     revision: u64,
     /// The revision at which memory was filled.
     loaded: u64,
+    /// The revision at the last [`settle`](State::settle).
+    settled: u64,
     /// Nothing before this revision can be resumed.
     floor: u64,
     tables: HashMap<Arc<str>, Table>,
@@ -167,6 +47,7 @@ impl State {
         let mut state = Self {
             revision: loaded.revision,
             loaded: loaded.revision,
+            settled: loaded.revision,
             floor: loaded.floor,
             tables: HashMap::new(),
             dependents: HashMap::new(),
@@ -178,7 +59,7 @@ impl State {
             table.objects.insert((id.namespace, id.name), held);
         }
         for (id, change) in loaded.changes {
-            state.table(&id.resource).keep_packed(change);
+            state.table(&id.resource).changes.keep_packed(change);
         }
         state
     }
@@ -267,10 +148,11 @@ impl State {
                 Ok((Vec::new(), self.revision))
             };
         };
-        if revision < table.floor {
-            return Err(TooOld { oldest: table.floor });
+        let floor = table.changes.floor();
+        if revision < floor {
+            return Err(TooOld { oldest: floor });
         }
-        Ok((table.since(revision), self.revision))
+        Ok((table.changes.since(revision), self.revision))
     }
 
     /// The revision of a resource's newest change, or of loading where there was none since.
@@ -304,6 +186,14 @@ impl State {
         self.table(resource).changed.subscribe()
     }
 
+    /// Packs the changes that were there at the last settling: every watch has read them by now.
+    pub(super) fn settle(&mut self) {
+        let until = std::mem::replace(&mut self.settled, self.revision);
+        for table in self.tables.values_mut() {
+            table.changes.settle(until);
+        }
+    }
+
     pub(super) fn apply(&mut self, id: &Id, event: Event) {
         self.revision = event.revision;
         let gone = event.event_type == EventType::Deleted;
@@ -317,8 +207,7 @@ impl State {
             table.objects.insert(key, Held::new(event.object.clone(), weighs));
         }
         let revision = event.revision;
-        let before = event.before.as_deref().map_or(0, weight);
-        table.keep(event, weighs + before);
+        table.changes.keep(event, weighs);
         table.changed.send_replace(revision);
     }
 

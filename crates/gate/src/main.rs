@@ -1,0 +1,29 @@
+//! The gate as a program of its own, to be built statically and put into any image.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Runs a writer while its region is granted the right to write, and lets its answers out only then.
+#[derive(Parser)]
+#[command(name = "leeward-gate", version)]
+struct Cli {
+    #[command(flatten)]
+    arguments: leeward_gate::Arguments,
+}
+
+fn main() -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
+    match leeward_gate::run(Cli::parse().arguments, &[]) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            error.code()
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Passes bytes between users and the writer while the gate is open, and looks at the clock before each byte that leaves.
+//!
+//! What comes in is passed on while new requests are let in, what goes out while answers are, at the epoch at which the connection
+//! began. Otherwise the connection is reset, so that nobody takes a part of an answer for the whole. This goes for every protocol on
+//! TCP. A user of HTTP who comes while the gate is closed is told so ([`Protocol::Http`]); on TCP the connection is reset.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use leeward_core::name::{Epoch, RoleKey};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
+    sync::watch,
+};
+
+use crate::hold::Open;
+
+/// The most that is on its way in one direction of a connection.
+const BUFFER: usize = 16 << 10;
+/// How long the writer may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// What a port speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Bytes.
+    Tcp,
+    /// HTTP/1.
+    Http,
+}
+
+/// What the connections look at.
+#[derive(Debug, Default)]
+pub struct Door {
+    open: ArcSwapOption<Open>,
+    turned: watch::Sender<u64>,
+}
+
+impl Door {
+    /// What may be done from now on.
+    pub fn set(&self, open: Option<Open>) {
+        self.open.store(open.map(Arc::new));
+        self.turned.send_modify(|count| *count += 1);
+    }
+
+    fn admits(&self) -> Option<Arc<Open>> {
+        self.open.load_full().filter(|open| crate::now() < open.admit_until)
+    }
+
+    fn answers(&self, at: &Roles) -> bool {
+        let open = self.open.load();
+        open.as_ref()
+            .is_some_and(|open| crate::now() < open.answer_until && open.roles == *at)
+    }
+
+    fn admits_at(&self, at: &Roles) -> bool {
+        self.admits().is_some_and(|open| open.roles == *at)
+    }
+
+    /// Ready once nothing leaves at these epochs any more.
+    async fn closes(&self, at: &Roles) {
+        let mut turned = self.turned.subscribe();
+        while self.answers(at) {
+            let left = self
+                .open
+                .load()
+                .as_ref()
+                .map_or(Duration::ZERO, |open| open.answer_until.since(crate::now()));
+            tokio::select! {
+                () = tokio::time::sleep(left) => {}
+                _ = turned.changed() => {}
+            }
+        }
+    }
+}
+
+type Roles = std::collections::BTreeMap<RoleKey, Epoch>;
+
+/// Accepts for ever.
+pub async fn serve(listener: TcpListener, writer: SocketAddr, protocol: Protocol, door: Arc<Door>) {
+    loop {
+        match listener.accept().await {
+            Ok((user, _)) => {
+                let door = Arc::clone(&door);
+                tokio::spawn(async move { connection(user, writer, protocol, &door).await });
+            }
+            Err(error) => {
+                // Out of file descriptors, as a rule: others will be closed.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(mut user: TcpStream, writer: SocketAddr, protocol: Protocol, door: &Door) {
+    let _ = user.set_nodelay(true);
+    let Some(open) = door.admits() else {
+        return refuse(user, protocol, "this region may not write now").await;
+    };
+    let writer = tokio::time::timeout(CONNECT, TcpStream::connect(writer)).await;
+    let Ok(Ok(mut writer)) = writer else {
+        return refuse(user, protocol, "the writer does not accept connections").await;
+    };
+    let _ = writer.set_nodelay(true);
+    let at = &open.roles;
+    let whole = {
+        let (mut from_user, to_user) = user.split();
+        let (from_writer, mut to_writer) = writer.split();
+        tokio::select! {
+            biased;
+            () = door.closes(at) => false,
+            whole = async {
+                let (inward, outward) = tokio::join!(
+                    bring_in(&mut from_user, &mut to_writer, || door.admits_at(at)),
+                    let_out(from_writer, to_user, || door.answers(at)),
+                );
+                inward.is_ok() && outward.is_ok()
+            } => whole,
+        }
+    };
+    if !whole {
+        reset(&user);
+        reset(&writer);
+    }
+}
+
+// A reset says that what came before is not all there is.
+fn reset(stream: &TcpStream) {
+    let _ = stream.set_zero_linger();
+}
+
+async fn bring_in(user: &mut ReadHalf<'_>, writer: &mut WriteHalf<'_>, may: impl Fn() -> bool) -> io::Result<()> {
+    let mut buffer = [0; BUFFER];
+    loop {
+        let read = user.read(&mut buffer).await?;
+        if read == 0 {
+            return writer.shutdown().await;
+        }
+        if !may() {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        writer.write_all(&buffer[..read]).await?;
+    }
+}
+
+async fn let_out(mut writer: ReadHalf<'_>, mut user: WriteHalf<'_>, may: impl Fn() -> bool) -> io::Result<()> {
+    let mut buffer = [0; BUFFER];
+    loop {
+        let read = writer.read(&mut buffer).await?;
+        if read == 0 {
+            return user.shutdown().await;
+        }
+        let mut rest = &buffer[..read];
+        while !rest.is_empty() {
+            user.ready(Interest::WRITABLE).await?;
+            // The last look before the bytes leave.
+            if !may() {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            match user.try_write(rest) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+async fn refuse(mut user: TcpStream, protocol: Protocol, why: &str) {
+    if protocol == Protocol::Tcp {
+        return reset(&user);
+    }
+    let body = serde_json::json!({ "error": why }).to_string();
+    let head =
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close";
+    let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let told = async {
+        user.write_all(answer.as_bytes()).await?;
+        user.shutdown().await?;
+        // What the user is still sending would turn the end of the connection into a reset, and the answer could be lost.
+        let mut rest = [0; 1024];
+        while user.read(&mut rest).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whoever is not there any more need not be told.
+    let _ = tokio::time::timeout(Duration::from_secs(1), told).await;
+}

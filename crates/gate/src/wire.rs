@@ -1,0 +1,112 @@
+//! What a gate and its agent say to each other: version 1 of the grant protocol.
+//!
+//! The gate posts an [`Ask`] to `/v1/grant` and is answered with an [`Answer`]; once its writer has ended it posts a [`Closed`] to
+//! `/v1/closed`. All are JSON, over TLS, with a bearer token that belongs to the application. A field that is unknown is ignored; what
+//! must not be ignored gets another [`VERSION`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use leeward_core::name::{ClusterName, Epoch, RoleKey};
+use serde::{Deserialize, Serialize};
+
+/// The version that is spoken here.
+pub const VERSION: u32 = 1;
+
+/// The most bytes that a message may have.
+pub const MAX_BYTES: usize = 64 << 10;
+
+/// A gate asks whether its writer may write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ask {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The roles that the writer writes in, all of one application.
+    pub roles: BTreeSet<RoleKey>,
+    /// The UID of the pod.
+    pub pod: String,
+    /// New for each question; the answer repeats it.
+    pub nonce: String,
+}
+
+/// What the agent says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Answer {
+    /// The writer may write for a while.
+    Granted(Grant),
+    /// It may not, from now on.
+    Refused(Refusal),
+}
+
+/// The right to write for a while, counted from before it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Where.
+    pub cluster: ClusterName,
+    /// For whom.
+    pub pod: String,
+    /// Of the question.
+    pub nonce: String,
+    /// Each role, and the epoch at which it is written.
+    pub roles: BTreeMap<RoleKey, Epoch>,
+    /// How long new requests are let in, in milliseconds.
+    pub admit_ms: u64,
+    /// How long answers are let out, in milliseconds.
+    pub answer_ms: u64,
+    /// When to ask again, in milliseconds.
+    pub again_ms: u64,
+}
+
+/// Why the writer may not write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Of the question.
+    pub nonce: String,
+    /// For programs.
+    pub reason: Reason,
+    /// For people.
+    pub text: String,
+    /// When to ask again, in milliseconds.
+    pub again_ms: u64,
+}
+
+/// Why a grant is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reason {
+    /// The agent does not speak this version.
+    Version,
+    /// The question makes no sense, such as roles of two applications.
+    Invalid,
+    /// The pod is not one of the application's that the agent knows of.
+    UnknownPod,
+    /// This region does not hold the role.
+    NotHeld,
+    /// A standby that is in sync has not confirmed for too long.
+    StandbyAway,
+    /// Another pod may still be writing.
+    AnotherPod,
+    /// A reason that this version does not know.
+    #[serde(other)]
+    Other,
+}
+
+/// A gate says that its writer has ended, with everything that it started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Closed {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The roles.
+    pub roles: BTreeSet<RoleKey>,
+    /// The pod.
+    pub pod: String,
+    /// The nonce of the newest question; what was granted to a later one, by a gate that was started anew, is not closed.
+    pub nonce: String,
+}
