@@ -398,6 +398,28 @@ pub struct PlacementStatus {
     /// What only this cluster had when it returned, and where that is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<String>,
+
+    /// For each writer role, the pod that may write here, through its gate. A grant rests on this cluster's lease, and on the points that the
+    /// standbys in sync confirm.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<GrantStatus>,
+}
+
+/// What the gate of a pod is granted.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Default, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantStatus {
+    /// The writer role.
+    #[serde(default)]
+    pub role: String,
+
+    /// The UID of the pod.
+    #[serde(default)]
+    pub pod: String,
+
+    /// The epoch at which it writes.
+    #[serde(default)]
+    pub epoch: u64,
 }
 
 /// What a cluster has mirrored since it became active.

@@ -49,6 +49,12 @@ pub fn writer_config_map(app: &str) -> String {
     format!("leeward-{app}")
 }
 
+/// The name of the per-cluster Secret that the gate of an application's writer is given: `agent`, the `HOST:PORT` where it asks; `ca.crt`;
+/// `token`.
+pub fn gate_secret(app: &str) -> String {
+    format!("leeward-{app}-gate")
+}
+
 /// The definitions of all kinds, in the order in which they are applied.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![Cluster::crd(), ProtectedApp::crd(), Operation::crd()]

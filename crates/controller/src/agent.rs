@@ -7,6 +7,7 @@
 pub mod decide;
 pub mod exchange;
 pub mod follow;
+mod gates;
 mod in_sync;
 pub mod lead;
 pub mod renew;
@@ -19,6 +20,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use leeward_core::{
+    gates::Gates,
     in_sync::{Bound, Confirmed, Sets},
     lease::{Grants, Moment, Timing},
     name::{AppKey, ClusterName, Epoch, RoleKey},
@@ -62,6 +64,7 @@ pub struct Agent {
     sets: Mutex<Sets>,
     synced: Mutex<BTreeMap<RoleKey, Synced>>,
     revoked: Mutex<BTreeSet<(RoleKey, Epoch)>>,
+    gates: Mutex<Gates>,
     heard: Mutex<Heard>,
     /// With the moment at which each was looked at last.
     said: Mutex<BTreeMap<AppKey, (AppReport, Moment)>>,
@@ -129,6 +132,7 @@ impl Agent {
             sets: Mutex::default(),
             synced: Mutex::default(),
             revoked: Mutex::default(),
+            gates: Mutex::default(),
             heard: Mutex::default(),
             said: Mutex::default(),
             peers: ArcSwap::default(),

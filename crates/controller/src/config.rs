@@ -32,6 +32,9 @@ pub struct Serve {
     pub ingress_address: SocketAddr,
     /// Where other agents reach this one.
     pub peer_address: SocketAddr,
+    /// Where the gates of this region's pods ask; none where there are no gates.
+    #[serde(default)]
+    pub gate_address: Option<SocketAddr>,
     /// The authority that signed the peers' certificates, PEM.
     pub peer_ca: PathBuf,
     /// This agent's certificate, PEM.

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod freezer;
+pub mod gates;
 pub mod operation;
 pub mod peer;
 pub mod protected_app;

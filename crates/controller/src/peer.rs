@@ -144,14 +144,52 @@ pub async fn serve_on(
     router: Router,
     stop: CancellationToken,
 ) -> Result<(), PeerError> {
-    let config = credentials.server().map_err(|e| PeerError::Credentials {
+    let config = credentials.server().map_err(of_certificate)?;
+    let named = move |chain: Option<&[CertificateDer<'_>]>| {
+        let name = common_name(chain?.first()?)?;
+        Some(router.clone().layer(Extension(PeerName(name))))
+    };
+    accept(listener, config, named, stop).await;
+    Ok(())
+}
+
+/// Serves `router` with the same certificate to whoever asks, until `stop`.
+///
+/// # Errors
+/// When the credentials cannot be used.
+pub async fn serve_all(
+    listener: TcpListener,
+    credentials: &Credentials,
+    router: Router,
+    stop: CancellationToken,
+) -> Result<(), PeerError> {
+    let mut config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(credentials.chain.clone(), credentials.key.clone_key())
+        .map_err(of_certificate)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    accept(listener, config, move |_| Some(router.clone()), stop).await;
+    Ok(())
+}
+
+fn of_certificate(error: rustls::Error) -> PeerError {
+    PeerError::Credentials {
         file: "the peer certificate".into(),
-        reason: e.to_string(),
-    })?;
+        reason: error.to_string(),
+    }
+}
+
+/// Accepts until `stop`. `router` answers, by the certificates that the other end showed.
+async fn accept(
+    listener: TcpListener,
+    config: ServerConfig,
+    router: impl Fn(Option<&[CertificateDer<'_>]>) -> Option<Router> + Clone + Send + 'static,
+    stop: CancellationToken,
+) {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     loop {
         let stream = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
+            () = stop.cancelled() => return,
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
                 // Out of file descriptors, or a connection that was gone already: the next one may do better.
@@ -170,18 +208,15 @@ pub async fn serve_on(
                 // The other end went away before it had said who it is.
                 Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return,
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "a peer was refused: its certificate is not of this installation");
+                    tracing::warn!(%error, "a connection was refused: its certificate is not of this installation");
                     return;
                 }
                 Err(_) => return,
             };
-            let name = stream
-                .get_ref()
-                .1
-                .peer_certificates()
-                .and_then(|chain| common_name(chain.first()?));
-            let Some(name) = name else { return };
-            let service = TowerToHyperService::new(router.layer(Extension(PeerName(name))));
+            let Some(router) = router(stream.get_ref().1.peer_certificates()) else {
+                return;
+            };
+            let service = TowerToHyperService::new(router);
             let mut builder = auto::Builder::new(TokioExecutor::new());
             builder.http1().timer(TokioTimer::new());
             builder.http2().timer(TokioTimer::new());

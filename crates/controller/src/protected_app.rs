@@ -36,7 +36,7 @@ use leeward_state::config::{self, Bundle, Override, Receiver, Running, cluster};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{agent::Agent, cache::Cache, clock};
+use crate::{agent::Agent, cache::Cache, clock, gates::Gates};
 
 /// A round at least this often, while nothing changes.
 const IDLE: Duration = Duration::from_secs(1);
@@ -57,6 +57,8 @@ pub struct Context {
     pub inventory: Inventory,
     /// The data of the roles.
     pub data: data::Data,
+    /// Where the gates of this region ask, if there are any.
+    pub gates: Option<Arc<Gates>>,
     /// What this cluster offers to the others.
     pub bundles: carry::Bundles,
     /// Ready endpoints by application, for the edge.
@@ -269,7 +271,7 @@ impl Round {
                     self.carry(app, Running::Serve).await?;
                 }
                 if self.told != Some(epoch) {
-                    workloads::tell(&context.client, app, me, epoch)
+                    workloads::tell(&context.client, app, me, epoch, context.gates.as_deref())
                         .await
                         .map_err(|e| api_text(&e))?;
                     self.told = Some(epoch);

@@ -29,6 +29,7 @@ use crate::{
     cache::Cache,
     clock, cluster,
     config::Serve as Config,
+    gates::{self, Gates},
     operation,
     peer::{self, Credentials, PeerError},
     protected_app::{self, Context, admission, carry, data::Data, show, table},
@@ -114,6 +115,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     });
     let registry = listen("registry", config.registry_address).await?;
     let peer_link = listen("peer link", config.peer_address).await?;
+    let for_gates = match config.gate_address {
+        Some(address) => Some(listen("service for gates", address).await?),
+        None => None,
+    };
     let grants = admission::Grants::new(Arc::clone(&agent));
     let shared = Arc::new(Shared::open(
         agent.me.clone(),
@@ -133,6 +138,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     });
     let tasks = TaskTracker::new();
     let cache = Cache::start(&client, &agent, &tasks, &stop);
+    let gates = gates_of(&config, &agent, &cache)?;
     let image_peers = Peers::default();
     let bundles = carry::Bundles::default();
     let context = Arc::new(Context {
@@ -148,6 +154,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
             staging,
             token.transpose()?,
         ),
+        gates: gates.clone(),
         bundles: bundles.clone(),
         backends: watch::Sender::default(),
     });
@@ -190,11 +197,40 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         }
     });
     tracing::info!(cluster = %agent.me, "the agent runs");
-    peer::serve_on(peer_link, &credentials, from_peers, stop).await?;
+    let to_gates = async {
+        match for_gates.zip(gates) {
+            Some((listener, gates)) => {
+                peer::serve_all(listener, &credentials, gates::router(gates), stop.clone()).await
+            }
+            None => Ok(()),
+        }
+    };
+    tokio::try_join!(
+        peer::serve_on(peer_link, &credentials, from_peers, stop.clone()),
+        to_gates
+    )?;
     tasks.close();
     // Whatever does not end in time ends with the process; everything durable is durable already.
     let _ = tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await;
     Ok(())
+}
+
+fn gates_of(config: &Config, agent: &Arc<Agent>, cache: &Cache) -> Result<Option<Arc<Gates>>, ServeError> {
+    let Some(address) = config.gate_address else {
+        return Ok(None);
+    };
+    let made = Gates::new(
+        Arc::clone(agent),
+        cache.clone(),
+        address,
+        &config.peer_ca,
+        &config.peer_key,
+    );
+    let made = made.map_err(|source| ServeError::File {
+        path: format!("{} or {}", config.peer_ca.display(), config.peer_key.display()),
+        source,
+    })?;
+    Ok(Some(Arc::new(made)))
 }
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -29,6 +29,11 @@ impl Moment {
         Self(self.0.saturating_add(duration))
     }
 
+    /// This much earlier; the beginning of time when that is not there.
+    pub fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration))
+    }
+
     /// The time from an earlier moment to this one; zero when it is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod check;
 pub mod execute;
+pub mod gates;
 pub mod handover;
 pub mod holder;
 pub mod in_sync;

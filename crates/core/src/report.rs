@@ -81,6 +81,18 @@ pub struct RoleReport {
     pub mirror: Option<MirrorReport>,
     /// What only this cluster had when it returned, and where it is kept.
     pub kept: Option<String>,
+    /// The pod that its gate lets write.
+    #[serde(default)]
+    pub gate: Option<GateReport>,
+}
+
+/// What a gate was granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateReport {
+    /// The UID of its pod.
+    pub pod: String,
+    /// At which epoch.
+    pub epoch: Epoch,
 }
 
 /// A complete point.
@@ -137,6 +149,8 @@ pub struct PlacementReport {
     pub mirror: Option<MirrorReport>,
     /// What only it had when it returned.
     pub kept: Option<String>,
+    /// The gates that are granted, by role.
+    pub gates: BTreeMap<String, GateReport>,
 }
 
 /// What a placement is doing.
@@ -233,6 +247,8 @@ fn placement(snapshot: &Snapshot<'_>, cluster: &ClusterName, timing: &Timing, no
         sum.pause_us_max = sum.pause_us_max.max(one.pause_us_max);
     }
     let kept = roles().find_map(|role| role.kept.clone());
+    let named = heard.into_iter().flat_map(|seen| &seen.value.roles);
+    let gates = named.filter_map(|(name, role)| Some((name.clone(), role.gate.clone()?)));
     let answers = snapshot.app.traffic.is_none() || heard.is_some_and(|seen| seen.value.backends > 0);
     let follows = !active && snapshot.plan.is_some() && !snapshot.app.roles.is_empty();
     PlacementReport {
@@ -244,6 +260,7 @@ fn placement(snapshot: &Snapshot<'_>, cluster: &ClusterName, timing: &Timing, no
         point,
         mirror,
         kept,
+        gates: gates.collect(),
     }
 }
 

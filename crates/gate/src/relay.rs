@@ -2,7 +2,7 @@
 //!
 //! What comes in is passed on while new requests are let in, what goes out while answers are, at the epoch at which the connection
 //! began. Otherwise the connection is reset, so that nobody takes a part of an answer for the whole. This goes for every protocol on
-//! TCP. A user of HTTP who comes while the gate is closed is told so ([`Protocol::Http`]); on TCP the connection is reset.
+//! TCP. A user of HTTP who comes while the gate stays closed is told so ([`Protocol::Http`]); on TCP the connection is reset.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -21,8 +21,11 @@ use crate::hold::Open;
 
 /// The most that is on its way in one direction of a connection.
 const BUFFER: usize = 16 << 10;
-/// How long the writer may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(2);
+/// How long a user who comes too early waits for the gate to open and for the writer to listen. Less than a probe of Kubernetes waits, so
+/// that the first one finds out: the next one may come only seconds later.
+const EARLY: Duration = Duration::from_millis(800);
+/// How long to wait before the writer is tried again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// What a port speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,18 @@ impl Door {
 
     fn admits_at(&self, at: &Roles) -> bool {
         self.admits().is_some_and(|open| open.roles == *at)
+    }
+
+    /// Ready once the gate is open.
+    async fn opens(&self) -> Arc<Open> {
+        let mut turned = self.turned.subscribe();
+        loop {
+            if let Some(open) = self.admits() {
+                return open;
+            }
+            // The sender is this.
+            let _ = turned.changed().await;
+        }
     }
 
     /// Ready once nothing leaves at these epochs any more.
@@ -99,12 +114,15 @@ pub async fn serve(listener: TcpListener, writer: SocketAddr, protocol: Protocol
 
 async fn connection(mut user: TcpStream, writer: SocketAddr, protocol: Protocol, door: &Door) {
     let _ = user.set_nodelay(true);
-    let Some(open) = door.admits() else {
-        return refuse(user, protocol, "this region may not write now").await;
+    let early = tokio::time::sleep(EARLY);
+    let mut early = std::pin::pin!(early);
+    let open = tokio::select! {
+        open = door.opens() => open,
+        () = &mut early => return refuse(user, protocol, "this region may not write now").await,
     };
-    let writer = tokio::time::timeout(CONNECT, TcpStream::connect(writer)).await;
-    let Ok(Ok(mut writer)) = writer else {
-        return refuse(user, protocol, "the writer does not accept connections").await;
+    let mut writer = tokio::select! {
+        writer = connect(writer) => writer,
+        () = &mut early => return refuse(user, protocol, "the writer does not accept connections").await,
     };
     let _ = writer.set_nodelay(true);
     let at = &open.roles;
@@ -126,6 +144,16 @@ async fn connection(mut user: TcpStream, writer: SocketAddr, protocol: Protocol,
     if !whole {
         reset(&user);
         reset(&writer);
+    }
+}
+
+async fn connect(writer: SocketAddr) -> TcpStream {
+    loop {
+        match TcpStream::connect(writer).await {
+            Ok(stream) => return stream,
+            // It was started a moment ago.
+            Err(_) => tokio::time::sleep(AGAIN).await,
+        }
     }
 }
 

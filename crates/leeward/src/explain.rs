@@ -1,6 +1,7 @@
 //! `leeward explain`: what an application waits for and why, what the loss of its active cluster would cost now, and which
 //! leases and epoch stand behind it. All of it is read from the resources' status; the text is a pure function of them.
 
+mod grant;
 #[cfg(test)]
 mod tests;
 mod why;
@@ -51,6 +52,7 @@ fn explain(picture: &Picture, told: &Told<ProtectedApp>) -> String {
     lines.push(String::new());
     lines.extend(waiting(picture, app, status));
     lines.push(String::new());
+    lines.extend(grant::writers(app, status));
     lines.extend(loss(picture, app, status));
     lines.push(String::new());
     lines.extend(behind(picture, app, status));

@@ -67,6 +67,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Runs an application's writer while this region may write, and lets its answers out only then. For the command of a pod's container.
+    Gate(leeward_gate::Arguments),
     /// Runs the witness: a quorum member and an observer, without access to any cluster.
     Witness {
         /// Its configuration file.
@@ -134,6 +136,14 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             process::long_lived(2, |stop| async move {
                 Ok(leeward_controller::serve::run(leeward_controller::config::read(&config)?, stop).await?)
             })?;
+        }
+        Command::Gate(arguments) => {
+            process::log_to_stderr();
+            let result = leeward_gate::run(arguments, &["gate"]);
+            return Ok(result.unwrap_or_else(|error| {
+                eprintln!("error: {error}");
+                error.code()
+            }));
         }
         Command::Witness { config } => {
             process::long_lived(1, |stop| async move {

@@ -10,16 +10,15 @@ pub(crate) const APP: &str = "shop";
 pub(crate) const HOST: &str = "shop.example";
 /// Its image.
 pub(crate) const IMAGE: &str = "leeward/sample:1";
+/// Its writer role.
+pub(crate) const ROLE: &str = "data";
 /// Its claim.
 pub(crate) const CLAIM: &str = "shop-data";
 
 /// The application's objects.
 pub(crate) fn objects(stateless: bool) -> Vec<Value> {
     let labels = json!({ "app": APP });
-    let mut env = vec![
-        json!({ "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } }),
-        from_config("LEEWARD_CLUSTER", "cluster"),
-    ];
+    let mut env = vec![json!({ "name": "POD_IP", "valueFrom": { "fieldRef": { "fieldPath": "status.podIP" } } })];
     let mut container = json!({
         "name": "shop",
         "image": IMAGE,
@@ -28,11 +27,31 @@ pub(crate) fn objects(stateless: bool) -> Vec<Value> {
     });
     let mut pod = json!({ "terminationGracePeriodSeconds": 2 });
     if stateless {
+        env.push(from_config("LEEWARD_CLUSTER", "cluster"));
         env.push(json!({ "name": "STATELESS", "value": "1" }));
     } else {
-        env.push(from_config("LEEWARD_EPOCH", "epoch"));
-        container["volumeMounts"] = json!([{ "name": "data", "mountPath": "/data" }]);
-        pod["volumes"] = json!([{ "name": "data", "persistentVolumeClaim": { "claimName": CLAIM } }]);
+        // The gate is the parent of the writer, tells it cluster and epoch, and stands between it and its users.
+        env.push(json!({ "name": "POD_UID", "valueFrom": { "fieldRef": { "fieldPath": "metadata.uid" } } }));
+        env.push(json!({ "name": "PORT", "value": "8081" }));
+        let role = format!("{NAMESPACE}/{APP}/{ROLE}");
+        container["command"] = json!(["/leeward", "gate"]);
+        container["args"] = json!([
+            "--role",
+            role,
+            "--port",
+            "http:$(POD_IP):8080=$(POD_IP):8081",
+            "--",
+            "/leeward",
+            "sample",
+        ]);
+        container["volumeMounts"] = json!([
+            { "name": "data", "mountPath": "/data" },
+            { "name": "gate", "mountPath": "/var/run/leeward/gate", "readOnly": true },
+        ]);
+        pod["volumes"] = json!([
+            { "name": "data", "persistentVolumeClaim": { "claimName": CLAIM } },
+            { "name": "gate", "secret": { "secretName": leeward_api::gate_secret(APP) } },
+        ]);
     }
     container["env"] = env.into();
     pod["containers"] = json!([container]);
@@ -83,7 +102,7 @@ pub(crate) fn protected_app(active_active: bool, clusters: &[String]) -> Value {
         "traffic": { "hosts": [HOST], "service": APP, "port": 80, "probe": { "path": "/healthz" } },
     });
     if !active_active {
-        spec["roles"] = json!([{ "name": "data", "claims": [CLAIM], "interval": "1s" }]);
+        spec["roles"] = json!([{ "name": ROLE, "claims": [CLAIM], "interval": "1s" }]);
     }
     json!({
         "apiVersion": "leeward.dev/v1alpha1", "kind": "ProtectedApp",

@@ -12,6 +12,8 @@ mod commands;
 mod container;
 #[path = "leeward/demo.rs"]
 mod demo;
+#[path = "leeward/gate.rs"]
+mod gate;
 #[path = "leeward/instance.rs"]
 mod instance;
 #[path = "leeward/nodes.rs"]

@@ -33,9 +33,16 @@ impl Agent {
 
     /// Whether the standbys that may be in the role's set have everything but the last rpo.
     pub(super) fn is_within_rpo(&self, role: &RoleKey, epoch: Epoch, admit: bool, now: Moment) -> bool {
+        // An answer may still leave while a new request is refused already.
+        let ahead = if admit { self.timing.stop } else { Duration::ZERO };
+        now.after(ahead) < self.confirmed_until(role, epoch)
+    }
+
+    /// Until when an answer may leave by what the standbys that may be in the role's set have confirmed: for ever where there is none.
+    pub(super) fn confirmed_until(&self, role: &RoleKey, epoch: Epoch) -> Moment {
         let sets = lock(&self.sets);
         let Some(set) = sets.of(role).filter(|set| !set.is_empty()) else {
-            return true;
+            return Moment(Duration::MAX);
         };
         let synced = lock(&self.synced);
         let until = synced
@@ -45,9 +52,7 @@ impl Agent {
                 let begun = |standby: &ClusterName| synced.mirrors.get(standby)?.borrow().begun;
                 synced.bound.until(set, begun)
             });
-        // An answer may still leave while a new request is refused already.
-        let ahead = if admit { self.timing.stop } else { Duration::ZERO };
-        until.is_some_and(|until| now.after(ahead) < until)
+        until.unwrap_or_default()
     }
 
     /// Whether any role here has a set to look after.

@@ -12,7 +12,7 @@ use leeward_core::{
     app::{App, WriterRole},
     in_sync::Bound,
     name::{ClusterName, Epoch, RoleKey},
-    report::{MirrorReport, PointReport, RoleReport},
+    report::{GateReport, MirrorReport, PointReport, RoleReport},
 };
 use leeward_state::volumes::{
     Claim, Point,
@@ -311,6 +311,10 @@ impl Data {
                     point,
                     mirror: self.mirror_report(app, &key).await,
                     kept,
+                    gate: self.agent.gate(&key).map(|held| GateReport {
+                        pod: held.pod,
+                        epoch: held.epoch,
+                    }),
                 },
             );
         }

@@ -9,7 +9,7 @@ use kube::{
 };
 use leeward_api::{
     FIELD_MANAGER, ProtectedApp, ProtectedAppStatus,
-    app::{MirrorStatus, PlacementStatus},
+    app::{GrantStatus, MirrorStatus, PlacementStatus},
     condition,
 };
 use leeward_core::{
@@ -129,6 +129,15 @@ fn placement(report: &leeward_core::report::PlacementReport, plan: Option<&Plan>
             longest_pause_ms: mirror.pause_us_max.div_ceil(1000),
         }),
         kept: report.kept.clone(),
+        grants: report
+            .gates
+            .iter()
+            .map(|(role, gate)| GrantStatus {
+                role: role.clone(),
+                pod: gate.pod.clone(),
+                epoch: gate.epoch.0,
+            })
+            .collect(),
     }
 }
 

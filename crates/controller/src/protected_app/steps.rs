@@ -169,6 +169,15 @@ async fn release(agent: &Agent, situation: &Situation, operation: &Operation) ->
     for (role, epoch) in handover::to_revoke(&situation.roles, operation) {
         agent.revoke(role, epoch);
     }
+    for (role, _) in handover::to_revoke(&situation.roles, operation) {
+        if let Some(held) = agent.gate(role) {
+            let left = held.until.since(clock::now()).as_millis();
+            return Err(StepError::Waiting(format!(
+                "the gate of pod {} to close role {}, {left} ms at the most",
+                held.pod, role.role
+            )));
+        }
+    }
     commit_roles(
         agent,
         handover::release(&situation.roles, operation),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, StatefulSet},
-        core::v1::{ConfigMap, Pod, Service},
+        core::v1::{ConfigMap, Pod, Secret, Service},
         discovery::v1::EndpointSlice,
     },
     apimachinery::pkg::apis::meta::v1::LabelSelector,
@@ -24,7 +24,7 @@ use leeward_core::{
 use leeward_state::config::{Running, scale};
 use serde_json::{Value, json};
 
-use crate::cache::Cache;
+use crate::{cache::Cache, gates::Gates};
 
 /// A Deployment or StatefulSet of an application.
 #[derive(Debug, Clone)]
@@ -157,11 +157,28 @@ pub async fn run(client: &Client, app: &App, workloads: &[Workload], running: Ru
     Ok(changed)
 }
 
-/// Tells the application's pods where they run and at which epoch, in the ConfigMap that their environment refers to.
+/// Tells the application's pods where they run and at which epoch, in the ConfigMap that their environment refers to, and their gates
+/// where to ask.
 ///
 /// # Errors
 /// When the API refuses or does not answer; worth trying again.
-pub async fn tell(client: &Client, app: &App, cluster: &ClusterName, epoch: Option<Epoch>) -> Result<(), kube::Error> {
+pub async fn tell(
+    client: &Client,
+    app: &App,
+    cluster: &ClusterName,
+    epoch: Option<Epoch>,
+    gates: Option<&Gates>,
+) -> Result<(), kube::Error> {
+    if let Some(gates) = gates.filter(|_| !app.roles.is_empty()) {
+        let secret = gates.secret(&app.key);
+        Api::<Secret>::namespaced(client.clone(), &app.key.namespace)
+            .patch(
+                &leeward_api::gate_secret(&app.key.name),
+                &PatchParams::apply(FIELD_MANAGER).force(),
+                &Patch::Apply(&secret),
+            )
+            .await?;
+    }
     let name = leeward_api::writer_config_map(&app.key.name);
     let epoch = epoch.map(|epoch| epoch.to_string()).unwrap_or_default();
     let map = json!({

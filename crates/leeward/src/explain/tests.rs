@@ -34,6 +34,9 @@ It is not protected. It waits for:
   1. west is not heard of
      why: its API does not answer (Connection refused); the cluster is lost or cut off, and protection is back when it returns
 
+Who may write:
+  role data: no gate is granted it
+
 If east were lost now:
   west could not take over: its API does not answer (Connection refused); missing: its configuration; missing: an image
     role data: at most the last 2 s of writes would be lost (rpo 3 s)
@@ -68,6 +71,24 @@ fn a_protected_application_says_who_would_take_over() {
         text.contains("a person would have to move it: leeward failover shop/shop --to east"),
         "{text}"
     );
+}
+
+#[test]
+fn who_may_write_is_said_with_what_that_rests_on() {
+    let mut app = shop(5, "west", &[]);
+    let placements = &mut app.status.as_mut().unwrap().placements;
+    placements[0].grants = vec![leeward_api::app::GrantStatus {
+        role: "data".into(),
+        pod: "uid-1".into(),
+        epoch: 2,
+    }];
+    placements[1].in_sync = Some(true);
+    let text = explained(app.clone(), &[]);
+    let expected = "\nWho may write:\n  role data: pod uid-1 in west, at epoch 2\n    that rests on the lease of west, and on points that \
+                    east confirms within the rpo of 3s\n\n";
+    assert!(text.contains(expected), "{text}");
+    app.status.as_mut().unwrap().placements[1].in_sync = Some(false);
+    assert!(explained(app, &[]).contains("the lease of west alone: no standby is in sync"));
 }
 
 #[test]

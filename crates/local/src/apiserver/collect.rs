@@ -268,8 +268,8 @@ async fn delete_dependents(app: &Arc<App>, id: &Id, owner: &Object) {
                 .map(|_| ()),
         );
     }
-    let gone = |d: &Id| app.store.get(d).is_none();
-    if !blocked || app.store.read().dependents(uid).iter().all(gone) {
+    let left = app.store.read().dependents(uid);
+    if !blocked || left.iter().all(|dependent| app.store.get(dependent).is_none()) {
         drop_finalizer(app, id, FOREGROUND).await;
     }
 }

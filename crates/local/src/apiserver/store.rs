@@ -8,10 +8,11 @@
 mod changes;
 mod disk;
 mod held;
+mod reading;
 mod state;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 
 use serde_json::Value;
 use tokio::sync::{mpsc as tokio_mpsc, oneshot, watch};
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc as tokio_mpsc, oneshot, watch};
 pub(crate) use changes::{Event, EventType};
 pub use disk::OpenError;
 pub(crate) use held::{Held, Text};
+use reading::Reading;
 pub(crate) use state::{State, revision_of};
 
 /// An object as the store hands it out.
@@ -117,9 +119,9 @@ impl Store {
         })
     }
 
-    /// The published state. Hold it briefly.
-    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    /// The published state. Hold it briefly, and read nothing else of the store meanwhile.
+    pub(crate) fn read(&self) -> Reading<'_> {
+        Reading::begin(&self.state)
     }
 
     pub(crate) fn get(&self, id: &Id) -> Option<Object> {

@@ -72,6 +72,11 @@ impl RegionAddresses {
         self.octet.at(self.base(), 4, 7443).into()
     }
 
+    /// Where the gates of the region's pods ask the agent.
+    pub fn gate(self) -> SocketAddr {
+        self.octet.at(self.base(), 4, 7444).into()
+    }
+
     /// Where the region's member of the quorum is reached: by clients, by the other members.
     pub fn etcd(self) -> (SocketAddr, SocketAddr) {
         let at = |port| self.octet.at(self.base(), 5, port).into();

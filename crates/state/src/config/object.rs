@@ -108,8 +108,13 @@ impl fmt::Display for Id {
 }
 
 /// The ConfigMap that tells the application's pods where they run. Each cluster has its own.
-pub(super) fn writer_config_map(app: &AppKey) -> Id {
+fn writer_config_map(app: &AppKey) -> Id {
     Id::new(Kind::ConfigMap, leeward_api::writer_config_map(&app.name))
+}
+
+/// Whether an object is what each cluster's own agent writes for the application.
+pub(super) fn is_own(id: &Id, app: &AppKey) -> bool {
+    *id == writer_config_map(app) || *id == Id::new(Kind::Secret, leeward_api::gate_secret(&app.name))
 }
 
 /// Whether an object of a carried kind stays where it is: each cluster makes its own.
@@ -117,11 +122,16 @@ pub(super) fn stays(object: &Value, app: &AppKey) -> bool {
     let Some(id) = Id::of(object) else { return true };
     let made_by_cluster = match id.kind {
         Kind::ServiceAccount => id.name == "default",
-        Kind::ConfigMap => id.name == "kube-root-ca.crt" || id == writer_config_map(app),
-        Kind::Secret => matches!(
-            object["type"].as_str(),
-            Some("kubernetes.io/service-account-token" | "helm.sh/release.v1" | "bootstrap.kubernetes.io/token")
-        ),
+        Kind::ConfigMap => id.name == "kube-root-ca.crt" || is_own(&id, app),
+        Kind::Secret => {
+            is_own(&id, app)
+                || matches!(
+                    object["type"].as_str(),
+                    Some(
+                        "kubernetes.io/service-account-token" | "helm.sh/release.v1" | "bootstrap.kubernetes.io/token"
+                    )
+                )
+        }
         Kind::Service => id.name == "kubernetes" && app.namespace == "default",
         _ => false,
     };

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Bundle;
 use super::compare::{CARRIED_HASH_ANNOTATION, added, difference, hash};
-use super::object::{Id, Kind, annotation, label, writer_config_map};
+use super::object::{Id, Kind, annotation, is_own, label};
 use super::references::references;
 
 /// The cluster that a bundle is applied in.
@@ -79,10 +79,9 @@ pub fn plan(bundle: &Bundle, desired: &[Value], existing: &[Value], receiver: &R
         .filter_map(|object| Some((Id::of(object)?, object)))
         .collect();
     let ours = carried_label(&bundle.app.namespace, &bundle.app.name);
-    let own = writer_config_map(&bundle.app);
     let mut changes: Vec<Change> = wanted
         .iter()
-        .filter(|(id, _)| **id != own)
+        .filter(|(id, _)| !is_own(id, &bundle.app))
         .filter_map(|(id, object)| keep(bundle, id, object, here.get(id).copied(), receiver, &ours))
         .collect();
 
@@ -91,7 +90,7 @@ pub fn plan(bundle: &Bundle, desired: &[Value], existing: &[Value], receiver: &R
     for (id, object) in here.iter().rev().filter(|(id, _)| !wanted.contains_key(*id)) {
         let carried = label(object, APP_LABEL) == Some(&ours) && annotation(object, CARRIED_FROM_ANNOTATION).is_some();
         let going = object["metadata"]["deletionTimestamp"].is_string();
-        if !carried || !deletes || going || *id == own {
+        if !carried || !deletes || going || is_own(id, &bundle.app) {
             continue;
         }
         let kept = |why| Change::Kept { id: id.clone(), why };
@@ -193,12 +192,11 @@ fn manager(object: &Value) -> Option<&'static str> {
 /// `classes` are the names of the storage classes here.
 pub fn missing(bundle: &Bundle, existing: &[Value], classes: &BTreeSet<String>) -> Vec<String> {
     let here: BTreeSet<Id> = existing.iter().filter_map(Id::of).collect();
-    let own = writer_config_map(&bundle.app);
     let mut needed: BTreeMap<Id, Option<Id>> = BTreeMap::new();
     for object in &bundle.objects {
         let Some(id) = Id::of(object) else { continue };
         let references = references(object).into_iter().filter(|reference| !reference.optional);
-        for reference in references.filter(|reference| reference.id != own) {
+        for reference in references.filter(|reference| !is_own(&reference.id, &bundle.app)) {
             needed.entry(reference.id).or_insert_with(|| Some(id.clone()));
         }
         needed.insert(id, None);

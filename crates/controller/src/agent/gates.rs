@@ -1,0 +1,71 @@
+//! What this agent grants to the gates of its pods: never more than it is granted itself, see [`leeward_core::gates`].
+
+use std::{collections::BTreeMap, time::Duration};
+
+use leeward_core::{
+    gates::{Granted, Held, Refused, Right},
+    lease::Moment,
+    name::RoleKey,
+};
+
+use super::{Agent, lock};
+use crate::clock;
+
+/// How far ahead an agent without fences grants, in test builds.
+#[cfg(feature = "unfenced")]
+const FOR_EVER: Duration = Duration::from_secs(3600);
+
+impl Agent {
+    /// A gate asks for roles of one application.
+    ///
+    /// # Errors
+    /// Why its writer may not write.
+    pub(crate) fn ask_gate<'a>(
+        &self,
+        pod: &str,
+        nonce: &str,
+        roles: impl IntoIterator<Item = &'a RoleKey>,
+        rpo: Duration,
+    ) -> Result<Granted, Refused> {
+        let mut gates = lock(&self.gates);
+        let now = clock::now();
+        let rights: BTreeMap<_, _> = roles
+            .into_iter()
+            .map(|role| (role.clone(), self.right(role, rpo, now)))
+            .collect();
+        gates.ask(pod, nonce, &rights, &self.timing, now)
+    }
+
+    fn right(&self, role: &RoleKey, rpo: Duration, now: Moment) -> Option<Right> {
+        let grants = self.grants();
+        #[cfg(feature = "unfenced")]
+        if self.is_unfenced() {
+            let until = now.after(FOR_EVER);
+            return grants.roles.get(role).map(|epoch| Right {
+                epoch: *epoch,
+                admit_until: until,
+                answer_until: until,
+                rpo: None,
+            });
+        }
+        let epoch = grants.answer(role, now)?;
+        let confirmed = self.confirmed_until(role, epoch);
+        Some(Right {
+            epoch,
+            admit_until: grants.admit_until.min(confirmed.before(self.timing.stop)),
+            answer_until: grants.answer_until.min(confirmed),
+            rpo: Some(rpo),
+        })
+    }
+
+    /// A gate says that its writer has ended.
+    pub(crate) fn gate_closed(&self, closed: &leeward_gate::wire::Closed) {
+        lock(&self.gates).closed(&closed.pod, &closed.nonce, &closed.roles);
+        self.wake();
+    }
+
+    /// The pod that may be writing in a role.
+    pub(crate) fn gate(&self, role: &RoleKey) -> Option<Held> {
+        lock(&self.gates).held(role, clock::now()).cloned()
+    }
+}

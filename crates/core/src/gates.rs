@@ -1,0 +1,279 @@
+//! Which pod may write in a role, and until when: what an agent grants to the gates of its region.
+//!
+//! Invariants:
+//! - one pod a role: another one is granted only after what was granted before is over, or was given back;
+//! - nobody is granted more than the region has, nor further ahead than a quarter of the rpo: so a standby that comes into the in-sync set
+//!   later, with a last point younger than half of the rpo, does not shorten what a gate was granted already;
+//! - all of it is forgotten with the agent, whose successor waits until its lease, and with it every grant, is over.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crate::{
+    lease::{Moment, Timing},
+    name::{Epoch, RoleKey},
+};
+
+/// What a region may do in a role now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Right {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// New requests are let in until then.
+    pub admit_until: Moment,
+    /// Answers are let out until then.
+    pub answer_until: Moment,
+    /// The most that may be lost, where that bounds the writer.
+    pub rpo: Option<Duration>,
+}
+
+impl Right {
+    /// What of it is granted to a gate at `now`.
+    fn granted(self, now: Moment) -> Self {
+        let furthest = self.rpo.map_or(self.answer_until, |rpo| now.after(rpo / 4));
+        Self {
+            answer_until: self.answer_until.min(furthest),
+            admit_until: self.admit_until.min(furthest),
+            ..self
+        }
+    }
+}
+
+/// What a gate is granted, for all of its roles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Granted {
+    /// Each role's epoch.
+    pub roles: BTreeMap<RoleKey, Epoch>,
+    /// How long new requests are let in.
+    pub admit: Duration,
+    /// How long answers are let out.
+    pub answer: Duration,
+    /// When to ask again.
+    pub again: Duration,
+}
+
+/// Why a gate is not granted what it asks for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The region may not write in a role.
+    #[error("this region holds no grant for role {0}")]
+    NotHeld(RoleKey),
+    /// Another pod may still be writing.
+    #[error("pod {pod} may be writing in role {role} for another {} ms", left.as_millis())]
+    AnotherPod {
+        /// The role.
+        role: RoleKey,
+        /// The UID of the other pod.
+        pod: String,
+        /// How long.
+        left: Duration,
+    },
+}
+
+/// What a pod was granted in a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its UID.
+    pub pod: String,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// The end of all that it was granted.
+    pub until: Moment,
+    /// The nonce of its newest question.
+    pub nonce: String,
+}
+
+/// The gates of a region, by what they were granted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gates(BTreeMap<RoleKey, Held>);
+
+/// A refused gate asks again after this time.
+pub const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+impl Gates {
+    /// A pod asks for roles in which the region has these rights.
+    ///
+    /// # Errors
+    /// Why it may not write. Then nothing is remembered of it.
+    pub fn ask(
+        &mut self,
+        pod: &str,
+        nonce: &str,
+        rights: &BTreeMap<RoleKey, Option<Right>>,
+        timing: &Timing,
+        now: Moment,
+    ) -> Result<Granted, Refused> {
+        let mut granted = BTreeMap::new();
+        for (role, right) in rights {
+            let right = right
+                .map(|right| right.granted(now))
+                .filter(|right| now < right.answer_until);
+            granted.insert(role, right.ok_or_else(|| Refused::NotHeld(role.clone()))?);
+            if let Some(other) = self.0.get(role).filter(|held| held.pod != pod && now < held.until) {
+                return Err(Refused::AnotherPod {
+                    role: role.clone(),
+                    pod: other.pod.clone(),
+                    left: other.until.since(now),
+                });
+            }
+        }
+        let end = |of: fn(&Right) -> Moment| granted.values().map(of).min().unwrap_or_default().since(now);
+        let (admit, answer) = (end(|right| right.admit_until), end(|right| right.answer_until));
+        for (role, right) in &granted {
+            let before = self.0.get(*role).filter(|held| held.pod == pod).map(|held| held.until);
+            let held = Held {
+                pod: pod.to_owned(),
+                epoch: right.epoch,
+                // The answer may not arrive, and then the one before it counts.
+                until: now.after(answer).max(before.unwrap_or_default()),
+                nonce: nonce.to_owned(),
+            };
+            self.0.insert((*role).clone(), held);
+        }
+        Ok(Granted {
+            roles: granted
+                .iter()
+                .map(|(role, right)| ((*role).clone(), right.epoch))
+                .collect(),
+            admit,
+            answer,
+            again: (answer / 4).min(timing.renew_every()),
+        })
+    }
+
+    /// A pod's writer has ended, and its gate asked nothing after `nonce`.
+    pub fn closed(&mut self, pod: &str, nonce: &str, roles: &BTreeSet<RoleKey>) {
+        self.0
+            .retain(|role, held| !(roles.contains(role) && held.pod == pod && held.nonce == nonce));
+    }
+
+    /// Which pod may be writing in a role.
+    pub fn held(&self, role: &RoleKey, now: Moment) -> Option<&Held> {
+        self.0.get(role).filter(|held| now < held.until)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::lease::Delays;
+
+    fn at(ms: u64) -> Moment {
+        Moment(Duration::from_millis(ms))
+    }
+
+    fn timing() -> Timing {
+        Timing::new(Duration::from_secs(3), Delays::WITHOUT_ELECTIONS).unwrap()
+    }
+
+    fn role(name: &str) -> RoleKey {
+        format!("shop/web/{name}").parse().unwrap()
+    }
+
+    fn right(until: u64, rpo: Option<u64>) -> Right {
+        Right {
+            epoch: Epoch(4),
+            admit_until: at(until.saturating_sub(300)),
+            answer_until: at(until),
+            rpo: rpo.map(Duration::from_millis),
+        }
+    }
+
+    fn rights(until: u64, rpo: Option<u64>) -> BTreeMap<RoleKey, Option<Right>> {
+        [(role("data"), Some(right(until, rpo)))].into()
+    }
+
+    #[test]
+    fn a_gate_is_granted_what_the_region_has_left() {
+        let mut gates = Gates::default();
+        let granted = gates.ask("a", "1", &rights(3000, None), &timing(), at(1000)).unwrap();
+        assert_eq!(
+            (granted.admit, granted.answer),
+            (Duration::from_millis(1700), Duration::from_secs(2))
+        );
+        assert_eq!(granted.roles, [(role("data"), Epoch(4))].into());
+        assert_eq!(granted.again, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn where_an_rpo_bounds_the_writer_a_gate_is_granted_a_quarter_of_it_at_a_time() {
+        let mut gates = Gates::default();
+        let granted = gates
+            .ask("a", "1", &rights(9000, Some(4000)), &timing(), at(1000))
+            .unwrap();
+        assert_eq!(
+            (granted.admit, granted.answer),
+            (Duration::from_secs(1), Duration::from_secs(1))
+        );
+    }
+
+    #[test]
+    fn another_pod_waits_until_the_first_ones_grant_is_over_or_given_back() {
+        let mut gates = Gates::default();
+        gates.ask("a", "1", &rights(3000, None), &timing(), at(1000)).unwrap();
+        let refused = gates
+            .ask("b", "2", &rights(5000, None), &timing(), at(2999))
+            .unwrap_err();
+        assert!(matches!(refused, Refused::AnotherPod { left, .. } if left == Duration::from_millis(1)));
+        let mut later = gates.clone();
+        assert!(later.ask("b", "2", &rights(5000, None), &timing(), at(3000)).is_ok());
+        // Another gate of the same pod has asked since.
+        gates.closed("a", "0", &[role("data")].into());
+        assert!(gates.held(&role("data"), at(2000)).is_some());
+        gates.closed("a", "1", &[role("data")].into());
+        assert_eq!(gates.held(&role("data"), at(2000)), None);
+        assert!(gates.ask("b", "2", &rights(5000, None), &timing(), at(2000)).is_ok());
+    }
+
+    #[test]
+    fn all_roles_or_none() {
+        let mut gates = Gates::default();
+        let mut both = rights(3000, None);
+        both.insert(role("logs"), None);
+        assert_eq!(
+            gates.ask("a", "1", &both, &timing(), at(0)),
+            Err(Refused::NotHeld(role("logs")))
+        );
+        assert_eq!(gates, Gates::default());
+    }
+
+    #[test]
+    fn what_was_granted_counts_though_a_later_answer_is_shorter() {
+        let mut gates = Gates::default();
+        gates.ask("a", "1", &rights(3000, None), &timing(), at(0)).unwrap();
+        gates.ask("a", "2", &rights(2000, None), &timing(), at(100)).unwrap();
+        assert_eq!(gates.held(&role("data"), at(0)).unwrap().until, at(3000));
+    }
+
+    proptest! {
+        /// Of any two pods, one's grants are over before the other's begin, and none outlasts the region's own.
+        #[test]
+        fn no_two_pods_hold_a_role_at_once(asks in prop::collection::vec((0..3u8, 0..500u64, 0..2000u64, prop::bool::ANY), 1..40)) {
+            let mut gates = Gates::default();
+            let mut now = 0;
+            let mut granted: Vec<(u8, u64, u64)> = vec![];
+            for (n, (pod, pause, left, gives_back)) in asks.into_iter().enumerate() {
+                now += pause;
+                let (name, nonce) = (pod.to_string(), n.to_string());
+                if let Ok(answer) = gates.ask(&name, &nonce, &rights(now + left, None), &timing(), at(now)) {
+                    let end = now + u64::try_from(answer.answer.as_millis()).unwrap();
+                    prop_assert!(end <= now + left);
+                    for (other, from, until) in &granted {
+                        prop_assert!(*other == pod || *until <= now || now < *from, "{other} until {until}, {pod} at {now}");
+                    }
+                    granted.push((pod, now, end));
+                    if gives_back {
+                        gates.closed(&name, &nonce, &[role("data")].into());
+                        for (_, _, until) in granted.iter_mut().filter(|(of, ..)| *of == pod) {
+                            *until = (*until).min(now);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
