@@ -52,11 +52,29 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     );
     process::runtime(1)?.block_on(async {
         let client = bring_up::client(&instance, &region).await?;
-        for object in &objects {
-            output::line(apply(&client, object, &arguments.namespace).await?)?;
+        for (done, object) in objects.iter().enumerate() {
+            let applied = apply(&client, object, &arguments.namespace).await;
+            output::line(applied.map_err(|error| stopped(error, &objects, done))?)?;
         }
         Ok(())
     })
+}
+
+/// What went wrong with one object, and which were not tried after it.
+fn stopped(error: anyhow::Error, objects: &[serde_json::Value], done: usize) -> anyhow::Error {
+    let name = |object: &serde_json::Value| {
+        let text = |pointer| object.pointer(pointer).and_then(|value| value.as_str()).unwrap_or("?");
+        format!("{} {}", text("/kind"), text("/metadata/name"))
+    };
+    let rest: Vec<_> = objects.iter().skip(done + 1).map(name).collect();
+    match rest[..] {
+        [] => error,
+        _ => anyhow::anyhow!(
+            "{error:#}; of {} objects the first {done} are applied, and these were not tried: {}. Applying all of them again is safe",
+            objects.len(),
+            rest.join(", ")
+        ),
+    }
 }
 
 /// The objects in a text of one or more YAML documents; a `List` is taken apart.

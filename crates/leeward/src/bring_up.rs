@@ -43,7 +43,7 @@ pub(crate) async fn client_of(path: &std::path::Path) -> anyhow::Result<Client> 
 pub(crate) async fn bring_up(instance: &Instance, progress: impl Fn(&str)) -> anyhow::Result<Vec<Ready>> {
     let began = Instant::now();
     instance.start_witness()?;
-    progress("the witness is started");
+    progress("the witness runs");
     for region in instance.regions() {
         instance.start_kubernetes(region)?;
     }

@@ -25,7 +25,12 @@ use serde::Serialize;
 use tokio::signal::unix::SignalKind;
 use tokio_util::sync::CancellationToken;
 
-use crate::{process, quorum::Quorum, up::Place};
+use crate::{
+    output::{self, Misused},
+    process,
+    quorum::Quorum,
+    up::Place,
+};
 use client::Client;
 use fault::Made;
 use picture::Picture;
@@ -112,11 +117,13 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if !cfg!(target_os = "linux") {
         bail!("the demo runs local regions, which need Linux; on this system use Leeward with real clusters");
     }
-    arguments.quorum.check(Duration::from_secs(arguments.ttl))?;
+    let ttl = Duration::from_secs(arguments.ttl);
+    arguments.quorum.check(ttl).map_err(Misused)?;
     if arguments.fault == FaultKind::Witness && arguments.quorum == Quorum::Embedded {
-        bail!(
+        return Err(Misused(anyhow::anyhow!(
             "--fault witness needs --quorum etcd: the embedded quorum is one copy in the witness, so that writers step down without it"
-        );
+        ))
+        .into());
     }
     if let Some(file) = &arguments.json {
         let there = file.exists();
@@ -145,7 +152,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             stage.strike()?;
         }
         let Some(report) = played? else {
-            eprintln!("stopped; everything that was started is gone");
+            output::say("stopped; everything that was started is gone");
             return Ok(ExitCode::from(130));
         };
         // First what is kept, then what is read.
@@ -156,7 +163,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         report.print()?;
         let missed = report.missed();
         for objective in &missed {
-            eprintln!("missed: {objective}");
+            output::say(format_args!("missed: {objective}"));
         }
         Ok(if missed.is_empty() {
             ExitCode::SUCCESS

@@ -107,14 +107,17 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     if rustls::crypto::ring::default_provider().install_default().is_err() {
-        eprintln!("error: two TLS providers; this is a defect");
+        output::say("error: two TLS providers; this is a defect");
         return ExitCode::FAILURE;
     }
     match run(cli.command) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            output::say(format_args!("error: {error:#}"));
+            match error.is::<output::Misused>() {
+                true => ExitCode::from(2),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -141,7 +144,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             process::log_to_stderr();
             let result = leeward_gate::run(arguments, &["gate"]);
             return Ok(result.unwrap_or_else(|error| {
-                eprintln!("error: {error}");
+                output::say(format_args!("error: {error}"));
                 error.code()
             }));
         }

@@ -92,10 +92,10 @@ fn run(type_: OperationType, arguments: &Arguments, accept: Option<kube::core::D
             }),
             signal = tokio::signal::ctrl_c() => {
                 signal.context("Ctrl-C cannot be waited for")?;
-                eprintln!(
+                output::say(format_args!(
                     "\nthe operation goes on; watch it with: leeward status {namespace}/{}",
                     operation.spec.app
-                );
+                ));
                 Ok(ExitCode::from(INTERRUPTED))
             }
         }

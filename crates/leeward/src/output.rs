@@ -1,4 +1,4 @@
-//! What a command says on standard output. A reader that has gone (`| head`) is no error, and nothing panics on a full disk.
+//! What a command says on standard output and standard error. A reader that has gone (`| head`) is no error, and nothing panics on a full disk.
 
 use std::fmt::Display;
 use std::io::Write as _;
@@ -14,6 +14,16 @@ pub(crate) fn write(text: &str) -> anyhow::Result<()> {
         _ => Ok(()),
     }
 }
+
+/// Says something to a person, on standard error. Nobody can be told when that fails.
+pub(crate) fn say(text: impl Display) {
+    let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
+/// The command line is wrong in a way that only looking at it as a whole shows.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct Misused(#[from] pub(crate) anyhow::Error);
 
 /// Writes a line to standard output.
 pub(crate) fn line(text: impl Display) -> anyhow::Result<()> {

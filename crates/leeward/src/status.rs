@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     output::write(&text)?;
     for line in render::silent(&picture) {
-        eprintln!("{line}");
+        output::say(line);
     }
     Ok(())
 }

@@ -6,7 +6,12 @@ use anyhow::Context as _;
 use clap::Args;
 use leeward_local::instance::{Error, Instance, Options, addresses::MAX_NODES};
 
-use crate::{bring_up::bring_up, output, process, quorum::Quorum};
+use crate::{
+    bring_up::bring_up,
+    output::{self, Misused},
+    process,
+    quorum::Quorum,
+};
 
 /// Where the local regions are.
 #[derive(Args, Debug, Clone)]
@@ -74,19 +79,22 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
     }
     let usual = Options::default();
+    let lease_ttl = arguments.ttl.map_or(usual.lease_ttl, Duration::from_secs);
+    let quorum = arguments.quorum.unwrap_or(Quorum::Embedded);
+    quorum.check(lease_ttl).map_err(Misused)?;
     let options = Options {
         nodes_per_region: arguments.nodes.unwrap_or(usual.nodes_per_region),
-        lease_ttl: arguments.ttl.map_or(usual.lease_ttl, Duration::from_secs),
-        etcd: arguments.quorum.map_or(Ok(None), Quorum::program)?,
+        lease_ttl,
+        etcd: quorum.program()?,
         ..usual
     };
-    arguments.quorum.unwrap_or(Quorum::Embedded).check(options.lease_ttl)?;
     let instance = match Instance::create(&dir, &names, &options) {
         Ok(instance) => instance,
         Err(Error::Exists(..)) => arguments.existing(Instance::open(&dir)?)?,
+        Err(error @ Error::Regions(_)) => return Err(Misused(error.into()).into()),
         Err(error) => return Err(error.into()),
     };
-    let ready = process::runtime(2)?.block_on(bring_up(&instance, |what| eprintln!("{what}")))?;
+    let ready = process::runtime(2)?.block_on(bring_up(&instance, |what| output::say(what)))?;
     for region in &ready {
         output::line(format_args!(
             "region {} is ready ({} ms)",

@@ -18,7 +18,7 @@ use crate::{apiserver, controllers, heap, node};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The configuration file cannot be used.
-    #[error("the configuration file {} cannot be used: {reason}; `leeward up` writes it", path.display())]
+    #[error("the configuration file {} cannot be used: {reason}; `leeward down` and `leeward up` make all of them anew", path.display())]
     Config {
         /// The file.
         path: PathBuf,

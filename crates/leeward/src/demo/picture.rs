@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::{sync::watch, task::JoinHandle};
 
 use super::{client::Live, stage::Stage};
+use crate::output;
 
 /// The picture.
 pub(crate) struct Picture {
@@ -36,7 +37,7 @@ impl Picture {
     pub(crate) fn say(&self, what: &str) {
         let line = format!("{:>7.2} s  {what}", self.began.elapsed().as_secs_f64());
         if self.bar.is_hidden() {
-            eprintln!("{line}")
+            output::say(line)
         } else {
             self.bar.println(line)
         }

@@ -304,7 +304,7 @@ impl Drop for Stage {
         if let Some(instance) = self.instance.take()
             && let Err(error) = instance.remove()
         {
-            eprintln!("not everything could be removed: {error}");
+            output::say(format_args!("not everything could be removed: {error}"));
         }
     }
 }

@@ -220,6 +220,40 @@ fn up_again_changes_nothing_and_a_damaged_directory_is_told_with_what_to_do() {
     assert!(!home.dir().exists());
 }
 
+#[test]
+fn a_command_line_that_makes_no_sense_as_a_whole_ends_with_2() {
+    let home = Home::new();
+    for (arguments, why) in [
+        (&["up", "--regions", ""][..], "region"),
+        (&["up", "--regions", "West"], "West"),
+        (&["up", "--regions", "west,west"], "west"),
+        (&["up", "--quorum", "etcd", "--ttl", "1"], "lease"),
+        (&["demo", "--quorum", "etcd", "--ttl", "1"], "lease"),
+        (&["demo", "--fault", "witness"], "needs --quorum etcd"),
+    ] {
+        let (_, err) = home.expect(2, arguments);
+        assert!(err.contains(why), "{arguments:?}: {err}");
+        assert!(!home.dir().exists(), "{arguments:?} made something");
+    }
+}
+
+#[test]
+fn what_was_not_applied_after_a_failure_is_named() {
+    let home = Home::new();
+    home.expect(0, &["up", "--regions", "west", "--nodes", "1"]);
+    let manifest = home.0.path().join("three.yaml");
+    let one = |name: &str, kind: &str| format!("{{apiVersion: v1, kind: {kind}, metadata: {{name: {name}}}}}\n---\n");
+    let three = one("a", "ConfigMap") + &one("b", "Nonsense") + &one("c", "ConfigMap");
+    std::fs::write(&manifest, three).unwrap();
+    let (out, err) = home.expect(1, &["apply", "-f", manifest.to_str().unwrap()]);
+    assert_eq!(out, "configmaps/a applied\n");
+    assert!(
+        err.contains("no kind Nonsense") && err.contains("not tried: ConfigMap c."),
+        "{err}"
+    );
+    home.expect(0, &["down"]);
+}
+
 /// East's agent stands still, so west commits it out and goes on; then west is lost.
 #[test]
 fn nothing_fails_over_to_a_standby_that_fell_behind_until_a_person_accepts_the_loss() {
