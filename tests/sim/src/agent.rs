@@ -9,6 +9,7 @@ use leeward_core::{
     app::App,
     check::check,
     execute::{self, Mode},
+    gates::{ASK_AGAIN, Gates, Right},
     handover,
     holder::{Holder, Offer, Renewal},
     in_sync::{Bound, Confirmed, Sets},
@@ -19,6 +20,7 @@ use leeward_core::{
     report::{AppReport, ClusterReport, Seen},
     votes::Heard,
 };
+use leeward_gate::wire::{Answer, Ask, Closed, Grant, Reason, Refusal, VERSION};
 use leeward_quorum::{
     Entry, Outcome, Txn, commit, key,
     known::{Known, Situation, roles},
@@ -62,6 +64,7 @@ pub(crate) struct Agent {
     taken: BTreeMap<u64, Moment>,
     confirmed: (u64, Confirmed),
     revoked: BTreeSet<(RoleKey, Epoch)>,
+    gates: Gates,
     pub(crate) known: Known,
     pub(crate) heard: Heard,
     calls: BTreeMap<u64, (Purpose, Moment)>,
@@ -69,6 +72,7 @@ pub(crate) struct Agent {
     next_renewal: Moment,
     next_report: Moment,
     app: App,
+    role: RoleKey,
     /// What the copy says of the application, made anew when the copy changed.
     situation: Option<Arc<Situation>>,
 }
@@ -102,33 +106,85 @@ impl Agent {
             taken: BTreeMap::new(),
             confirmed: (0, Confirmed::new()),
             revoked: BTreeSet::new(),
+            gates: Gates::default(),
             known: Known::default(),
             heard: Heard::default(),
             calls: BTreeMap::new(),
             next_call: 0,
             next_renewal: Moment::default(),
             next_report: Moment::default(),
+            role: RoleKey::new(app.key.clone(), "data"),
             app,
             situation: None,
         }
     }
 
-    fn role(&self) -> RoleKey {
-        RoleKey::new(self.app.key.clone(), "data")
-    }
-
     /// The epoch at which an answer may leave now.
     pub(crate) fn answer(&self, now: Moment) -> Option<Epoch> {
-        let role = self.role();
-        let epoch = self.grants.answer(&role, now)?;
-        let set = self.sets.of(&role).filter(|set| !set.is_empty());
-        let until = set.and_then(|set| {
-            let (of, confirmed) = &self.confirmed;
-            let begun = |standby: &ClusterName| confirmed.get(standby).copied().filter(|_| *of == epoch.0);
-            self.bound().until(set, begun)
+        let epoch = self.grants.answer(&self.role, now)?;
+        (now < self.confirmed_until(epoch)).then_some(epoch)
+    }
+
+    /// A gate of this region asks.
+    pub(crate) fn ask_gate(&mut self, ask: Ask, now: Moment) -> Answer {
+        let right = self.grants.answer(&self.role, now).map(|epoch| {
+            let confirmed = self.confirmed_until(epoch);
+            Right {
+                epoch,
+                admit_until: self.grants.admit_until.min(confirmed.before(self.timing.stop)),
+                answer_until: self.grants.answer_until.min(confirmed),
+                rpo: Some(self.app.rpo).filter(|_| self.mutant != Some(Mutant::GateGrantedWithoutEnd)),
+            }
         });
-        let within = until.is_none_or(|until| now < until) || self.mutant == Some(Mutant::BoundIgnored);
-        within.then_some(epoch)
+        let rights = [(self.role.clone(), right)].into();
+        let granted = match self.mutant {
+            Some(Mutant::AnyPodIsGranted) => Gates::default().ask(&ask.pod, &ask.nonce, &rights, &self.timing, now),
+            _ => self.gates.ask(&ask.pod, &ask.nonce, &rights, &self.timing, now),
+        };
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        match granted {
+            Ok(granted) => Answer::Granted(Grant {
+                version: VERSION,
+                cluster: self.me.clone(),
+                pod: ask.pod,
+                nonce: ask.nonce,
+                roles: granted.roles,
+                admit_ms: ms(granted.admit),
+                answer_ms: ms(granted.answer),
+                again_ms: ms(granted.again),
+            }),
+            Err(refused) => Answer::Refused(Refusal {
+                version: VERSION,
+                nonce: ask.nonce,
+                reason: Reason::NotHeld,
+                text: refused.to_string(),
+                again_ms: ms(ASK_AGAIN),
+            }),
+        }
+    }
+
+    /// Whether a gate may still let something out.
+    fn has_open_gate(&self, now: Moment) -> bool {
+        self.mutant != Some(Mutant::ReleasedBeforeGatesClosed) && self.gates.held(&self.role, now).is_some()
+    }
+
+    /// A gate's writer has ended.
+    pub(crate) fn gate_closed(&mut self, closed: &Closed) {
+        self.gates.closed(&closed.pod, &closed.nonce, &closed.roles);
+    }
+
+    /// Until when an answer may leave at this epoch by what the standby has confirmed.
+    fn confirmed_until(&self, epoch: Epoch) -> Moment {
+        let for_ever = Moment(Duration::MAX);
+        let Some(set) = self.sets.of(&self.role).filter(|set| !set.is_empty()) else {
+            return for_ever;
+        };
+        if self.mutant == Some(Mutant::BoundIgnored) {
+            return for_ever;
+        }
+        let (of, confirmed) = &self.confirmed;
+        let begun = |standby: &ClusterName| confirmed.get(standby).copied().filter(|_| *of == epoch.0);
+        self.bound().until(set, begun).unwrap_or(for_ever)
     }
 
     fn confirmed_of(&self, epoch: Epoch) -> Confirmed {
@@ -177,7 +233,7 @@ impl Agent {
         }) else {
             return;
         };
-        let key = self.role();
+        let key = self.role.clone();
         let role = self
             .situation
             .as_ref()
@@ -359,7 +415,7 @@ impl Agent {
             }
             Purpose::Sync(set) => {
                 if outcome.applied {
-                    self.sets.applied(&self.role(), set);
+                    self.sets.applied(&self.role, set);
                 }
                 self.take(outcome.entries, now);
                 Vec::new()
@@ -493,7 +549,7 @@ impl Agent {
             return;
         }
         let done = match step.name {
-            StepName::Quiesce => here.process == Process::Stopped,
+            StepName::Quiesce => here.process == Process::Stopped && !self.has_open_gate(now),
             StepName::LastPoint => here.all_confirmed || self.mutant == Some(Mutant::LastPointNotWaitedFor),
             StepName::Release => {
                 if self.mutant != Some(Mutant::ReleasedBeforeClosed) {
@@ -502,7 +558,9 @@ impl Agent {
                         self.grants.roles.remove(role);
                     }
                 }
+                let gated = self.has_open_gate(now);
                 match handover::release(&situation.roles, operation) {
+                    _ if gated => false,
                     None => true,
                     Some(commit) => {
                         let txn = commit::txn(&self.app.key, &self.known.sights, &commit);

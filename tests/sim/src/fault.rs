@@ -59,6 +59,12 @@ pub(crate) enum Fault {
     MirrorStalls(Place),
     /// Messages take up to two seconds.
     Slow,
+    /// The gate of a region's pod is started anew.
+    RestartGate(Place),
+    /// The pod of a region stands still.
+    FreezePod(Place),
+    /// The node of a region's pod is cut off, and another pod is started.
+    ReplacePod(Place),
     /// A person asks for a switchover to a region.
     Ask(Place),
 }
@@ -81,7 +87,7 @@ pub(crate) fn plan(random: &mut StdRng, begin: Time, end: Time, ttl: Time) -> Ve
             return faults;
         }
         let region = *REGIONS.choose(random).unwrap_or(&Place::West);
-        let fault = match random.random_range(0..24) {
+        let fault = match random.random_range(0..28) {
             0..4 => Fault::Crash(region),
             4..6 => Fault::CrashAgent(region),
             6..9 => Fault::Freeze(region),
@@ -98,6 +104,9 @@ pub(crate) fn plan(random: &mut StdRng, begin: Time, end: Time, ttl: Time) -> Ve
             15 => Fault::WitnessAway,
             16 => Fault::MirrorStalls(region),
             17 => Fault::Slow,
+            24 => Fault::RestartGate(region),
+            25 => Fault::FreezePod(region),
+            26..28 => Fault::ReplacePod(region),
             _ => Fault::Ask(region),
         };
         // Shorter and longer than a lease, both.
@@ -108,6 +117,10 @@ pub(crate) fn plan(random: &mut StdRng, begin: Time, end: Time, ttl: Time) -> Ve
             fault,
         });
     }
+}
+
+fn index_of(place: Place) -> usize {
+    usize::from(place == Place::East)
 }
 
 impl World {
@@ -125,6 +138,7 @@ impl World {
                 if let Some(region) = self.region(place) {
                     region.agent = None;
                     region.process = Process::Stopped;
+                    region.pods.clear();
                     region.frozen_until = 0;
                     region.down_until = planned.until;
                 }
@@ -138,6 +152,13 @@ impl World {
             Fault::Freeze(place) => {
                 if let Some(region) = self.region(place).filter(|region| now >= region.down_until) {
                     region.frozen_until = planned.until;
+                }
+            }
+            Fault::RestartGate(place) => self.restart_gate(index_of(place)),
+            Fault::ReplacePod(place) => self.replace_pod(index_of(place)),
+            Fault::FreezePod(place) => {
+                for pod in self.region(place).into_iter().flat_map(|region| &mut region.pods) {
+                    pod.frozen_until = planned.until;
                 }
             }
             Fault::Ask(to) => {

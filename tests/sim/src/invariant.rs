@@ -1,6 +1,7 @@
 //! What must always hold, one a file. Each looks at the world after an event and says what is wrong, in the words of a person.
 
 mod epochs;
+mod one_pod;
 mod one_writer;
 mod order;
 mod points;
@@ -31,6 +32,7 @@ pub(crate) struct Memory {
 pub(crate) fn at_every_event(world: &mut World) -> Result<(), Violation> {
     let mut memory = std::mem::take(&mut world.memory);
     let checked = one_writer::check(world)
+        .and_then(|()| one_pod::check(world))
         .and_then(|()| epochs::check(world, &mut memory.epochs))
         .and_then(|()| order::check(world, &mut memory.order))
         .and_then(|()| points::check(world));

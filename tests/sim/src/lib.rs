@@ -7,6 +7,7 @@
 //! network.rs   messages: late, twice, in another order, or lost
 //! quorum.rs    the store: linearizable, sometimes away
 //! agent.rs     one region's agent: asks the core, sends what it says
+//! pod.rs       a region's pods, each a writer behind a real gate's decisions
 //! app.rs       the application and its volume, mirrored as points
 //! client.rs    clients pinned to each region; their acknowledgements are the oracle
 //! invariant/   what must always hold, one a file; looked at after each event
@@ -23,6 +24,7 @@ mod fault;
 pub mod invariant;
 pub mod mutant;
 mod network;
+mod pod;
 mod quorum;
 mod world;
 

@@ -37,13 +37,19 @@ pub enum Mutant {
     InAfterCommitted,
     /// A change of the set does not compare the holder's lease.
     SyncWithoutLease,
+    /// A role is given back while a gate may be open.
+    ReleasedBeforeGatesClosed,
+    /// Another pod is granted while the first one's grant lasts.
+    AnyPodIsGranted,
+    /// A gate is granted as far ahead as the lease goes, whatever the rpo.
+    GateGrantedWithoutEnd,
     /// The planner takes every standby for one that is in sync.
     AnyoneIsInSync,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 20] = [
         Self::TakerWithoutDrift,
         Self::HolderWithoutDrift,
         Self::HolderCountsFromAnswer,
@@ -60,6 +66,9 @@ impl Mutant {
         Self::OutBeforeCommitted,
         Self::InAfterCommitted,
         Self::SyncWithoutLease,
+        Self::ReleasedBeforeGatesClosed,
+        Self::AnyPodIsGranted,
+        Self::GateGrantedWithoutEnd,
         Self::AnyoneIsInSync,
     ];
 }

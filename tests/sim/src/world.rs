@@ -1,8 +1,7 @@
 //! Time, the network, the processes, and the order of events. One event happens at one instant; two at the same instant in the
 //! order in which they were made.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use leeward_core::{
@@ -25,6 +24,7 @@ use crate::fault::{self, Fault, Place, Planned, Time};
 use crate::invariant::{self, Violation};
 use crate::mutant::Mutant;
 use crate::network::Message;
+use crate::pod::{self, Pod, Word};
 
 pub(crate) const MS: Time = 1_000;
 pub(crate) const SECOND: Time = 1_000 * MS;
@@ -72,6 +72,19 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    pub(crate) fn random(random: &mut StdRng) -> Self {
+        // Often at the ends of what is allowed: one hundredth, as `drift` is of `ttl`.
+        let rate = match random.random_range(0..4) {
+            0 => 9_900,
+            1 => -9_900,
+            _ => random.random_range(-9_900..=9_900),
+        };
+        Self {
+            offset: random.random_range(0..1_000) * SECOND,
+            rate,
+        }
+    }
+
     pub(crate) fn at(self, now: Time) -> Moment {
         let off = i64::try_from(now).unwrap_or(i64::MAX) / 1_000 * self.rate / 1_000;
         Moment(Duration::from_micros((self.offset + now).saturating_add_signed(off)))
@@ -92,6 +105,8 @@ pub(crate) struct Region {
     pub(crate) down_until: Time,
     pub(crate) agent_down_until: Time,
     pub(crate) next_point: Time,
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) pods_made: u64,
 }
 
 impl Region {
@@ -105,6 +120,10 @@ pub(crate) enum Event {
     Tick(usize),
     Write(usize),
     Fault(usize),
+    /// A pod's gate looks.
+    Pod(usize, String),
+    /// Something between a pod's gate and its agent.
+    Word(usize, String, Box<Word>),
     /// To an agent only if it is still the one that was started as this.
     Deliver(Place, Place, u64, Box<Message>),
 }
@@ -121,8 +140,9 @@ pub(crate) struct World {
     pub(crate) timing: Timing,
     pub(crate) mutant: Option<Mutant>,
     pub(crate) random: StdRng,
-    pub(crate) queue: BinaryHeap<Reverse<(Time, u64)>>,
-    pub(crate) events: BTreeMap<u64, Event>,
+    pub(crate) gate_random: StdRng,
+    /// What is to come, by its time and by when it was made.
+    pub(crate) events: BTreeMap<(Time, u64), Event>,
     pub(crate) made: u64,
     pub(crate) faults: Vec<Planned>,
     pub(crate) active: Vec<Planned>,
@@ -145,7 +165,7 @@ pub fn run(run: &Run) -> Outcome {
     let end = BEGIN + run.seconds * SECOND + CALM;
     let mut count = 0;
     let violation = loop {
-        let Some(Reverse((at, id))) = world.queue.pop() else {
+        let Some(((at, _), event)) = world.events.pop_first() else {
             break None;
         };
         if at > end {
@@ -154,9 +174,7 @@ pub fn run(run: &Run) -> Outcome {
         }
         world.now = at;
         count += 1;
-        if let Some(event) = world.events.remove(&id) {
-            world.happens(event);
-        }
+        world.happens(event);
         if let Err(violation) = invariant::at_every_event(&mut world) {
             break Some(violation);
         }
@@ -216,28 +234,19 @@ impl World {
         // From the smallest that is allowed, when nothing may go wrong, to one with room.
         let rpo =
             least_rpo(Duration::from_micros(INTERVAL), &timing) + Duration::from_millis(random.random_range(0..2_000));
-        let mut region = |place| {
-            // Often at the ends of what is allowed: one hundredth, as `drift` is of `ttl`.
-            let rate = match random.random_range(0..4) {
-                0 => 9_900,
-                1 => -9_900,
-                _ => random.random_range(-9_900..=9_900),
-            };
-            Region {
-                place,
-                clock: Clock {
-                    offset: random.random_range(0..1_000) * SECOND,
-                    rate,
-                },
-                agent: None,
-                process: Process::Stopped,
-                volume: Volume::default(),
-                starts: 0,
-                frozen_until: 0,
-                down_until: 0,
-                agent_down_until: 0,
-                next_point: 0,
-            }
+        let mut region = |place| Region {
+            place,
+            clock: Clock::random(&mut random),
+            agent: None,
+            process: Process::Stopped,
+            volume: Volume::default(),
+            starts: 0,
+            frozen_until: 0,
+            down_until: 0,
+            agent_down_until: 0,
+            next_point: 0,
+            pods: Vec::new(),
+            pods_made: 0,
         };
         let regions = [region(Place::West), region(Place::East)];
         let faults = fault::plan(&mut random, BEGIN, BEGIN + run.seconds * SECOND, ttl * MS);
@@ -252,7 +261,7 @@ impl World {
             timing,
             mutant: run.mutant,
             random,
-            queue: BinaryHeap::new(),
+            gate_random: pod::random(run.seed),
             events: BTreeMap::new(),
             made: 0,
             faults,
@@ -298,8 +307,7 @@ impl World {
 
     pub(crate) fn at(&mut self, time: Time, event: Event) {
         self.made += 1;
-        self.events.insert(self.made, event);
-        self.queue.push(Reverse((time, self.made)));
+        self.events.insert((time, self.made), event);
     }
 
     pub(crate) fn region(&mut self, place: Place) -> Option<&mut Region> {
@@ -315,6 +323,8 @@ impl World {
             Event::Fault(index) => self.goes_wrong(index),
             Event::Tick(index) => self.tick(index),
             Event::Write(index) => self.write(index),
+            Event::Pod(index, uid) => self.pod(index, uid),
+            Event::Word(index, uid, word) => self.heard_word(index, uid, *word),
             Event::Deliver(from, to, start, message) => self.deliver(from, to, start, *message),
         }
     }
@@ -361,8 +371,9 @@ impl World {
         let (place, start) = (region.place, region.starts);
         let before = region.process;
         region.process = process(region.process, mode, now);
-        if region.process != before {
-            let after = region.process;
+        self.keep_pods(index, before);
+        let after = self.regions[index].process;
+        if after != before {
             self.tell(format!("the application in {} is {after:?}", place.name()));
         }
         for send in sends {
@@ -417,19 +428,14 @@ impl World {
         if region.is_frozen(now) {
             return;
         }
-        let local = region.clock.at(now);
-        // Without an agent there is no gate, and nothing is let out.
-        let granted = region.agent.as_ref().and_then(|agent| agent.answer(local));
-        let (Some(granted), Process::Running { epoch }) = (granted, region.process) else {
-            return;
-        };
-        if granted.0 != epoch {
-            return;
-        }
-        let n = self.clients.number();
-        region.volume.log.push((n, epoch));
         let place = region.place;
-        self.clients.acknowledged(n, epoch, place, now);
+        // It goes around the edge: only the gates stand in its way.
+        let open: Vec<u64> = region.pods.iter().filter_map(|pod| pod.answers(now)).collect();
+        for epoch in open {
+            let n = self.clients.number();
+            self.regions[index].volume.log.push((n, epoch));
+            self.clients.acknowledged(n, epoch, place, now);
+        }
     }
 
     pub(crate) fn commit(&mut self, txn: &Txn) -> Answer {

@@ -156,6 +156,10 @@ async fn quiesce(tools: &Tools<'_>, app: &App) -> Result<(), StepError> {
     if standby == 0 && pods > 0 {
         return Err(StepError::Waiting(format!("the end of its pods ({pods} left)")));
     }
+    // A pod that was removed with its node cut off may live on until its grant ends; what it writes has to be in the last point.
+    for role in app.role_keys() {
+        closed(tools.agent, &role)?;
+    }
     let down = workloads.iter().all(|workload| workload.replicas == standby);
     if down {
         Ok(())
@@ -164,19 +168,23 @@ async fn quiesce(tools: &Tools<'_>, app: &App) -> Result<(), StepError> {
     }
 }
 
+/// No gate lets anything out in a role.
+fn closed(agent: &Agent, role: &RoleKey) -> Result<(), StepError> {
+    let Some(held) = agent.gate(role) else { return Ok(()) };
+    let left = held.until.since(clock::now()).as_millis();
+    let (pod, role) = (held.pod, &role.role);
+    Err(StepError::Waiting(format!(
+        "the gate of pod {pod} to close role {role}, {left} ms at the most"
+    )))
+}
+
 /// Gives the roles back: first nothing leaves this agent any more, then the quorum is told.
 async fn release(agent: &Agent, situation: &Situation, operation: &Operation) -> Result<(), StepError> {
     for (role, epoch) in handover::to_revoke(&situation.roles, operation) {
         agent.revoke(role, epoch);
     }
     for (role, _) in handover::to_revoke(&situation.roles, operation) {
-        if let Some(held) = agent.gate(role) {
-            let left = held.until.since(clock::now()).as_millis();
-            return Err(StepError::Waiting(format!(
-                "the gate of pod {} to close role {}, {left} ms at the most",
-                held.pod, role.role
-            )));
-        }
+        closed(agent, role)?;
     }
     commit_roles(
         agent,
