@@ -17,7 +17,7 @@ use axum::{
 };
 use leeward_core::{
     app::App,
-    gates::{ASK_AGAIN, Refused},
+    gates::{ASK_AGAIN, Asker, Refused},
     name::AppKey,
 };
 use leeward_gate::wire::{Answer, Ask, Closed, Grant, MAX_BYTES, Reason, Refusal, VERSION};
@@ -94,11 +94,16 @@ impl Gates {
             let text = format!("pod {} is not one of application {}'s here", ask.pod, app.key);
             return Err((Reason::UnknownPod, text));
         }
-        let granted = self.agent.ask_gate(&ask.pod, &ask.nonce, &ask.roles, app.rpo);
+        let asker = Asker {
+            pod: &ask.pod,
+            gate: &ask.gate,
+            nonce: &ask.nonce,
+        };
+        let granted = self.agent.ask_gate(asker, &ask.roles, app.rpo);
         let granted = granted.map_err(|refused| {
             let reason = match &refused {
                 Refused::NotHeld(_) => Reason::NotHeld,
-                Refused::AnotherPod { .. } => Reason::AnotherPod,
+                Refused::AnotherGate { .. } => Reason::AnotherGate,
             };
             (reason, refused.to_string())
         })?;

@@ -1,7 +1,7 @@
-//! Which pod may write in a role, and until when: what an agent grants to the gates of its region.
+//! Which gate, of which pod, may write in a role, and until when: what an agent grants to the gates of its region.
 //!
 //! Invariants:
-//! - one pod a role: another one is granted only after what was granted before is over, or was given back;
+//! - one gate a role: another one, also of the same pod, is granted only after what was granted before is over, or was given back;
 //! - a gate counts on the clock of its own node, which may run slow while the agent's runs fast: what it was granted is taken for a fiftieth
 //!   longer than it is;
 //! - nobody is granted more than the region has, nor further ahead than a quarter of the rpo: so a standby that comes into the in-sync set
@@ -62,23 +62,34 @@ pub enum Refused {
     /// The region may not write in a role.
     #[error("this region holds no grant for role {0}")]
     NotHeld(RoleKey),
-    /// Another pod may still be writing.
-    #[error("pod {pod} may be writing in role {role} for another {} ms", left.as_millis())]
-    AnotherPod {
+    /// The writer behind another gate may still be writing.
+    #[error("another gate, in pod {pod}, may be letting out writes in role {role}")]
+    AnotherGate {
         /// The role.
         role: RoleKey,
-        /// The UID of the other pod.
+        /// The UID of its pod.
         pod: String,
-        /// How long.
-        left: Duration,
     },
 }
 
-/// What a pod was granted in a role.
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asker<'a> {
+    /// The UID of the pod.
+    pub pod: &'a str,
+    /// The gate.
+    pub gate: &'a str,
+    /// The question's nonce.
+    pub nonce: &'a str,
+}
+
+/// What a gate was granted in a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
-    /// Its UID.
+    /// The UID of its pod.
     pub pod: String,
+    /// The gate.
+    pub gate: String,
     /// The epoch.
     pub epoch: Epoch,
     /// The end of all that it was granted, on the slowest clock.
@@ -100,14 +111,13 @@ fn slower(duration: Duration) -> Duration {
 pub const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 impl Gates {
-    /// A pod asks for roles in which the region has these rights.
+    /// A gate asks for roles in which the region has these rights.
     ///
     /// # Errors
     /// Why it may not write. Then nothing is remembered of it.
     pub fn ask(
         &mut self,
-        pod: &str,
-        nonce: &str,
+        asker: Asker<'_>,
         rights: &BTreeMap<RoleKey, Option<Right>>,
         timing: &Timing,
         now: Moment,
@@ -118,24 +128,29 @@ impl Gates {
                 .map(|right| right.granted(now))
                 .filter(|right| now < right.answer_until);
             granted.insert(role, right.ok_or_else(|| Refused::NotHeld(role.clone()))?);
-            if let Some(other) = self.0.get(role).filter(|held| held.pod != pod && now < held.until) {
-                return Err(Refused::AnotherPod {
+            if let Some(other) = self
+                .0
+                .get(role)
+                .filter(|held| held.gate != asker.gate && now < held.until)
+            {
+                return Err(Refused::AnotherGate {
                     role: role.clone(),
                     pod: other.pod.clone(),
-                    left: other.until.since(now),
                 });
             }
         }
         let end = |of: fn(&Right) -> Moment| granted.values().map(of).min().unwrap_or_default().since(now);
         let (admit, answer) = (end(|right| right.admit_until), end(|right| right.answer_until));
         for (role, right) in &granted {
-            let before = self.0.get(*role).filter(|held| held.pod == pod).map(|held| held.until);
+            let own = self.0.get(*role).filter(|held| held.gate == asker.gate);
+            let before = own.map(|held| held.until);
             let held = Held {
-                pod: pod.to_owned(),
+                pod: asker.pod.to_owned(),
+                gate: asker.gate.to_owned(),
                 epoch: right.epoch,
                 // The answer may not arrive, and then the one before it counts.
                 until: now.after(answer + slower(answer)).max(before.unwrap_or_default()),
-                nonce: nonce.to_owned(),
+                nonce: asker.nonce.to_owned(),
             };
             self.0.insert((*role).clone(), held);
         }
@@ -150,13 +165,13 @@ impl Gates {
         })
     }
 
-    /// A pod's writer has ended, and its gate asked nothing after `nonce`.
-    pub fn closed(&mut self, pod: &str, nonce: &str, roles: &BTreeSet<RoleKey>) {
+    /// The writer of a gate, which asked nothing after `nonce`, has ended.
+    pub fn closed(&mut self, gate: &str, nonce: &str, roles: &BTreeSet<RoleKey>) {
         self.0
-            .retain(|role, held| !(roles.contains(role) && held.pod == pod && held.nonce == nonce));
+            .retain(|role, held| !(roles.contains(role) && held.gate == gate && held.nonce == nonce));
     }
 
-    /// Which pod may be writing in a role.
+    /// Which gate may be open in a role.
     pub fn held(&self, role: &RoleKey, now: Moment) -> Option<&Held> {
         self.0.get(role).filter(|held| now < held.until)
     }
@@ -194,10 +209,21 @@ mod tests {
         [(role("data"), Some(right(until, rpo)))].into()
     }
 
+    /// A gate of the only pod.
+    fn asker<'a>(gate: &'a str, nonce: &'a str) -> Asker<'a> {
+        Asker {
+            pod: "pod",
+            gate,
+            nonce,
+        }
+    }
+
     #[test]
     fn a_gate_is_granted_what_the_region_has_left() {
         let mut gates = Gates::default();
-        let granted = gates.ask("a", "1", &rights(3000, None), &timing(), at(1000)).unwrap();
+        let granted = gates
+            .ask(asker("a", "1"), &rights(3000, None), &timing(), at(1000))
+            .unwrap();
         assert_eq!(
             (granted.admit, granted.answer),
             (Duration::from_millis(1700), Duration::from_secs(2))
@@ -210,7 +236,7 @@ mod tests {
     fn where_an_rpo_bounds_the_writer_a_gate_is_granted_a_quarter_of_it_at_a_time() {
         let mut gates = Gates::default();
         let granted = gates
-            .ask("a", "1", &rights(9000, Some(4000)), &timing(), at(1000))
+            .ask(asker("a", "1"), &rights(9000, Some(4000)), &timing(), at(1000))
             .unwrap();
         assert_eq!(
             (granted.admit, granted.answer),
@@ -219,22 +245,32 @@ mod tests {
     }
 
     #[test]
-    fn another_pod_waits_until_the_first_ones_grant_is_over_or_given_back() {
+    fn another_gate_of_the_same_pod_too_waits_until_the_first_ones_grant_is_over_or_given_back() {
         let mut gates = Gates::default();
-        gates.ask("a", "1", &rights(3000, None), &timing(), at(1000)).unwrap();
+        gates
+            .ask(asker("a", "1"), &rights(3000, None), &timing(), at(1000))
+            .unwrap();
         // Two seconds, and a fiftieth for a slow clock.
         let refused = gates
-            .ask("b", "2", &rights(5000, None), &timing(), at(3040))
+            .ask(asker("b", "2"), &rights(5000, None), &timing(), at(3040))
             .unwrap_err();
-        assert!(matches!(refused, Refused::AnotherPod { left, .. } if left < Duration::from_millis(1)));
+        assert!(matches!(refused, Refused::AnotherGate { .. }));
         let mut later = gates.clone();
-        assert!(later.ask("b", "2", &rights(5000, None), &timing(), at(3041)).is_ok());
-        // Another gate of the same pod has asked since.
+        assert!(
+            later
+                .ask(asker("b", "2"), &rights(5000, None), &timing(), at(3041))
+                .is_ok()
+        );
+        // It has asked again since.
         gates.closed("a", "0", &[role("data")].into());
         assert!(gates.held(&role("data"), at(2000)).is_some());
         gates.closed("a", "1", &[role("data")].into());
         assert_eq!(gates.held(&role("data"), at(2000)), None);
-        assert!(gates.ask("b", "2", &rights(5000, None), &timing(), at(2000)).is_ok());
+        assert!(
+            gates
+                .ask(asker("b", "2"), &rights(5000, None), &timing(), at(2000))
+                .is_ok()
+        );
     }
 
     #[test]
@@ -243,7 +279,7 @@ mod tests {
         let mut both = rights(3000, None);
         both.insert(role("logs"), None);
         assert_eq!(
-            gates.ask("a", "1", &both, &timing(), at(0)),
+            gates.ask(asker("a", "1"), &both, &timing(), at(0)),
             Err(Refused::NotHeld(role("logs")))
         );
         assert_eq!(gates, Gates::default());
@@ -252,8 +288,12 @@ mod tests {
     #[test]
     fn what_was_granted_counts_though_a_later_answer_is_shorter() {
         let mut gates = Gates::default();
-        gates.ask("a", "1", &rights(3000, None), &timing(), at(0)).unwrap();
-        gates.ask("a", "2", &rights(2000, None), &timing(), at(100)).unwrap();
+        gates
+            .ask(asker("a", "1"), &rights(3000, None), &timing(), at(0))
+            .unwrap();
+        gates
+            .ask(asker("a", "2"), &rights(2000, None), &timing(), at(100))
+            .unwrap();
         assert_eq!(
             gates.held(&role("data"), at(0)).unwrap().until,
             at(3000).after(Duration::from_secs(3) / 49)
@@ -261,16 +301,16 @@ mod tests {
     }
 
     proptest! {
-        /// Of any two pods, one's grants are over before the other's begin, and none outlasts the region's own.
+        /// Of any two gates, one's grants are over before the other's begin, and none outlasts the region's own.
         #[test]
-        fn no_two_pods_hold_a_role_at_once(asks in prop::collection::vec((0..3u8, 0..500u64, 0..2000u64, prop::bool::ANY), 1..40)) {
+        fn no_two_gates_hold_a_role_at_once(asks in prop::collection::vec((0..3u8, 0..500u64, 0..2000u64, prop::bool::ANY), 1..40)) {
             let mut gates = Gates::default();
             let mut now = 0;
             let mut granted: Vec<(u8, u64, u64)> = vec![];
             for (n, (pod, pause, left, gives_back)) in asks.into_iter().enumerate() {
                 now += pause;
                 let (name, nonce) = (pod.to_string(), n.to_string());
-                if let Ok(answer) = gates.ask(&name, &nonce, &rights(now + left, None), &timing(), at(now)) {
+                if let Ok(answer) = gates.ask(asker(&name, &nonce), &rights(now + left, None), &timing(), at(now)) {
                     let end = now + u64::try_from(answer.answer.as_millis()).unwrap();
                     prop_assert!(end <= now + left);
                     for (other, from, until) in &granted {

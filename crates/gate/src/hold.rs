@@ -73,6 +73,7 @@ pub enum Fault {
 #[derive(Debug, Clone)]
 pub struct Hold {
     pod: String,
+    gate: String,
     roles: BTreeSet<RoleKey>,
     /// The newest question's nonce, and when it was about to be asked; none once it was answered.
     asked: Option<(String, Moment)>,
@@ -83,10 +84,11 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// A gate that was just started: it is closed.
-    pub fn new(pod: impl Into<String>, roles: BTreeSet<RoleKey>) -> Self {
+    /// A gate that was just started: it is closed. `gate` is its own name, which no other gate ever has.
+    pub fn new(pod: impl Into<String>, gate: impl Into<String>, roles: BTreeSet<RoleKey>) -> Self {
         Self {
             pod: pod.into(),
+            gate: gate.into(),
             roles,
             asked: None,
             newest: String::new(),
@@ -103,6 +105,7 @@ impl Hold {
             version: VERSION,
             roles: self.roles.clone(),
             pod: self.pod.clone(),
+            gate: self.gate.clone(),
             nonce,
         }
     }
@@ -171,7 +174,7 @@ impl Hold {
         Closed {
             version: VERSION,
             roles: self.roles.clone(),
-            pod: self.pod.clone(),
+            gate: self.gate.clone(),
             nonce: self.newest.clone(),
         }
     }
@@ -193,7 +196,7 @@ mod tests {
     }
 
     fn hold() -> Hold {
-        Hold::new("pod-1", [role()].into())
+        Hold::new("pod-1", "gate-1", [role()].into())
     }
 
     fn grant(nonce: &str, epoch: u64) -> Grant {

@@ -108,7 +108,7 @@ impl Gate {
         let pod = pod.filter(|_| !roles.is_empty() && !arguments.ports.is_empty());
         let pod = pod.ok_or(Error::Arguments)?;
         Ok(Self {
-            hold: Hold::new(pod, roles),
+            hold: Hold::new(pod, nonce(), roles),
             door: Arc::default(),
             writer: None,
             become_writer: program.iter().chain(&["--become-writer"]).map(OsString::from).collect(),

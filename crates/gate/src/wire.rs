@@ -25,6 +25,8 @@ pub struct Ask {
     pub roles: BTreeSet<RoleKey>,
     /// The UID of the pod.
     pub pod: String,
+    /// The gate itself: drawn when it starts, so that another one, of the same pod or started in its place, is told apart.
+    pub gate: String,
     /// New for each question; the answer repeats it.
     pub nonce: String,
 }
@@ -90,8 +92,8 @@ pub enum Reason {
     NotHeld,
     /// A standby that is in sync has not confirmed for too long.
     StandbyAway,
-    /// Another pod may still be writing.
-    AnotherPod,
+    /// The writer behind another gate may still be writing.
+    AnotherGate,
     /// A reason that this version does not know.
     #[serde(other)]
     Other,
@@ -105,8 +107,8 @@ pub struct Closed {
     pub version: u32,
     /// The roles.
     pub roles: BTreeSet<RoleKey>,
-    /// The pod.
-    pub pod: String,
-    /// The nonce of the newest question; what was granted to a later one, by a gate that was started anew, is not closed.
+    /// The gate.
+    pub gate: String,
+    /// The nonce of the newest question; what was granted to a later one is not closed.
     pub nonce: String,
 }

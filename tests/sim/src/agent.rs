@@ -9,7 +9,7 @@ use leeward_core::{
     app::App,
     check::check,
     execute::{self, Mode},
-    gates::{ASK_AGAIN, Gates, Right},
+    gates::{ASK_AGAIN, Asker, Gates, Right},
     handover,
     holder::{Holder, Offer, Renewal},
     in_sync::{Bound, Confirmed, Sets},
@@ -137,9 +137,14 @@ impl Agent {
             }
         });
         let rights = [(self.role.clone(), right)].into();
+        let asker = Asker {
+            pod: &ask.pod,
+            gate: &ask.gate,
+            nonce: &ask.nonce,
+        };
         let granted = match self.mutant {
-            Some(Mutant::AnyPodIsGranted) => Gates::default().ask(&ask.pod, &ask.nonce, &rights, &self.timing, now),
-            _ => self.gates.ask(&ask.pod, &ask.nonce, &rights, &self.timing, now),
+            Some(Mutant::AnyPodIsGranted) => Gates::default().ask(asker, &rights, &self.timing, now),
+            _ => self.gates.ask(asker, &rights, &self.timing, now),
         };
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         match granted {
@@ -170,7 +175,7 @@ impl Agent {
 
     /// A gate's writer has ended.
     pub(crate) fn gate_closed(&mut self, closed: &Closed) {
-        self.gates.closed(&closed.pod, &closed.nonce, &closed.roles);
+        self.gates.closed(&closed.gate, &closed.nonce, &closed.roles);
     }
 
     /// Until when an answer may leave at this epoch by what the standby has confirmed.

@@ -41,7 +41,7 @@ pub(crate) struct Pod {
 impl Pod {
     fn new(uid: String, role: RoleKey, clock: Clock, now: Time) -> Self {
         Self {
-            hold: Hold::new(uid.clone(), [role].into()),
+            hold: Hold::new(uid.clone(), uid.clone(), [role].into()),
             uid,
             clock,
             frozen_until: 0,
@@ -190,8 +190,9 @@ impl World {
     /// A gate is started anew in the pod that a region runs: it knows nothing.
     pub(crate) fn restart_gate(&mut self, index: usize) {
         let role = self.role_key();
+        let name = format!("{:x}", self.gate_random.random::<u64>());
         if let Some(pod) = self.regions[index].pods.iter_mut().find(|pod| !pod.cut_off) {
-            pod.hold = Hold::new(pod.uid.clone(), [role].into());
+            pod.hold = Hold::new(pod.uid.clone(), name, [role].into());
         }
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use leeward_core::{
-    gates::{Granted, Held, Refused, Right},
+    gates::{Asker, Granted, Held, Refused, Right},
     lease::Moment,
     name::RoleKey,
 };
@@ -22,8 +22,7 @@ impl Agent {
     /// Why its writer may not write.
     pub(crate) fn ask_gate<'a>(
         &self,
-        pod: &str,
-        nonce: &str,
+        asker: Asker<'_>,
         roles: impl IntoIterator<Item = &'a RoleKey>,
         rpo: Duration,
     ) -> Result<Granted, Refused> {
@@ -33,7 +32,7 @@ impl Agent {
             .into_iter()
             .map(|role| (role.clone(), self.right(role, rpo, now)))
             .collect();
-        gates.ask(pod, nonce, &rights, &self.timing, now)
+        gates.ask(asker, &rights, &self.timing, now)
     }
 
     fn right(&self, role: &RoleKey, rpo: Duration, now: Moment) -> Option<Right> {
@@ -60,7 +59,7 @@ impl Agent {
 
     /// A gate says that its writer has ended.
     pub(crate) fn gate_closed(&self, closed: &leeward_gate::wire::Closed) {
-        lock(&self.gates).closed(&closed.pod, &closed.nonce, &closed.roles);
+        lock(&self.gates).closed(&closed.gate, &closed.nonce, &closed.roles);
         self.wake();
     }
 
