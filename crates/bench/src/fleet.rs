@@ -140,6 +140,7 @@ async fn measure(regions: usize, apps: usize) -> Result<Loss> {
             wall_ms: 1_000_000,
         });
         planned += look_began.elapsed();
+        let decisions = decisions.into_iter().collect::<Result<Vec<_>, _>>()?;
         if decisions.is_empty() {
             break;
         }

@@ -16,11 +16,10 @@ use axum::{
     routing::post,
 };
 use leeward_core::{
-    app::App,
-    gates::{ASK_AGAIN, Asker, Refused},
+    gates::{Asker, Granted, Refused},
     name::AppKey,
 };
-use leeward_gate::wire::{Answer, Ask, Closed, Grant, MAX_BYTES, Reason, Refusal, VERSION};
+use leeward_gate::wire::{Answer, Ask, Closed, MAX_BYTES, Reason, VERSION};
 use ring::hmac;
 use serde_json::{Value, json};
 
@@ -80,7 +79,7 @@ impl Gates {
         token.is_some_and(|token| hmac::verify(&self.key, Self::message(app).as_bytes(), &token).is_ok())
     }
 
-    fn answer(&self, ask: &Ask, app: &AppKey) -> Result<Grant, (Reason, String)> {
+    fn decide(&self, ask: &Ask, app: &AppKey) -> Result<Granted, (Reason, String)> {
         let situation = self.agent.known().situation(app);
         let situation = situation.ok_or((Reason::NotHeld, format!("application {app} is not known here yet")))?;
         let app = &situation.app.value;
@@ -90,7 +89,7 @@ impl Gates {
                 format!("application {} has no role {}", app.key, role.role),
             ));
         }
-        if !self.has_pod(app, &ask.pod) {
+        if !workloads::has_pod(&self.cache, app, &ask.pod) {
             let text = format!("pod {} is not one of application {}'s here", ask.pod, app.key);
             return Err((Reason::UnknownPod, text));
         }
@@ -100,30 +99,13 @@ impl Gates {
             nonce: &ask.nonce,
         };
         let granted = self.agent.ask_gate(asker, &ask.roles, app.rpo);
-        let granted = granted.map_err(|refused| {
+        granted.map_err(|refused| {
             let reason = match &refused {
                 Refused::NotHeld(_) => Reason::NotHeld,
                 Refused::AnotherGate { .. } => Reason::AnotherGate,
             };
             (reason, refused.to_string())
-        })?;
-        let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        Ok(Grant {
-            version: VERSION,
-            cluster: self.agent.me.clone(),
-            pod: ask.pod.clone(),
-            nonce: ask.nonce.clone(),
-            roles: granted.roles,
-            admit_ms: ms(granted.admit),
-            answer_ms: ms(granted.answer),
-            again_ms: ms(granted.again),
         })
-    }
-
-    fn has_pod(&self, app: &App, uid: &str) -> bool {
-        let workloads = workloads::find(&self.cache, app);
-        let pods = workloads::pods(&self.cache, app, &workloads);
-        pods.iter().any(|pod| pod.metadata.uid.as_deref() == Some(uid))
     }
 }
 
@@ -161,8 +143,8 @@ async fn grant(State(gates): State<Arc<Gates>>, headers: HeaderMap, body: Bytes)
     if !gates.may_ask(&app, &headers) {
         return Err(denied());
     }
-    let answer = if ask.version == VERSION {
-        gates.answer(&ask, &app)
+    let decided = if ask.version == VERSION {
+        gates.decide(&ask, &app)
     } else {
         let text = format!(
             "this agent speaks version {VERSION} of the grant protocol, the gate {}",
@@ -170,18 +152,10 @@ async fn grant(State(gates): State<Arc<Gates>>, headers: HeaderMap, body: Bytes)
         );
         Err((Reason::Version, text))
     };
-    Ok(Json(answer.map_or_else(
-        |(reason, text)| {
-            Answer::Refused(Refusal {
-                version: VERSION,
-                nonce: ask.nonce,
-                reason,
-                text,
-                again_ms: u64::try_from(ASK_AGAIN.as_millis()).unwrap_or(u64::MAX),
-            })
-        },
-        Answer::Granted,
-    )))
+    Ok(Json(match decided {
+        Ok(granted) => Answer::granted(ask, gates.agent.me.clone(), granted),
+        Err((reason, text)) => Answer::refused(ask, reason, text),
+    }))
 }
 
 async fn closed(State(gates): State<Arc<Gates>>, headers: HeaderMap, body: Bytes) -> Result<(), Fault> {

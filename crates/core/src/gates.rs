@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    lease::{Moment, Timing},
+    lease::{Grants, Moment, Timing},
     name::{Epoch, RoleKey},
 };
 
@@ -32,6 +32,26 @@ pub struct Right {
 }
 
 impl Right {
+    /// What a region may do in a role, by its lease and by what the standbys in sync have confirmed: answers may leave until
+    /// `confirmed_until` (see [`crate::in_sync::Bound::until`]). None when it may not write.
+    pub fn of(
+        grants: &Grants,
+        role: &RoleKey,
+        confirmed_until: impl FnOnce(Epoch) -> Moment,
+        rpo: Duration,
+        timing: &Timing,
+        now: Moment,
+    ) -> Option<Self> {
+        let epoch = grants.answer(role, now)?;
+        let confirmed = confirmed_until(epoch);
+        Some(Self {
+            epoch,
+            admit_until: grants.admit_until.min(confirmed.before(timing.stop)),
+            answer_until: grants.answer_until.min(confirmed),
+            rpo: Some(rpo),
+        })
+    }
+
     /// What of it is granted to a gate at `now`.
     fn granted(self, now: Moment) -> Self {
         let furthest = self.rpo.map_or(self.answer_until, |rpo| now.after(rpo / 4));
@@ -182,15 +202,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::lease::Delays;
-
-    fn at(ms: u64) -> Moment {
-        Moment(Duration::from_millis(ms))
-    }
-
-    fn timing() -> Timing {
-        Timing::new(Duration::from_secs(3), Delays::WITHOUT_ELECTIONS).unwrap()
-    }
+    use crate::samples::{at, timing};
 
     fn role(name: &str) -> RoleKey {
         format!("shop/web/{name}").parse().unwrap()

@@ -117,18 +117,9 @@ impl Holder {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
-    use crate::lease::Delays;
-
-    fn timing() -> Timing {
-        Timing::new(Duration::from_secs(3), Delays::WITHOUT_ELECTIONS).unwrap()
-    }
-
-    fn at(ms: u64) -> Moment {
-        Moment(Duration::from_millis(ms))
-    }
+    use crate::samples::{at, timing};
 
     fn lease(holder: &str, sealed: bool) -> Lease {
         Lease {

@@ -135,15 +135,8 @@ impl Sets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{lease::Delays, name::Epoch};
-
-    fn at(ms: u64) -> Moment {
-        Moment(Duration::from_millis(ms))
-    }
-
-    fn timing() -> Timing {
-        Timing::new(Duration::from_secs(3), Delays::WITHOUT_ELECTIONS).unwrap()
-    }
+    use crate::name::Epoch;
+    use crate::samples::{at, timing};
 
     fn set(names: &[&str]) -> BTreeSet<ClusterName> {
         names.iter().map(|name| (*name).into()).collect()

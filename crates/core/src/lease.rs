@@ -284,14 +284,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn timing() -> Timing {
-        Timing::new(Duration::from_secs(3), Delays::WITHOUT_ELECTIONS).unwrap()
-    }
-
-    fn at(ms: u64) -> Moment {
-        Moment(Duration::from_millis(ms))
-    }
+    use crate::samples::{at, timing};
 
     fn lease(sequence: u64) -> Lease {
         Lease {

@@ -16,4 +16,6 @@ pub mod operation;
 pub mod plan;
 pub mod report;
 pub mod routing;
+#[cfg(test)]
+mod samples;
 pub mod votes;

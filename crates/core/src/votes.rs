@@ -77,10 +77,7 @@ mod tests {
 
     use super::*;
     use crate::lease::Delays;
-
-    fn at(ms: u64) -> Moment {
-        Moment(Duration::from_millis(ms))
-    }
+    use crate::samples::at;
 
     fn report(cluster: &str, unseen: &[&str]) -> ClusterReport {
         ClusterReport {

@@ -70,7 +70,10 @@ impl Directory {
         };
         let text = |name: &str| {
             let text = std::fs::read_to_string(directory.join(name)).map_err(|error| fault(name, error.to_string()))?;
-            Ok::<_, Error>(text.trim().to_owned())
+            match text.trim() {
+                "" => Err(fault(name, "it is empty".into())),
+                text => Ok(text.to_owned()),
+            }
         };
         let mut roots = rustls::RootCertStore::empty();
         let file = directory.join("ca.crt");
@@ -80,6 +83,9 @@ impl Directory {
             roots
                 .add(certificate)
                 .map_err(|error| fault("ca.crt", error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(fault("ca.crt", "there is no certificate in it".into()));
         }
         Ok(Self {
             agent: text("agent")?,

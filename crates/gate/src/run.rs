@@ -45,19 +45,24 @@ pub enum Error {
     #[error("the gate cannot be set up: {0}")]
     Setup(#[from] io::Error),
     /// The writer cannot be executed.
-    #[error("the writer cannot be executed: {0}")]
-    Execute(io::Error),
-    /// The command line lacks something.
-    #[error("the gate needs --pod (or POD_UID), a --role and a --port")]
-    Arguments,
+    #[error("the writer {} cannot be executed: {source}", command.display())]
+    Execute {
+        /// The command.
+        command: OsString,
+        /// Why.
+        source: io::Error,
+    },
+    /// The command line makes no sense as a whole.
+    #[error("{0}")]
+    Arguments(&'static str),
 }
 
 impl Error {
     /// What the process ends with: 127 where the writer cannot be executed, as a shell does it.
     pub fn code(&self) -> ExitCode {
         match self {
-            Self::Execute(_) => ExitCode::from(127),
-            Self::Arguments => ExitCode::from(2),
+            Self::Execute { .. } => ExitCode::from(127),
+            Self::Arguments(_) => ExitCode::from(2),
             Self::Listen { .. } | Self::Setup(_) => ExitCode::FAILURE,
         }
     }
@@ -70,12 +75,15 @@ impl Error {
 /// When it cannot begin.
 pub fn run(arguments: Arguments, program: &[&str]) -> Result<ExitCode, Error> {
     if let Some(parent) = arguments.become_writer {
-        return Err(Error::Execute(writer::become_writer(parent, &arguments.command)));
+        let source = writer::become_writer(parent, &arguments.command);
+        let command = arguments.command.into_iter().next().unwrap_or_default();
+        return Err(Error::Execute { command, source });
     }
+    arguments.check().map_err(Error::Arguments)?;
     // One thread: it is the one that starts the writer, which ends with it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut gate = Gate::new(&arguments, program)?;
+        let mut gate = Gate::new(&arguments, program);
         let door = Arc::clone(&gate.door);
         for port in &arguments.ports {
             let listener = TcpListener::bind(port.listen).await.map_err(|source| Error::Listen {
@@ -102,20 +110,17 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(arguments: &Arguments, program: &[&str]) -> Result<Self, Error> {
-        let roles: std::collections::BTreeSet<_> = arguments.roles.iter().cloned().collect();
-        let pod = arguments.pod.clone().filter(|pod| !pod.is_empty());
-        let pod = pod.filter(|_| !roles.is_empty() && !arguments.ports.is_empty());
-        let pod = pod.ok_or(Error::Arguments)?;
-        Ok(Self {
-            hold: Hold::new(pod, nonce(), roles),
+    fn new(arguments: &Arguments, program: &[&str]) -> Self {
+        let pod = arguments.pod.clone().unwrap_or_default();
+        Self {
+            hold: Hold::new(pod, nonce(), arguments.roles.iter().cloned().collect()),
             door: Arc::default(),
             writer: None,
             become_writer: program.iter().chain(&["--become-writer"]).map(OsString::from).collect(),
             command: arguments.command.clone(),
             stopping: false,
             trouble: None,
-        })
+        }
     }
 
     async fn run(&mut self, mut asker: Asker) -> Result<ExitCode, Error> {

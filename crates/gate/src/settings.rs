@@ -38,6 +38,26 @@ pub struct Arguments {
     pub command: Vec<OsString>,
 }
 
+impl Arguments {
+    /// What is wrong with them as a whole.
+    ///
+    /// # Errors
+    /// For a person.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        let is_twice =
+            |(n, port): (usize, &Port)| self.ports.iter().skip(n + 1).any(|other| other.listen == port.listen);
+        match (&self.roles[..], self.pod.as_deref(), &self.command[..]) {
+            (_, None | Some(""), _) => Err("--pod is empty: give the pod's UID, or POD_UID in the environment"),
+            (_, _, [program, ..]) if program.is_empty() => Err("the writer's command is empty"),
+            ([first, rest @ ..], ..) if rest.iter().any(|role| role.app != first.app) => {
+                Err("the roles are of several applications: give those of one")
+            }
+            _ if self.ports.iter().enumerate().any(is_twice) => Err("two ports listen on the same address"),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// One port of a writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
@@ -91,6 +111,36 @@ mod tests {
             (port.protocol, port.writer),
             (Protocol::Tcp, "127.0.0.1:5433".parse().unwrap())
         );
+    }
+
+    #[test]
+    fn arguments_that_make_no_sense_together_are_refused() {
+        #[derive(clap::Parser)]
+        struct Cli {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        let (role, port) = ("--role=a/b/c", "--port=127.0.0.1:1=127.0.0.1:2");
+        for (given, why) in [
+            (&[role, port, "--pod=u", "--", "w"][..], ""),
+            (&[role, port, "--pod=", "--", "w"], "--pod"),
+            (&[role, port, "--pod=u", "--", ""], "command is empty"),
+            (
+                &[role, "--role=a/x/c", port, "--pod=u", "--", "w"],
+                "several applications",
+            ),
+            (
+                &[role, port, "--port=127.0.0.1:1=127.0.0.1:3", "--pod=u", "--", "w"],
+                "same address",
+            ),
+        ] {
+            let cli = <Cli as clap::Parser>::try_parse_from([&["gate"], given].concat()).unwrap();
+            let wrong = cli.arguments.check().err().unwrap_or_default();
+            assert!(
+                wrong.contains(why) && wrong.is_empty() == why.is_empty(),
+                "{given:?}: {wrong}"
+            );
+        }
     }
 
     #[test]

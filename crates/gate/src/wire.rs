@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use leeward_core::name::{ClusterName, Epoch, RoleKey};
+use leeward_core::{
+    gates::{ASK_AGAIN, Granted},
+    name::{ClusterName, Epoch, RoleKey},
+};
 use serde::{Deserialize, Serialize};
 
 /// The version that is spoken here.
@@ -14,6 +17,11 @@ pub const VERSION: u32 = 1;
 
 /// The most bytes that a message may have.
 pub const MAX_BYTES: usize = 64 << 10;
+
+/// A length as messages have it, rounded down.
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// A gate asks whether its writer may write.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +47,33 @@ pub enum Answer {
     Granted(Grant),
     /// It may not, from now on.
     Refused(Refusal),
+}
+
+impl Answer {
+    /// The answer to a question that was decided so.
+    pub fn granted(ask: Ask, cluster: ClusterName, granted: Granted) -> Self {
+        Self::Granted(Grant {
+            version: VERSION,
+            cluster,
+            pod: ask.pod,
+            nonce: ask.nonce,
+            roles: granted.roles,
+            admit_ms: millis(granted.admit),
+            answer_ms: millis(granted.answer),
+            again_ms: millis(granted.again),
+        })
+    }
+
+    /// The answer to a question that was refused.
+    pub fn refused(ask: Ask, reason: Reason, text: impl Into<String>) -> Self {
+        Self::Refused(Refusal {
+            version: VERSION,
+            nonce: ask.nonce,
+            reason,
+            text: text.into(),
+            again_ms: millis(ASK_AGAIN),
+        })
+    }
 }
 
 /// The right to write for a while, counted from before it was asked for.

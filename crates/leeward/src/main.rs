@@ -141,7 +141,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             })?;
         }
         Command::Gate(arguments) => {
-            process::log_to_stderr();
+            process::begin();
             let result = leeward_gate::run(arguments, &["gate"]);
             return Ok(result.unwrap_or_else(|error| {
                 output::say(format_args!("error: {error}"));

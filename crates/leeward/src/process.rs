@@ -13,11 +13,6 @@ const LOGGED: &str = "info,kube_client=off,kube_runtime=error";
 /// What a process that serves does first: it writes its log to standard error, where `RUST_LOG` chooses what, and ends at a panic.
 pub(crate) fn begin() {
     end_on_panic();
-    log_to_stderr();
-}
-
-/// Writes the log to standard error; `RUST_LOG` chooses what.
-pub(crate) fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| LOGGED.into());
     // A second logger is refused, and the first one goes on.
     let _ = tracing_subscriber::fmt()

@@ -1,6 +1,9 @@
 //! One region's agent: what `leeward-controller` does around the core, without tasks. It asks the core on each tick and sends what it
 //! says; answers come back through [`Agent::answered`].
 
+mod gate;
+mod in_sync;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +12,10 @@ use leeward_core::{
     app::App,
     check::check,
     execute::{self, Mode},
-    gates::{ASK_AGAIN, Asker, Gates, Right},
+    gates::Gates,
     handover,
     holder::{Holder, Offer, Renewal},
-    in_sync::{Bound, Confirmed, Sets},
+    in_sync::{Confirmed, Sets},
     lease::{Grants, Hold, Lease, Moment, Role, Timing},
     name::{ClusterName, Epoch, RoleKey},
     operation::{StepName, StepRecord},
@@ -20,7 +23,6 @@ use leeward_core::{
     report::{AppReport, ClusterReport, Seen},
     votes::Heard,
 };
-use leeward_gate::wire::{Answer, Ask, Closed, Grant, Reason, Refusal, VERSION};
 use leeward_quorum::{
     Entry, Outcome, Txn, commit, key,
     known::{Known, Situation, roles},
@@ -123,154 +125,6 @@ impl Agent {
     pub(crate) fn answer(&self, now: Moment) -> Option<Epoch> {
         let epoch = self.grants.answer(&self.role, now)?;
         (now < self.confirmed_until(epoch)).then_some(epoch)
-    }
-
-    /// A gate of this region asks.
-    pub(crate) fn ask_gate(&mut self, ask: Ask, now: Moment) -> Answer {
-        let right = self.grants.answer(&self.role, now).map(|epoch| {
-            let confirmed = self.confirmed_until(epoch);
-            Right {
-                epoch,
-                admit_until: self.grants.admit_until.min(confirmed.before(self.timing.stop)),
-                answer_until: self.grants.answer_until.min(confirmed),
-                rpo: Some(self.app.rpo).filter(|_| self.mutant != Some(Mutant::GateGrantedWithoutEnd)),
-            }
-        });
-        let rights = [(self.role.clone(), right)].into();
-        let asker = Asker {
-            pod: &ask.pod,
-            gate: &ask.gate,
-            nonce: &ask.nonce,
-        };
-        let granted = match self.mutant {
-            Some(Mutant::AnyPodIsGranted) => Gates::default().ask(asker, &rights, &self.timing, now),
-            _ => self.gates.ask(asker, &rights, &self.timing, now),
-        };
-        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        match granted {
-            Ok(granted) => Answer::Granted(Grant {
-                version: VERSION,
-                cluster: self.me.clone(),
-                pod: ask.pod,
-                nonce: ask.nonce,
-                roles: granted.roles,
-                admit_ms: ms(granted.admit),
-                answer_ms: ms(granted.answer),
-                again_ms: ms(granted.again),
-            }),
-            Err(refused) => Answer::Refused(Refusal {
-                version: VERSION,
-                nonce: ask.nonce,
-                reason: Reason::NotHeld,
-                text: refused.to_string(),
-                again_ms: ms(ASK_AGAIN),
-            }),
-        }
-    }
-
-    /// Whether a gate may still let something out.
-    fn has_open_gate(&self, now: Moment) -> bool {
-        self.mutant != Some(Mutant::ReleasedBeforeGatesClosed) && self.gates.held(&self.role, now).is_some()
-    }
-
-    /// A gate's writer has ended.
-    pub(crate) fn gate_closed(&mut self, closed: &Closed) {
-        self.gates.closed(&closed.gate, &closed.nonce, &closed.roles);
-    }
-
-    /// Until when an answer may leave at this epoch by what the standby has confirmed.
-    fn confirmed_until(&self, epoch: Epoch) -> Moment {
-        let for_ever = Moment(Duration::MAX);
-        let Some(set) = self.sets.of(&self.role).filter(|set| !set.is_empty()) else {
-            return for_ever;
-        };
-        if self.mutant == Some(Mutant::BoundIgnored) {
-            return for_ever;
-        }
-        let (of, confirmed) = &self.confirmed;
-        let begun = |standby: &ClusterName| confirmed.get(standby).copied().filter(|_| *of == epoch.0);
-        self.bound().until(set, begun).unwrap_or(for_ever)
-    }
-
-    fn confirmed_of(&self, epoch: Epoch) -> Confirmed {
-        let (of, confirmed) = &self.confirmed;
-        if *of == epoch.0 {
-            confirmed.clone()
-        } else {
-            Confirmed::new()
-        }
-    }
-
-    fn bound(&self) -> Bound {
-        Bound {
-            rpo: self.app.rpo,
-            away: self.app.when_standby_away,
-        }
-    }
-
-    /// A point is taken now.
-    pub(crate) fn takes(&mut self, epoch: u64, sequence: u64, now: Moment) {
-        if self.confirmed.0 != epoch {
-            self.confirmed = (epoch, Confirmed::new());
-            self.taken.clear();
-        }
-        self.taken.insert(sequence, now);
-    }
-
-    /// The other region has a point, durably.
-    pub(crate) fn confirms(&mut self, epoch: u64, sequence: u64, now: Moment) {
-        let (of, confirmed) = &mut self.confirmed;
-        let Some(begun) = self.taken.get(&sequence).filter(|_| *of == epoch) else {
-            return;
-        };
-        let begun = match self.mutant {
-            Some(Mutant::PointCountsFromConfirmation) => now,
-            _ => *begun,
-        };
-        let newest = confirmed.entry(self.peer.clone()).or_default();
-        *newest = begun.max(*newest);
-    }
-
-    /// Commits the in-sync set that is to be, while the role is granted.
-    fn sync(&mut self, now: Moment, sends: &mut Vec<Send>) {
-        let Some(lease) = self.holder.revision().filter(|_| {
-            !self.waits(|purpose| matches!(purpose, Purpose::Sync(_) | Purpose::Begin(_) | Purpose::Renew(..)))
-        }) else {
-            return;
-        };
-        let key = self.role.clone();
-        let role = self
-            .situation
-            .as_ref()
-            .and_then(|situation| situation.roles.get(&key))
-            .cloned();
-        let held = role.filter(|role| {
-            let role = &role.value;
-            role.owner == self.me && role.hold == Hold::Held && self.grants.answer(&key, now) == Some(role.epoch)
-        });
-        let Some(role) = held else { return };
-        let standbys = [self.peer.clone()].into();
-        let bound = self.bound();
-        let confirmed = self.confirmed_of(role.value.epoch);
-        let Some(next) = bound.change(&role.value, &standbys, &confirmed, &self.timing, now) else {
-            return;
-        };
-        let after = Role {
-            in_sync: next.clone(),
-            ..role.value
-        };
-        let name = key::role(&key);
-        let mut txn = Txn::default().expect(&name, role.revision);
-        if self.mutant != Some(Mutant::SyncWithoutLease) {
-            txn = txn.expect(key::lease(&self.me), lease);
-        }
-        let Ok(txn) = txn.put(&name, &after) else { return };
-        if self.mutant == Some(Mutant::OutBeforeCommitted) {
-            self.sets.applied(&key, next.clone());
-        } else if self.mutant != Some(Mutant::InAfterCommitted) {
-            self.sets.asked(&key, &next);
-        }
-        sends.push(self.send(Purpose::Sync(next), txn.read(&name), now));
     }
 
     fn call(&mut self, purpose: Purpose, now: Moment) -> u64 {

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::StreamExt as _;
 use leeward_core::{
-    check::check,
+    check::{Violation, check},
     lease::{Moment, Timing},
     name::{AppKey, ClusterName},
     plan::{self, Change},
     report::{AppReport, Seen},
 };
-use leeward_quorum::{Entry, Store, Txn, commit, key, known::Known};
+use leeward_quorum::{Entry, Error, Store, Txn, commit, key, known::Known};
 
 /// Decisions that are sent at the same time.
 const TOGETHER: usize = 32;
@@ -48,9 +48,30 @@ pub struct Decision {
     pub txn: Txn,
 }
 
-/// The next decision for each application that needs one. Of the applications of a lost cluster the first one seals its lease; the others
+/// What was planned and must not be sent: a defect of the program.
+#[derive(Debug, thiserror::Error)]
+pub enum Defect {
+    /// `check` refused it.
+    #[error("a plan was refused, which is a defect of the planner: {violation} ({why})")]
+    Refused {
+        /// Why it was planned.
+        why: String,
+        /// What it breaks.
+        violation: Violation,
+    },
+    /// It cannot be written down.
+    #[error("a decision about {app} cannot be written: {error}")]
+    Unwritable {
+        /// The application.
+        app: AppKey,
+        /// Why.
+        error: Error,
+    },
+}
+
+/// The next decision for each application that needs one, or what is wrong with it. Of the applications of a lost cluster the first one seals its lease; the others
 /// follow once that is known, all together.
-pub fn plan_all(look: &Look<'_>) -> Vec<Decision> {
+pub fn plan_all(look: &Look<'_>) -> Vec<Result<Decision, Defect>> {
     let mut sealing = BTreeSet::new();
     let mut decisions = Vec::new();
     for situation in look.known.situations() {
@@ -61,7 +82,8 @@ pub fn plan_all(look: &Look<'_>) -> Vec<Decision> {
             continue;
         };
         if let Err(violation) = check(&commit, &snapshot, look.timing, look.now) {
-            tracing::error!(%violation, why = commit.why, "a plan was refused: this is a defect of the planner");
+            let why = commit.why;
+            decisions.push(Err(Defect::Refused { why, violation }));
             continue;
         }
         let seals = commit.changes.iter().find_map(|change| match change {
@@ -71,14 +93,18 @@ pub fn plan_all(look: &Look<'_>) -> Vec<Decision> {
         if seals.is_some_and(|cluster| !sealing.insert(cluster)) {
             continue;
         }
-        match commit::txn(app, &look.known.sights, &commit) {
-            Ok(txn) => decisions.push(Decision {
+        let txn = commit::txn(app, &look.known.sights, &commit);
+        decisions.push(match txn {
+            Ok(txn) => Ok(Decision {
                 why: commit.why,
                 // The specification that was decided on must still be the accepted one.
                 txn: txn.expect(key::spec(app), situation.app.revision),
             }),
-            Err(error) => tracing::error!(%error, %app, "a decision cannot be written"),
-        }
+            Err(error) => Err(Defect::Unwritable {
+                app: app.clone(),
+                error,
+            }),
+        });
     }
     decisions
 }

@@ -47,14 +47,8 @@ impl Agent {
                 rpo: None,
             });
         }
-        let epoch = grants.answer(role, now)?;
-        let confirmed = self.confirmed_until(role, epoch);
-        Some(Right {
-            epoch,
-            admit_until: grants.admit_until.min(confirmed.before(self.timing.stop)),
-            answer_until: grants.answer_until.min(confirmed),
-            rpo: Some(rpo),
-        })
+        let confirmed_until = |epoch| self.confirmed_until(role, epoch);
+        Right::of(&grants, role, confirmed_until, rpo, &self.timing, now)
     }
 
     /// A gate says that its writer has ended.

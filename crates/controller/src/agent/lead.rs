@@ -96,7 +96,12 @@ async fn decide(agent: &Agent) {
         };
         decide::plan_all(&look)
     };
-    decide::commit_all(&*agent.quorum, decisions, |entries| {
+    let sound = decisions.into_iter().filter_map(|decision| {
+        decision
+            .inspect_err(|defect| tracing::error!(%defect, "nothing is decided"))
+            .ok()
+    });
+    decide::commit_all(&*agent.quorum, sound.collect(), |entries| {
         agent.learn(|known| follow::take(known, entries));
     })
     .await;

@@ -8,7 +8,7 @@ use k8s_openapi::{
         core::v1::{ConfigMap, Pod, Secret, Service},
         discovery::v1::EndpointSlice,
     },
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 use kube::{
     Api, Client, ResourceExt as _,
@@ -122,6 +122,26 @@ pub fn pods(cache: &Cache, app: &App, workloads: &[Workload]) -> Vec<std::sync::
         .filter(|pod| pod.namespace().as_deref() == Some(app.key.namespace.as_str()))
         .filter(|pod| selectors.iter().any(|selector| selector.matches(pod.labels())))
         .collect()
+}
+
+/// Whether the pod with this UID is one of the application's. Gates ask that several times a second: nothing is copied for it.
+pub fn has_pod(cache: &Cache, app: &App, uid: &str) -> bool {
+    let namespace = app.key.namespace.as_str();
+    let is_it =
+        |pod: &Pod| pod.metadata.uid.as_deref() == Some(uid) && pod.metadata.namespace.as_deref() == Some(namespace);
+    let (Some(pod), Some(of_app)) = (cache.pods.find(is_it), selector(&app.selector)) else {
+        return false;
+    };
+    let belongs = |meta: &ObjectMeta| {
+        meta.namespace.as_deref() == Some(namespace)
+            && meta.labels.as_ref().is_some_and(|labels| of_app.matches(labels))
+    };
+    let selects = |pods: &LabelSelector| Selector::try_from(pods.clone()).is_ok_and(|s| s.matches(pod.labels()));
+    let deployment =
+        |d: &Deployment| belongs(&d.metadata) && d.spec.as_ref().is_some_and(|spec| selects(&spec.selector));
+    let stateful_set =
+        |s: &StatefulSet| belongs(&s.metadata) && s.spec.as_ref().is_some_and(|spec| selects(&spec.selector));
+    cache.deployments.find(deployment).is_some() || cache.stateful_sets.find(stateful_set).is_some()
 }
 
 /// Brings the workloads to what they should do. Returns whether anything was changed.

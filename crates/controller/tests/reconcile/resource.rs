@@ -1,15 +1,18 @@
 //! A `ProtectedApp` itself: accepted, shown, withdrawn.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::TryStreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::runtime::{WatchStreamExt as _, watcher};
 use leeward_api::{FIELD_MANAGER, ProtectedApp, condition};
 use leeward_images::pack::{self, Entry};
 use leeward_images::reference::Reference;
@@ -129,18 +132,16 @@ pub(crate) async fn a_resource_is_accepted_and_its_status_says_of_which_generati
         );
     }
     // What changed is told once, about this very object.
+    let is_told = |event: &Event| event.reason.as_deref() == Some("ActiveClusterChanged");
+    let mut events = pin!(watcher(stage.west.api::<Event>(), watcher::Config::default()).applied_objects());
     let event = loop {
-        let events = stage.west.api::<Event>().list(&ListParams::default()).await.unwrap();
-        let about: Vec<_> = events
-            .into_iter()
-            .filter(|e| e.reason.as_deref() == Some("ActiveClusterChanged"))
-            .collect();
-        if let [event] = &about[..] {
-            break event.clone();
+        let event = events.try_next().await.unwrap().unwrap();
+        if is_told(&event) {
+            break event;
         }
-        assert!(about.is_empty(), "{about:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     };
+    let all = stage.west.api::<Event>().list(&ListParams::default()).await.unwrap();
+    assert_eq!(all.iter().filter(|event| is_told(event)).count(), 1);
     let regarding = event.regarding.unwrap();
     assert_eq!(
         (regarding.kind.as_deref(), regarding.uid),

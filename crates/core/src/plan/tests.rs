@@ -7,8 +7,9 @@ use crate::{
     check::{Violation, check},
     execute::{Mode, mode},
     in_sync::WhenStandbyAway,
-    lease::{Delays, Lease},
+    lease::Lease,
     report::{PointReport, RoleReport},
+    samples::{at, timing},
 };
 
 fn app(model: Model) -> App {
@@ -43,14 +44,6 @@ fn app(model: Model) -> App {
         selector: serde_json::Value::Null,
         resource: serde_json::Value::Null,
     }
-}
-
-fn timing() -> Timing {
-    Timing::new(Duration::from_secs(3), Delays::WITHOUT_ELECTIONS).unwrap()
-}
-
-fn at(ms: u64) -> Moment {
-    Moment(Duration::from_millis(ms))
 }
 
 /// A small world: the quorum's content and what one observer saw, with commits applied as the quorum would.
