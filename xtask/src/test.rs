@@ -129,6 +129,9 @@ pub(crate) fn run(workspace: &Workspace, require_all: bool) -> Result<()> {
     if let Some(outcome) = api_server(Path::new(&directory)) {
         done.push(("tests on a real API server", outcome, Duration::ZERO));
     }
+    if let Some(outcome) = networks(&tools) {
+        done.push(("tests of links that are cut", outcome, Duration::ZERO));
+    }
     for check in CHECKS {
         println!("\n== {}", check.name);
         let began = Instant::now();
@@ -185,6 +188,19 @@ fn api_server(directory: &Path) -> Option<Outcome> {
             directory.display()
         ))
     })
+}
+
+/// What is said of the tests that run regions in network namespaces, where those cannot be made.
+fn networks(tools: &Tools) -> Option<Outcome> {
+    use std::os::unix::fs::MetadataExt as _;
+    // A process owns its own directory below /proc.
+    let root = std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
+    let missing = match (root, tools.find("ip")) {
+        (true, Some(_)) => return None,
+        (false, _) => "network namespaces need root",
+        (true, None) => "no directory of PATH has `ip` (Debian, Ubuntu: `apt-get install iproute2`)",
+    };
+    Some(Outcome::Unavailable(missing.to_owned()))
 }
 
 fn outcome(result: Result<()>) -> Outcome {

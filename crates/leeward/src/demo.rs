@@ -31,6 +31,8 @@ use crate::{
     quorum::Quorum,
     up::Place,
 };
+use leeward_local::instance::network::{self, Isolated};
+
 use client::Client;
 use fault::Made;
 use picture::Picture;
@@ -91,15 +93,18 @@ pub(crate) enum FaultKind {
     KillApp,
     /// Every process of the active region stands still until after the failover.
     FreezeRegion,
+    /// The active region is cut off from the others and the witness, not from its users. Needs root: each region runs in a network
+    /// namespace.
+    PartitionRegion,
     /// The witness is killed with its member of the quorum, which must be on etcd.
     Witness,
 }
 
 impl FaultKind {
-    /// Whether the active region is gone, for a while or for good.
+    /// Whether the active region is gone for the others, for a while or for good.
     pub(crate) fn loses_region(self) -> bool {
         match self {
-            Self::KillRegion | Self::FreezeRegion => true,
+            Self::KillRegion | Self::FreezeRegion | Self::PartitionRegion => true,
             Self::KillNode | Self::KillApp | Self::Witness => false,
         }
     }
@@ -125,6 +130,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         ))
         .into());
     }
+    let isolated = isolate(&arguments)?;
     if let Some(file) = &arguments.json {
         let there = file.exists();
         let writable = std::fs::OpenOptions::new().create(true).append(true).open(file);
@@ -139,7 +145,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         // A terminal that is closed ends the demo too, and leaves nothing.
         process::cancel_on_signal(stop.clone(), &[SignalKind::hangup()])?;
         let picture = Picture::new();
-        let mut stage = Stage::set(&arguments)?;
+        let mut stage = Stage::set(&arguments, isolated)?;
         let played = tokio::select! {
             played = play(&arguments, &mut stage, &picture) => played.map(Some),
             () = stop.cancelled() => Ok(None),
@@ -171,6 +177,21 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             ExitCode::FAILURE
         })
     })
+}
+
+/// Leaves the machine's network where the fault is one of the network; before any thread is started.
+fn isolate(arguments: &Arguments) -> anyhow::Result<Option<Isolated>> {
+    if arguments.fault != FaultKind::PartitionRegion {
+        return Ok(None);
+    }
+    if arguments.keep {
+        return Err(Misused(anyhow::anyhow!(
+            "--fault partition-region runs the regions in network namespaces that nothing else reaches, so --keep would leave nothing to \
+             look at; leave one of the two out"
+        ))
+        .into());
+    }
+    Ok(Some(network::isolate().context("--fault partition-region")?))
 }
 
 async fn play(arguments: &Arguments, stage: &mut Stage, picture: &Picture) -> anyhow::Result<Report> {

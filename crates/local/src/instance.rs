@@ -11,6 +11,7 @@ pub mod addresses;
 pub mod config;
 pub mod files;
 mod making;
+pub mod network;
 pub mod pki;
 pub mod processes;
 pub mod quorum;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use self::{
     addresses::{Octet, RegionAddresses},
     config::{Layout, Region},
+    network::{Isolated, Network},
     processes::{Children, Record, Usage},
 };
 
@@ -45,6 +47,9 @@ pub enum Error {
     /// An address is in use.
     #[error(transparent)]
     Taken(#[from] addresses::Taken),
+    /// The regions could not be given networks of their own.
+    #[error(transparent)]
+    Network(#[from] network::Error),
     /// A certificate could not be made.
     #[error(transparent)]
     Pki(#[from] pki::Error),
@@ -175,6 +180,7 @@ pub struct Instance {
     state: State,
     dies_with_owner: bool,
     program: PathBuf,
+    network: Option<Network>,
     children: Mutex<Children>,
 }
 
@@ -265,6 +271,7 @@ impl Instance {
             state,
             dies_with_owner: options.dies_with_owner,
             program: options.program.clone().unwrap_or_else(|| "/proc/self/exe".into()),
+            network: None,
             children: Mutex::default(),
         }
     }
@@ -274,6 +281,17 @@ impl Instance {
     pub fn with_program(mut self, program: impl Into<PathBuf>) -> Self {
         self.program = program.into();
         self
+    }
+
+    /// Gives each region and the witness a network of its own, for as long as this value lives. To be done before anything is started.
+    pub fn separate(&mut self, isolated: Isolated) -> Result<(), Error> {
+        self.network = Some(Network::make(isolated, self.state.octet, &self.state.regions)?);
+        Ok(())
+    }
+
+    /// The networks of the regions, where they have some of their own.
+    pub fn network(&self) -> Option<&Network> {
+        self.network.as_ref()
     }
 
     /// Where the files lie.

@@ -1,11 +1,15 @@
-//! Makes the fault: real processes, killed at once.
+//! Makes the fault: real processes, killed or stopped at once; real links, cut.
 
 use std::time::Instant;
 
 use anyhow::Context as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
-use leeward_local::instance::processes::{Stat, descendants, signal_process};
+use leeward_local::instance::{
+    Instance,
+    network::Place,
+    processes::{Stat, descendants, signal_process},
+};
 
 use super::{FaultKind, client::Client, oracle::Fault, stage::Stage};
 use crate::manifests;
@@ -39,7 +43,7 @@ pub(crate) async fn make(kind: FaultKind, stage: &Stage, client: &Client) -> any
         .unwrap_or(0);
     let instance = stage.instance()?;
     let target = match kind {
-        FaultKind::KillRegion | FaultKind::FreezeRegion | FaultKind::Witness => None,
+        FaultKind::KillRegion | FaultKind::FreezeRegion | FaultKind::PartitionRegion | FaultKind::Witness => None,
         FaultKind::KillNode => Some(node(stage, &region).await?),
         FaultKind::KillApp => Some(region.clone()),
     };
@@ -66,6 +70,10 @@ pub(crate) async fn make(kind: FaultKind, stage: &Stage, client: &Client) -> any
             }
             ("killed the witness and its member of the quorum", "witness".to_owned())
         }
+        (FaultKind::PartitionRegion, ..) => {
+            cut_off(instance, &region)?;
+            ("cut off from all but its users", region)
+        }
         (FaultKind::FreezeRegion, ..) => {
             instance.freeze_region(&region)?;
             ("stopped every process where it stood of", region)
@@ -84,6 +92,21 @@ pub(crate) async fn make(kind: FaultKind, stage: &Stage, client: &Client) -> any
         epoch,
         frozen: kind == FaultKind::FreezeRegion,
     })
+}
+
+/// Cuts every way between a region and the other regions and the witness.
+fn cut_off(instance: &Instance, region: &str) -> anyhow::Result<()> {
+    let network = instance
+        .network()
+        .context("the regions have no networks of their own")?;
+    let victim = Place::Region(region.to_owned());
+    let others = instance.regions().iter().filter(|name| *name != region);
+    let others = others.cloned().map(Place::Region).chain([Place::Witness]);
+    for other in others {
+        network.cut(&victim, &other)?;
+        network.cut(&other, &victim)?;
+    }
+    Ok(())
 }
 
 /// The node that the application's pod runs on.

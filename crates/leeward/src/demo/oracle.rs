@@ -44,7 +44,8 @@ pub(crate) struct Writes {
     pub(crate) unknown: u64,
     /// Acknowledged, and absent from the new writer's volume.
     pub(crate) lost: u64,
-    /// From the acknowledgement of the oldest lost write to the fault; 0 when none was lost.
+    /// From the acknowledgement of the oldest lost write to the fault, or to the last acknowledgement in its epoch where its writer lived on
+    /// for a while; 0 when none was lost.
     pub(crate) lost_window_ms: u64,
     /// Lost writes that stood before a kept one in the same epoch's log.
     pub(crate) holes: u64,
@@ -121,10 +122,7 @@ pub(crate) fn writes(writes: &[Write], volumes: Volumes<'_>, fault: Option<Fault
     let lost: Vec<_> = acknowledged(writes)
         .filter(|write| !kept.contains(&write.write.n))
         .collect();
-    let oldest = lost.iter().map(|lost| lost.write.answered_at).min();
-    let window = oldest
-        .zip(fault)
-        .map_or(0, |(oldest, fault)| fault.ended.saturating_sub(oldest));
+    let window = fault.map_or(0, |fault| lost_window(writes, &lost, fault));
     let count = |outcome: fn(&Outcome) -> bool| writes.iter().filter(|write| outcome(&write.outcome)).count() as u64;
     Writes {
         acknowledged: count(|outcome| matches!(outcome, Outcome::Acknowledged { .. })),
@@ -135,6 +133,20 @@ pub(crate) fn writes(writes: &[Write], volumes: Volumes<'_>, fault: Option<Fault
         holes: holes(writes, &lost, volumes.kept),
         two_writer_conflicts: conflicts(writes, volumes.all),
     }
+}
+
+/// A region that is cut off from the others goes on until its lease is over, and what it acknowledges is lost as well.
+fn lost_window(writes: &[Write], lost: &[Acknowledged<'_>], fault: Fault) -> u64 {
+    let mut last: HashMap<u64, u64> = HashMap::new();
+    for write in acknowledged(writes) {
+        let last = last.entry(write.epoch).or_insert(fault.ended);
+        *last = write.write.answered_at.max(*last);
+    }
+    let age = |lost: &Acknowledged<'_>| {
+        let end = last.get(&lost.epoch).copied().unwrap_or(fault.ended);
+        end.saturating_sub(lost.write.answered_at)
+    };
+    lost.iter().map(age).max().unwrap_or(0)
 }
 
 /// Lost writes that a kept write of the same epoch stands behind: in the log, as the offsets say; or in time, as it was sent only
@@ -207,9 +219,10 @@ pub(crate) fn conflicts(writes: &[Write], volumes: &[Record]) -> u64 {
     conflicting.len() as u64
 }
 
-/// `failover.rto_ms`: from the fault to the first acknowledgement of a write that was sent after it. None when there is none.
-pub(crate) fn rto_ms(writes: &[Write], fault: Fault) -> Option<u64> {
-    let after = acknowledged(writes).filter(|write| write.write.sent_at > fault.ended);
+/// `failover.rto_ms`: from the fault to the first acknowledgement of a write that was sent after it, in an epoch of at least `epoch`: where
+/// another region takes over, what the lost one still acknowledges does not count. None when there is none.
+pub(crate) fn rto_ms(writes: &[Write], fault: Fault, epoch: u64) -> Option<u64> {
+    let after = acknowledged(writes).filter(|write| write.write.sent_at > fault.ended && write.epoch >= epoch);
     after
         .map(|write| write.write.answered_at)
         .min()

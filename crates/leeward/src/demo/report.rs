@@ -16,7 +16,7 @@ use super::{
 use crate::output;
 
 /// What was promised in the sample's `ProtectedApp`.
-const RPO_MS: u64 = 3_000;
+const RPO_MS: u64 = 5_000;
 /// What was promised in the sample's `ProtectedApp`.
 const RTO_MS: u64 = 30_000;
 /// How long a region may take to heal by itself.
@@ -152,7 +152,8 @@ impl Report {
         let volumes = Volumes { kept: &kept, all: &all };
         self.writes = Some(oracle::writes(&records.writes, volumes, Some(made.at)));
         self.epochs = oracle::epochs(&records.writes, &all);
-        let rto_ms = oracle::rto_ms(&records.writes, made.at);
+        let taken = made.epoch + u64::from(self.fault.loses_region());
+        let rto_ms = oracle::rto_ms(&records.writes, made.at, taken);
         self.failover.get_or_insert_default().rto_ms = rto_ms;
         if let Some((asked, from)) = self.asked {
             self.switchover = oracle::switchover(&records.writes, &kept, asked, from);
@@ -192,7 +193,7 @@ impl Report {
         }
         if let Some(failover) = &self.failover {
             let limit = match self.fault {
-                FaultKind::KillRegion | FaultKind::FreezeRegion => RTO_MS,
+                FaultKind::KillRegion | FaultKind::FreezeRegion | FaultKind::PartitionRegion => RTO_MS,
                 FaultKind::KillNode | FaultKind::KillApp => HEAL_MS,
                 FaultKind::Witness => LATE_MS,
             };

@@ -14,7 +14,7 @@ use leeward_images::{
     pack::{self, Entry},
     reference::Reference,
 };
-use leeward_local::instance::{Instance, Options, processes::cpu_percent};
+use leeward_local::instance::{Instance, Options, network::Isolated, processes::cpu_percent};
 
 use super::{Arguments, Model, picture::Picture, report::Region, volumes};
 use crate::{
@@ -40,7 +40,7 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Makes the directory; starts nothing.
-    pub(crate) fn set(arguments: &Arguments) -> anyhow::Result<Self> {
+    pub(crate) fn set(arguments: &Arguments, isolated: Option<Isolated>) -> anyhow::Result<Self> {
         let options = Options {
             lease_ttl: Duration::from_secs(arguments.ttl),
             dies_with_owner: !arguments.keep,
@@ -57,7 +57,10 @@ impl Stage {
             let temporary = tempfile::Builder::new().prefix("leeward-demo-").tempdir()?;
             (temporary.path().join("regions"), Some(temporary))
         };
-        let instance = Instance::create(&directory, &["west", "east"], &options)?;
+        let mut instance = Instance::create(&directory, &["west", "east"], &options)?;
+        if let Some(isolated) = isolated {
+            instance.separate(isolated)?;
+        }
         #[cfg(feature = "unfenced")]
         if arguments.unfenced {
             unfence(&instance, "west")?;
@@ -250,8 +253,11 @@ impl Stage {
         &self.regions
     }
 
-    /// Brings a lost region back and waits until its agent is. A frozen one goes on where it stood.
+    /// Brings a lost region back and waits until its agent is. A frozen one goes on where it stood, one that was cut off is reached again.
     pub(crate) async fn bring_back(&mut self, region: &str) -> anyhow::Result<()> {
+        if let Some(network) = self.instance()?.network() {
+            network.heal_all()?;
+        }
         self.instance()?.thaw_region(region)?;
         let ready = bring_up::bring_back(self.instance()?, region).await?;
         self.clients.insert(

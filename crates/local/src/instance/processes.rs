@@ -83,6 +83,8 @@ pub struct Start {
     pub instance: PathBuf,
     /// Whether it dies together with this program, even when this one is killed.
     pub dies_with_owner: bool,
+    /// The network namespace that it runs in; none for that of this program.
+    pub network: Option<OwnedFd>,
 }
 
 /// For glibc's allocator: what a large request or answer took is given back when it is freed. Left to itself it keeps, after the first
@@ -127,8 +129,12 @@ fn spawn(start: &Start) -> io::Result<Child> {
         .stderr(log);
     let owner = std::process::id();
     let dies_with_owner = start.dies_with_owner;
+    let network = start.network.as_ref().map(AsRawFd::as_raw_fd);
     let prepare = move || {
         nix::unistd::setsid()?;
+        if let Some(network) = network {
+            nix::errno::Errno::result(enter(network))?;
+        }
         if dies_with_owner {
             nix::errno::Errno::result(prctl_death_signal())?;
             if nix::unistd::getppid().as_raw() as u32 != owner {
@@ -137,10 +143,15 @@ fn spawn(start: &Start) -> io::Result<Child> {
         }
         Ok(())
     };
-    // SAFETY: between fork and exec only async-signal-safe system calls are made (setsid, prctl, getppid), and nothing is
+    // SAFETY: between fork and exec only async-signal-safe system calls are made (setsid, setns, prctl, getppid), and nothing is
     // allocated on the way that succeeds.
     unsafe { command.pre_exec(prepare) };
     command.spawn()
+}
+
+fn enter(network: i32) -> libc::c_int {
+    // SAFETY: setns takes a descriptor and flags and touches no memory of ours; `start` holds the descriptor open until after the fork.
+    unsafe { libc::setns(network, libc::CLONE_NEWNET) }
 }
 
 fn prctl_death_signal() -> libc::c_int {
@@ -405,6 +416,7 @@ mod tests {
             log: dir.join("log"),
             instance: dir.to_owned(),
             dies_with_owner: true,
+            network: None,
         })
         .unwrap()
     }

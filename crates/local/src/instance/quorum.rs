@@ -78,6 +78,8 @@ pub fn config(members: &[Member], member: &Member, data: PathBuf, pki: &Path) ->
         "initial-cluster-state": "new",
         "heartbeat-interval": HEARTBEAT_MS,
         "election-timeout": ELECTION_MS,
+        // A member that was cut off does not depose the leader when it comes back.
+        "pre-vote": true,
         "auto-compaction-mode": "revision",
         "auto-compaction-retention": KEPT,
         "client-transport-security": security,

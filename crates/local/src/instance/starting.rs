@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, path::Path};
 
 use super::{
     Error, Instance, addresses, config, files, lock,
+    network::Place,
     processes::{self, Record, Role},
     stopping,
 };
@@ -117,7 +118,17 @@ impl Instance {
             return Ok(());
         }
         stopping::stop_strays(self.layout.dir(), &records)?;
-        addresses::wait_free(listeners)?;
+        let place = region.map_or(Place::Witness, |region| Place::Region(region.to_owned()));
+        let network = match &self.network {
+            None => {
+                addresses::wait_free(listeners)?;
+                None
+            }
+            Some(network) => {
+                network.within(&place, || addresses::wait_free(listeners))??;
+                network.handle(&place)?
+            }
+        };
         let log = self.layout.log(region, process);
         let fault = |source| Error::Start {
             name: name.clone(),
@@ -130,6 +141,7 @@ impl Instance {
             log: log.clone(),
             instance: self.layout.dir().to_owned(),
             dies_with_owner: self.dies_with_owner,
+            network,
         })
         .map_err(fault)?;
         let pid = child.id() as i32;

@@ -148,6 +148,16 @@ fn the_lost_window_is_counted_from_the_oldest_acknowledgement_not_the_lowest_num
 }
 
 #[test]
+fn the_lost_window_reaches_to_the_last_acknowledgement_of_a_writer_that_lived_on() {
+    let of = [
+        ack(1, 700, 1, "west"),
+        ack(2, 2_900, 1, "west"),
+        ack(3, 9_000, 2, "east"),
+    ];
+    assert_eq!(count(&of, &[record(3, 2, "east")]).lost_window_ms, 2_200);
+}
+
+#[test]
 fn a_hole_is_a_lost_write_before_a_kept_one_of_the_same_epoch() {
     for (name, writes, kept, holes) in [
         (
@@ -303,8 +313,11 @@ fn the_recovery_time_runs_from_the_fault_to_the_first_acknowledgement_of_a_write
             Some(2_001),
         ),
     ] {
-        assert_eq!(rto_ms(&writes, fault), expected, "{name}");
+        assert_eq!(rto_ms(&writes, fault, 1), expected, "{name}");
     }
+    let lives_on = [ack(1, 1_500, 1, "west"), ack(2, 4_000, 2, "east")];
+    assert_eq!(rto_ms(&lives_on, fault, 1), Some(501), "the same region goes on");
+    assert_eq!(rto_ms(&lives_on, fault, 2), Some(3_001), "another one takes over");
 }
 
 #[test]
