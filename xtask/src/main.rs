@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test`, `generate`, `facts`, `api-diff`, `bench`, `model` and `sim`.
+//! The project's chores: `cargo xtask test`, `generate`, `facts`, `api-diff`, `bench`, `chaos`, `model` and `sim`.
 
 mod arrows;
 mod facts;
@@ -12,6 +12,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+
+use tools::Tools;
 
 /// The project's chores.
 #[derive(Parser)]
@@ -45,6 +47,14 @@ enum Chore {
     /// memory.
     #[command(disable_help_flag = true)]
     Bench {
+        /// What is passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Makes faults in real regions on real etcd, one after the other, and counts what users lost; `cargo xtask chaos --help` says how. Needs
+    /// root: regions run in network namespaces, on disks of their own.
+    #[command(disable_help_flag = true)]
+    Chaos {
         /// What is passed on.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
@@ -104,7 +114,7 @@ fn run(chore: Chore) -> Result<()> {
             Ok(())
         }
         Chore::Bench { arguments } => {
-            build(&workspace, RELEASE, &["leeward", "leeward-bench"])?;
+            build(&workspace, RELEASE, &["leeward", "leeward-bench"], &[])?;
             let program = workspace.built(RELEASE, "leeward");
             let mut bench = std::process::Command::new(workspace.built(RELEASE, "leeward-bench"));
             let status = bench.args(arguments).arg("--program").arg(program).status();
@@ -114,8 +124,20 @@ fn run(chore: Chore) -> Result<()> {
             );
             Ok(())
         }
+        Chore::Chaos { arguments } => {
+            let tools = Tools::new(&workspace);
+            tools.get(&tools::ETCD)?;
+            build(&workspace, DEV, &["leeward"], &["leeward/unfenced"])?;
+            let mut chaos = std::process::Command::new(workspace.built("debug", "leeward"));
+            let status = chaos.arg("chaos").args(arguments).env("PATH", tools.path()?).status();
+            ensure!(
+                status.context("leeward cannot be started")?.success(),
+                "something did not hold, or could not be tried"
+            );
+            Ok(())
+        }
         Chore::Model { arguments } => {
-            build(&workspace, PROOF, &["leeward-model"])?;
+            build(&workspace, PROOF, &["leeward-model"], &[])?;
             let mut model = std::process::Command::new(workspace.built(PROOF, "leeward-model"));
             let status = model.args(arguments).status();
             ensure!(
@@ -125,7 +147,7 @@ fn run(chore: Chore) -> Result<()> {
             Ok(())
         }
         Chore::Sim { arguments } => {
-            build(&workspace, PROOF, &["leeward-sim"])?;
+            build(&workspace, PROOF, &["leeward-sim"], &[])?;
             let mut sim = std::process::Command::new(workspace.built(PROOF, "leeward-sim"));
             let status = sim.args(arguments).status();
             ensure!(
@@ -141,15 +163,20 @@ fn run(chore: Chore) -> Result<()> {
 const RELEASE: &str = "release";
 /// The profile of what only has to be fast.
 const PROOF: &str = "proof";
+/// The profile of the tests, in whose build it is mostly there already.
+const DEV: &str = "dev";
 
-/// Builds packages with a profile.
-fn build(workspace: &workspace::Workspace, profile: &str, packages: &[&str]) -> Result<()> {
+/// Builds packages with a profile and these features.
+fn build(workspace: &workspace::Workspace, profile: &str, packages: &[&str], features: &[&str]) -> Result<()> {
     let mut cargo = workspace::cargo();
     cargo
         .args(["build", "--locked", "--profile", profile])
         .current_dir(workspace.root());
     for package in packages {
         cargo.args(["--package", package]);
+    }
+    if !features.is_empty() {
+        cargo.arg("--features").arg(features.join(","));
     }
     let built = cargo.status().context("cargo cannot be started")?;
     ensure!(built.success(), "the programs cannot be built");

@@ -5,13 +5,13 @@
 //! Whatever happens, [`stage::Stage::strike`] ends every process and removes every file.
 
 pub(crate) mod client;
-mod fault;
+pub(crate) mod fault;
 pub(crate) mod oracle;
-mod picture;
+pub(crate) mod picture;
 mod report;
-mod stage;
-mod volumes;
-mod watch;
+pub(crate) mod stage;
+pub(crate) mod volumes;
+pub(crate) mod watch;
 
 use std::{
     path::PathBuf,
@@ -37,7 +37,7 @@ use client::Client;
 use fault::Made;
 use picture::Picture;
 use report::Report;
-use stage::Stage;
+use stage::{Setting, Stage};
 
 /// `leeward demo`
 #[derive(Args, Debug, Clone)]
@@ -145,7 +145,15 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         // A terminal that is closed ends the demo too, and leaves nothing.
         process::cancel_on_signal(stop.clone(), &[SignalKind::hangup()])?;
         let picture = Picture::new();
-        let mut stage = Stage::set(&arguments, isolated)?;
+        let mut stage = Stage::set(Setting {
+            model: arguments.model,
+            ttl,
+            quorum: arguments.quorum,
+            kept: arguments.keep.then(|| arguments.place.dir()).transpose()?,
+            isolated,
+            #[cfg(feature = "unfenced")]
+            unfenced: if arguments.unfenced { &["west"] } else { &[] },
+        })?;
         let played = tokio::select! {
             played = play(&arguments, &mut stage, &picture) => played.map(Some),
             () = stop.cancelled() => Ok(None),
@@ -294,7 +302,7 @@ async fn lost_region(
     report.mirrored(stage.mirrored().await);
     let asked = client.now();
     picture.say(&format!("planned switchover back to {}", made.victim));
-    let id = watch::ask(stage, &survivor, &made.victim).await?;
+    let id = watch::ask(stage, &format!("switchover-from-{survivor}"), &made.victim).await?;
     let switchover = watch::operation(stage, &made.victim, Some(&id), PATIENCE).await?;
     let after = client.acknowledged_since(asked, made.epoch + 2);
     tokio::time::timeout(PATIENCE, after)

@@ -2,6 +2,8 @@
 
 mod apply;
 mod bring_up;
+#[cfg(feature = "unfenced")]
+mod chaos;
 mod demo;
 mod doctor;
 mod explain;
@@ -35,6 +37,10 @@ struct Cli {
 enum Command {
     /// Shows an application surviving the loss of a region, on this machine.
     Demo(demo::Arguments),
+    /// Makes one fault after the other, and counts what users lost.
+    #[cfg(feature = "unfenced")]
+    #[command(hide = true)]
+    Chaos(chaos::Arguments),
     /// Starts local regions, and returns when they are ready.
     Up(up::Arguments),
     /// Stops the local regions and removes them.
@@ -125,6 +131,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Demo(arguments) => return demo::run(arguments),
+        #[cfg(feature = "unfenced")]
+        Command::Chaos(arguments) => return chaos::run(&arguments),
         Command::Up(arguments) => up::run(arguments)?,
         Command::Down(place) => up::down(&place)?,
         Command::Kubeconfig { region, place } => output::line(place.open()?.kubeconfig(&region)?.display())?,

@@ -10,6 +10,10 @@ pub(crate) const APP: &str = "shop";
 pub(crate) const HOST: &str = "shop.example";
 /// Its image.
 pub(crate) const IMAGE: &str = "leeward/sample:1";
+/// The most that may be lost of it.
+pub(crate) const RPO: std::time::Duration = std::time::Duration::from_secs(5);
+/// The port that its pods serve at.
+pub(crate) const PORT: u16 = 8080;
 /// Its writer role.
 pub(crate) const ROLE: &str = "data";
 /// Its claim.
@@ -22,8 +26,8 @@ pub(crate) fn objects(stateless: bool) -> Vec<Value> {
     let mut container = json!({
         "name": "shop",
         "image": IMAGE,
-        "ports": [{ "containerPort": 8080, "name": "http" }],
-        "readinessProbe": { "httpGet": { "path": "/healthz", "port": 8080 }, "periodSeconds": 1, "failureThreshold": 2 },
+        "ports": [{ "containerPort": PORT, "name": "http" }],
+        "readinessProbe": { "httpGet": { "path": "/healthz", "port": PORT }, "periodSeconds": 1, "failureThreshold": 2 },
     });
     let mut pod = json!({ "terminationGracePeriodSeconds": 2 });
     if stateless {
@@ -39,7 +43,7 @@ pub(crate) fn objects(stateless: bool) -> Vec<Value> {
             "--role",
             role,
             "--port",
-            "http:$(POD_IP):8080=$(POD_IP):8081",
+            format!("http:$(POD_IP):{PORT}=$(POD_IP):8081"),
             "--",
             "/leeward",
             "sample",
@@ -69,7 +73,7 @@ pub(crate) fn objects(stateless: bool) -> Vec<Value> {
         json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": { "name": APP, "namespace": NAMESPACE, "labels": labels },
-            "spec": { "selector": labels, "ports": [{ "name": "http", "port": 80, "targetPort": 8080 }] },
+            "spec": { "selector": labels, "ports": [{ "name": "http", "port": 80, "targetPort": PORT }] },
         }),
         json!({
             "apiVersion": "apps/v1", "kind": "Deployment",

@@ -72,6 +72,13 @@ pub(crate) fn cancel_on_signal(stop: CancellationToken, others: &[SignalKind]) -
     Ok(())
 }
 
+/// This program, to be started again.
+#[cfg(feature = "unfenced")]
+pub(crate) fn this() -> anyhow::Result<std::process::Command> {
+    let program = std::env::current_exe().context("this program's file is not known")?;
+    Ok(std::process::Command::new(program))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{os::unix::process::ExitStatusExt as _, process::Command};

@@ -384,6 +384,17 @@ impl Instance {
         self.signal_region(region, libc::SIGCONT)
     }
 
+    /// Stops one process where it stands, with what it started; `name` is that of [`Instance::processes`].
+    pub fn freeze_process(&self, name: &str) -> Result<(), Error> {
+        let mut records = self.processes()?;
+        records.retain(|record| record.name == name);
+        if records.is_empty() {
+            return Err(Error::UnknownProcess(name.to_owned()));
+        }
+        stopping::signal(&records, libc::SIGSTOP);
+        Ok(())
+    }
+
     fn signal_region(&self, region: &str, signal: i32) -> Result<(), Error> {
         self.addresses(region)?;
         let mut records = self.processes()?;

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use attempt::{Answer, Http};
+pub(crate) use attempt::{Answer, Http};
 
 /// How long one edge has to answer a read.
 pub(crate) const READ_TRY: Duration = Duration::from_millis(500);
@@ -167,6 +167,18 @@ impl Client {
     /// An instant on the client's clock; 0 for one before it began.
     pub(crate) fn at(&self, instant: Instant) -> u64 {
         self.shared.at(instant)
+    }
+
+    /// When its clock began.
+    #[cfg(feature = "unfenced")]
+    pub(crate) fn began(&self) -> Instant {
+        self.shared.began
+    }
+
+    /// The writes that have ended so far.
+    #[cfg(feature = "unfenced")]
+    pub(crate) fn writes(&self) -> Vec<Write> {
+        self.shared.records().writes.clone()
     }
 
     /// Numbers for a live picture; the receiver sees every change.

@@ -48,7 +48,7 @@ pub(crate) async fn make(kind: FaultKind, stage: &Stage, client: &Client) -> any
         FaultKind::KillApp => Some(region.clone()),
     };
     let app = match kind {
-        FaultKind::KillApp => Some(application(stage, &region)?),
+        FaultKind::KillApp => Some(program(stage, &region, "sample")?),
         _ => None,
     };
     let wall_ms = std::time::SystemTime::now()
@@ -110,7 +110,7 @@ fn cut_off(instance: &Instance, region: &str) -> anyhow::Result<()> {
 }
 
 /// The node that the application's pod runs on.
-async fn node(stage: &Stage, region: &str) -> anyhow::Result<String> {
+pub(crate) async fn node(stage: &Stage, region: &str) -> anyhow::Result<String> {
     let pods: Api<Pod> = Api::namespaced(stage.client(region)?, manifests::NAMESPACE);
     let found = pods
         .list(&ListParams::default().labels(&format!("app={}", manifests::APP)))
@@ -119,8 +119,8 @@ async fn node(stage: &Stage, region: &str) -> anyhow::Result<String> {
     node.context("no pod of the application is on a node")
 }
 
-/// The application's process: a child of a node that runs the sample.
-fn application(stage: &Stage, region: &str) -> anyhow::Result<Stat> {
+/// A process that a node of the region runs: this program with this command, such as `sample`.
+pub(crate) fn program(stage: &Stage, region: &str, command: &str) -> anyhow::Result<Stat> {
     let nodes: Vec<i32> = stage
         .instance()?
         .processes()?
@@ -129,13 +129,13 @@ fn application(stage: &Stage, region: &str) -> anyhow::Result<Stat> {
         .map(|process| process.pid)
         .collect();
     let all = Stat::read_all();
-    let sample = |stat: &Stat| {
+    let runs = |stat: &Stat| {
         let line = std::fs::read(format!("/proc/{}/cmdline", stat.pid)).unwrap_or_default();
-        let words: Vec<_> = line.split(|byte| *byte == 0).collect();
-        words.get(1) == Some(&&b"sample"[..])
+        let mut words = line.split(|byte| *byte == 0);
+        words.nth(1) == Some(command.as_bytes())
     };
     descendants(&all, &nodes)
         .into_iter()
-        .find(sample)
-        .context("the application's process was not found")
+        .find(runs)
+        .with_context(|| format!("no process of a pod in {region} runs {command}"))
 }

@@ -13,10 +13,8 @@ use super::{
     volumes,
     watch::{self, Step},
 };
-use crate::output;
+use crate::{manifests, output};
 
-/// What was promised in the sample's `ProtectedApp`.
-const RPO_MS: u64 = 5_000;
 /// What was promised in the sample's `ProtectedApp`.
 const RTO_MS: u64 = 30_000;
 /// How long a region may take to heal by itself.
@@ -178,7 +176,11 @@ impl Report {
         if let Some(writes) = &self.writes {
             at_most("writes.two_writer_conflicts", writes.two_writer_conflicts, 0);
             at_most("writes.holes", writes.holes, 0);
-            let window = if self.fault.loses_region() { RPO_MS } else { 0 };
+            let window = if self.fault.loses_region() {
+                manifests::RPO.as_millis() as u64
+            } else {
+                0
+            };
             at_most("writes.lost_window_ms", writes.lost_window_ms, window);
             if !self.fault.loses_region() {
                 at_most("writes.lost", writes.lost, 0);

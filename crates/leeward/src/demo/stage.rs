@@ -16,16 +16,34 @@ use leeward_images::{
 };
 use leeward_local::instance::{Instance, Options, network::Isolated, processes::cpu_percent};
 
-use super::{Arguments, Model, picture::Picture, report::Region, volumes};
+use super::{Model, picture::Picture, report::Region, volumes};
 use crate::{
     apply,
     bring_up::{self, bring_up},
     manifests, output,
+    quorum::Quorum,
     sample::record::Record,
 };
 
 /// How long the regions are watched while nothing happens, to see what they cost.
 const IDLE: Duration = Duration::from_secs(3);
+
+/// How the regions are made.
+pub(crate) struct Setting {
+    /// What runs where.
+    pub(crate) model: Model,
+    /// How long a region's lease lives.
+    pub(crate) ttl: Duration,
+    /// Where leases and decisions live.
+    pub(crate) quorum: Quorum,
+    /// The directory in which everything stays when this program ends; none for one that goes with it.
+    pub(crate) kept: Option<PathBuf>,
+    /// For regions in networks of their own.
+    pub(crate) isolated: Option<Isolated>,
+    /// The regions that ignore their leases.
+    #[cfg(feature = "unfenced")]
+    pub(crate) unfenced: &'static [&'static str],
+}
 
 /// The regions and the application.
 pub(crate) struct Stage {
@@ -40,36 +58,38 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// Makes the directory; starts nothing.
-    pub(crate) fn set(arguments: &Arguments, isolated: Option<Isolated>) -> anyhow::Result<Self> {
+    pub(crate) fn set(setting: Setting) -> anyhow::Result<Self> {
         let options = Options {
-            lease_ttl: Duration::from_secs(arguments.ttl),
-            dies_with_owner: !arguments.keep,
-            etcd: arguments.quorum.program()?,
+            lease_ttl: setting.ttl,
+            dies_with_owner: setting.kept.is_none(),
+            etcd: setting.quorum.program()?,
             ..Options::default()
         };
-        let (directory, temporary) = if arguments.keep {
-            let directory = arguments.place.dir()?;
-            if let Some(parent) = directory.parent() {
-                std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        let (directory, temporary) = match setting.kept {
+            Some(directory) => {
+                if let Some(parent) = directory.parent() {
+                    std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+                }
+                (directory, None)
             }
-            (directory, None)
-        } else {
-            let temporary = tempfile::Builder::new().prefix("leeward-demo-").tempdir()?;
-            (temporary.path().join("regions"), Some(temporary))
+            None => {
+                let temporary = tempfile::Builder::new().prefix("leeward-demo-").tempdir()?;
+                (temporary.path().join("regions"), Some(temporary))
+            }
         };
         let mut instance = Instance::create(&directory, &["west", "east"], &options)?;
-        if let Some(isolated) = isolated {
+        if let Some(isolated) = setting.isolated {
             instance.separate(isolated)?;
         }
         #[cfg(feature = "unfenced")]
-        if arguments.unfenced {
-            unfence(&instance, "west")?;
+        for region in setting.unfenced {
+            unfence(&instance, region)?;
         }
         Ok(Self {
             instance: Some(instance),
             directory,
             temporary,
-            model: arguments.model,
+            model: setting.model,
             clients: BTreeMap::new(),
             regions: vec![],
             remembered: vec![],
@@ -302,6 +322,30 @@ impl Stage {
             temporary.close()?;
         }
         Ok(())
+    }
+}
+
+#[cfg(feature = "unfenced")]
+impl Stage {
+    /// Ends every process, and copies the logs to where they stay.
+    pub(crate) fn keep_logs(&self) -> anyhow::Result<PathBuf> {
+        let instance = self.instance()?;
+        instance.stop_all()?;
+        let kept = tempfile::Builder::new().prefix("leeward-chaos-").tempdir()?.keep();
+        let layout = instance.layout();
+        let regions = instance
+            .regions()
+            .iter()
+            .map(|region| (region.as_str(), layout.region(region)));
+        for (name, home) in regions.chain([("witness", layout.witness())]) {
+            let mut copy = std::process::Command::new("cp");
+            let copied = copy.arg("-a").arg(home.join("logs")).arg(kept.join(name)).status();
+            anyhow::ensure!(
+                copied.context("cp cannot be started")?.success(),
+                "the logs cannot be kept"
+            );
+        }
+        Ok(kept)
     }
 }
 

@@ -24,8 +24,8 @@ pub(crate) struct Step {
     pub(crate) end_ms: i64,
 }
 
-/// Asks for a switchover in the region that serves; the operation's name.
-pub(crate) async fn ask(stage: &Stage, serving: &str, to: &str) -> anyhow::Result<String> {
+/// Asks for a switchover, under this name; the operation's name.
+pub(crate) async fn ask(stage: &Stage, name: &str, to: &str) -> anyhow::Result<String> {
     let api: Api<Operation> = Api::namespaced(stage.client(to)?, manifests::NAMESPACE);
     let spec = OperationSpec {
         type_: OperationType::Switchover,
@@ -33,8 +33,7 @@ pub(crate) async fn ask(stage: &Stage, serving: &str, to: &str) -> anyhow::Resul
         to: to.into(),
         accept_data_loss: None,
     };
-    let name = format!("switchover-from-{serving}");
-    let operation = api.create(&PostParams::default(), &Operation::new(&name, spec)).await?;
+    let operation = api.create(&PostParams::default(), &Operation::new(name, spec)).await?;
     Ok(operation.name_any())
 }
 

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures::{AsyncBufReadExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
 use crate::region::{Region, status};
@@ -157,6 +157,33 @@ async fn pods_die_with_their_node_and_come_back_with_it() {
         })
         .await;
     assert_eq!(status(&pod)["lastState"]["terminated"]["reason"], "NodeRestarted");
+}
+
+#[tokio::test]
+async fn a_pod_that_was_called_unready_while_its_node_was_not_heard_of_is_ready_again() {
+    let region = Region::start().await;
+    let script = "trap 'exit 0' TERM; while true; do sleep 0.05; done";
+    region.run("web", script, json!({}), json!({})).await;
+    let mut pod = region.until_ready("web").await;
+    // As the node's controller does.
+    for condition in pod["status"]["conditions"].as_array_mut().unwrap() {
+        if condition["type"] == "Ready" {
+            condition["status"] = "False".into();
+            condition["reason"] = "NodeNotReady".into();
+        }
+    }
+    let pods: Api<Pod> = Api::namespaced(region.client.clone(), "default");
+    let patch = json!({"status": {"conditions": pod["status"]["conditions"]}});
+    pods.patch_status("web", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    let again = region.until_ready("web").await;
+    let conditions = again["status"]["conditions"].as_array().unwrap();
+    let ready = conditions
+        .iter()
+        .find(|condition| condition["type"] == "Ready")
+        .unwrap();
+    assert!(ready.get("reason").is_none(), "{ready}");
 }
 
 #[tokio::test]

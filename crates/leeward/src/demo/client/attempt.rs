@@ -21,7 +21,7 @@ const ANSWER_LIMIT: usize = 64 * 1024;
 
 /// What became of one try of a write.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// There was no connection, so nothing was delivered.
     Unreachable,
     /// The outcome.
@@ -37,13 +37,13 @@ struct Body {
 }
 
 /// The connections to all edges.
-pub(super) struct Http {
+pub(crate) struct Http {
     client: Client<HttpConnector, Empty<Bytes>>,
     host: Option<HeaderValue>,
 }
 
 impl Http {
-    pub(super) fn new(host: &str) -> Self {
+    pub(crate) fn new(host: &str) -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new()).build(connector);
@@ -78,7 +78,7 @@ impl Http {
     }
 
     /// Sends write `n` to an edge.
-    pub(super) async fn write(&self, edge: SocketAddr, client: &str, n: u64) -> Answer {
+    pub(crate) async fn write(&self, edge: SocketAddr, client: &str, n: u64) -> Answer {
         let Some(request) = self.request(Method::POST, edge, &format!("/writes/{client}/{n}")) else {
             return Answer::Outcome(Outcome::Refused);
         };

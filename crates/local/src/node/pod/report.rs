@@ -1,6 +1,7 @@
-//! Writes a pod's status whenever it changed; the newest wins, and a write that failed is tried again.
+//! Writes a pod's status whenever it changed; the newest wins, and a write that failed is tried again. What others write over it is put
+//! right: while a node is not heard of, its pods are called unready, and only the node knows when they are ready again.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
@@ -15,7 +16,12 @@ pub(super) async fn report(life: std::sync::Arc<Life>) {
     loop {
         let status = current(&life, &written);
         if status == written {
-            life.shared.changed.notified().await;
+            match overwritten(&life, &written).await {
+                Ok(None) => life.shared.changed.notified().await,
+                Ok(Some(theirs)) => written = theirs,
+                Err(kube::Error::Api(answer)) if answer.code == 404 => return,
+                Err(_) => tokio::time::sleep(wait).await,
+            }
             continue;
         }
         match write(&life, &status).await {
@@ -54,6 +60,28 @@ fn current(life: &Life, written: &PodStatus) -> PodStatus {
     life.shared
         .state()
         .status(&pod, life.place.host_ip, &previous, Timestamp::now())
+}
+
+/// The status in the API where it says otherwise than what was written. The object that the node watches may be older than that, so a
+/// difference in it is looked at again.
+async fn overwritten(life: &Life, written: &PodStatus) -> Result<Option<PodStatus>, kube::Error> {
+    let seen = |pod: &Pod| pod.status.as_ref().is_some_and(|status| mine(status) == mine(written));
+    if seen(&life.pod()) {
+        return Ok(None);
+    }
+    let api: Api<Pod> = Api::namespaced(life.node.client.clone(), &life.shared.namespace);
+    let pod = api.get(&life.shared.name).await?;
+    let same = pod.metadata.uid.as_ref() == Some(&life.shared.uid);
+    Ok(if same && !seen(&pod) { pod.status } else { None })
+}
+
+/// What the node says of itself, each with its state.
+fn mine(status: &PodStatus) -> BTreeMap<&str, &str> {
+    let conditions = status.conditions.iter().flatten();
+    conditions
+        .map(|condition| (condition.type_.as_str(), condition.status.as_str()))
+        .filter(|(type_, _)| MINE.contains(type_))
+        .collect()
 }
 
 /// The conditions that the node writes.

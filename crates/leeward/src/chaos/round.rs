@@ -1,0 +1,235 @@
+//! One round: a fault is made, held and ended; the regions come to rest; all writes so far are judged.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use kube::{Api, api::ListParams};
+use leeward_api::{Operation, operation::OperationType};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    disk::Disk,
+    kind::{Fault, Kind},
+    make,
+    pinned::Pinned,
+    report::Report,
+    verdict,
+};
+use crate::{
+    demo::{
+        client::{self, Client},
+        oracle::Volumes,
+        picture::Picture,
+        stage::Stage,
+        volumes, watch,
+    },
+    manifests, process,
+};
+
+/// How long anything may take to come to rest.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Writes, and reads, a second through the edges.
+const RATE: u32 = 25;
+/// Between two faults.
+const CALM: Duration = Duration::from_secs(1);
+
+/// Regions, their disks, and the clients that write to them.
+pub(crate) struct Rig<'a> {
+    stage: &'a Stage,
+    disks: &'a BTreeMap<String, Disk>,
+    picture: &'a Picture,
+    ttl: Duration,
+    client: Client,
+    pinned: Arc<Pinned>,
+    writing: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl<'a> Rig<'a> {
+    /// Has clients write.
+    pub(crate) fn start(
+        stage: &'a Stage,
+        disks: &'a BTreeMap<String, Disk>,
+        picture: &'a Picture,
+        ttl: Duration,
+    ) -> anyhow::Result<Self> {
+        let client = Client::start(client::Settings {
+            edges: stage.edges()?,
+            host: manifests::HOST.into(),
+            name: "edge".into(),
+            rate: RATE,
+            writes: true,
+        });
+        let pinned = Pinned::new(client.began());
+        let stop = CancellationToken::new();
+        let mut writing = JoinSet::new();
+        for region in stage.instance()?.regions() {
+            writing.spawn(Arc::clone(&pinned).run(region.clone(), stage.client(region)?, stop.clone()));
+        }
+        Ok(Self {
+            stage,
+            disks,
+            picture,
+            ttl,
+            client,
+            pinned,
+            writing,
+            stop,
+        })
+    }
+
+    /// Ends the clients.
+    pub(crate) async fn stop(mut self) {
+        self.stop.cancel();
+        while self.writing.join_next().await.is_some() {}
+        self.client.stop().await;
+    }
+
+    /// Plays a fault to its end.
+    pub(crate) async fn round(&self, fault: Fault, report: &mut Report) -> anyhow::Result<()> {
+        let active = self.stage.active().await.context("no region knows who is active")?;
+        let standby = self.stage.other(&active)?;
+        let before = make::running(self.stage.instance()?)?;
+        match fault.kind {
+            Kind::Switchover | Kind::SwitchoverKillSource | Kind::SwitchoverKillTarget | Kind::SwitchoverCutSource => {
+                self.switch_over(fault, &standby, report.rounds()).await?;
+            }
+            Kind::StallThenKill => {
+                make::stall(self.stage, &active, &standby)?;
+                self.out_of_sync(&standby).await?;
+            }
+            _ => {}
+        }
+        let made = make::make(fault, &active, &standby, self.stage, self.disks).await?;
+        self.picture.say(&format!(
+            "{:>3} {:?}: {}, {:.1} s{}",
+            report.rounds(),
+            fault.kind,
+            made.victim,
+            fault.hold.as_secs_f64(),
+            if fault.is_cut() { fault.ways() } else { String::new() }
+        ));
+        tokio::time::sleep(fault.hold).await;
+        if fault.kind == Kind::StallThenKill {
+            self.nobody_took_over(&standby, report).await?;
+        }
+        let running = make::running(self.stage.instance()?)?;
+        for name in before.difference(&running).filter(|name| !made.ended.contains(*name)) {
+            report.broke(format!("{name} ended by itself during {:?}", fault.kind));
+        }
+        make::end(self.stage, self.disks)?;
+        let ended = Instant::now();
+        self.rest(report).await?;
+        report.rested(ended.elapsed());
+        self.picture
+            .say(&format!("    at rest after {:.1} s", ended.elapsed().as_secs_f64()));
+        tokio::time::sleep(CALM).await;
+        Ok(())
+    }
+
+    async fn switch_over(&self, fault: Fault, to: &str, round: u64) -> anyhow::Result<()> {
+        let id = watch::ask(self.stage, &format!("chaos-{round}"), to).await?;
+        if fault.kind == Kind::Switchover {
+            watch::operation(self.stage, to, Some(&id), PATIENCE).await?;
+        } else {
+            tokio::time::sleep(fault.delay).await;
+        }
+        Ok(())
+    }
+
+    /// Waits until the standby is not in sync any more.
+    async fn out_of_sync(&self, standby: &str) -> anyhow::Result<()> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            let apps = self.stage.apps().await;
+            let late = apps.values().filter_map(|app| app.status.as_ref()).any(|status| {
+                let mut found = status
+                    .placements
+                    .iter()
+                    .filter(|placement| placement.cluster == standby);
+                found.any(|placement| placement.in_sync == Some(false))
+            });
+            if late {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("{standby} stayed in sync although nothing was mirrored");
+    }
+
+    /// After the loss of a region whose standby was not in sync: nothing failed over, and `explain` says why.
+    async fn nobody_took_over(&self, standby: &str, report: &mut Report) -> anyhow::Result<()> {
+        let app = self.stage.apps().await.remove(standby);
+        let status = app.and_then(|app| app.status).context("the standby says nothing")?;
+        if status.active.as_deref() == Some(standby) {
+            report.broke(format!("{standby} took over although it was not in sync"));
+        }
+        let home = self.stage.instance()?.layout().dir().to_owned();
+        let mut explain = process::this()?;
+        explain.args(["explain", manifests::APP]).env("LEEWARD_HOME", home);
+        let said = tokio::task::spawn_blocking(move || explain.output()).await??;
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        let why = said
+            .lines()
+            .find(|line| line.contains("more than the rpo could be lost"));
+        ensure!(why.is_some(), "explain does not say why nothing fails over:\n{said}");
+        report.explained(why.unwrap_or_default().trim());
+        Ok(())
+    }
+
+    /// Waits until writes are acknowledged and every region is Protected, and judges.
+    pub(crate) async fn rest(&self, report: &mut Report) -> anyhow::Result<()> {
+        let acknowledged = self.client.acknowledged_since(self.client.now(), 0);
+        let back = tokio::time::timeout(PATIENCE, acknowledged).await;
+        if back.is_err() {
+            let apps = self.stage.apps().await;
+            let waits = apps
+                .iter()
+                .filter_map(|(region, app)| Some((region, app.status.as_ref()?.waiting_for.join("; "))));
+            bail!(
+                "no write was acknowledged within {PATIENCE:?} of the fault's end; {:?}",
+                waits.collect::<Vec<_>>()
+            );
+        }
+        // What the regions said before the fault counts no more.
+        tokio::time::sleep(self.ttl / 2).await;
+        self.stage.protected(self.picture, PATIENCE).await?;
+        let handed_over = self.handed_over().await?;
+        let active = self.stage.active().await.context("no region knows who is active")?;
+        let mut writes = self.client.writes();
+        writes.extend(self.pinned.writes());
+        let instance = self.stage.instance()?;
+        let kept = volumes::read(instance, &active)?;
+        let mut all = kept.clone();
+        for region in instance.regions() {
+            all.extend(volumes::kept(instance, region)?);
+        }
+        let volumes = Volumes { kept: &kept, all: &all };
+        report.judged(verdict::judge(&writes, volumes, manifests::RPO, &handed_over));
+        Ok(())
+    }
+
+    /// The epochs that a switchover ended in order: their writer gave them back.
+    async fn handed_over(&self) -> anyhow::Result<BTreeSet<u64>> {
+        let mut epochs = BTreeSet::new();
+        for region in self.stage.instance()?.regions() {
+            let api: Api<Operation> = Api::namespaced(self.stage.client(region)?, manifests::NAMESPACE);
+            for operation in api.list(&ListParams::default()).await?.items {
+                let Some(status) = operation.status else { continue };
+                let released = status
+                    .steps
+                    .iter()
+                    .any(|step| step.name == "Release" && step.outcome.as_deref() == Some("Done"));
+                if operation.spec.type_ == OperationType::Switchover && released {
+                    epochs.extend(status.epoch.map(|epoch| epoch - 1));
+                }
+            }
+        }
+        Ok(epochs)
+    }
+}
