@@ -1,6 +1,6 @@
 //! The gate as a program of its own, to be built statically and put into any image.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser;
 
@@ -17,12 +17,14 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
+        // Where a line finds no room, saying so on the same full disk would be a panic, and the writer's end.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .init();
     match leeward_gate::run(Cli::parse().arguments, &[]) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error}");
+            let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());
             error.code()
         }
     }

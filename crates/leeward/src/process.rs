@@ -18,6 +18,8 @@ pub(crate) fn begin() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
+        // Where a line finds no room, saying so on the same full disk would be a panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .try_init();
 }
@@ -82,6 +84,26 @@ pub(crate) fn this() -> anyhow::Result<std::process::Command> {
 #[cfg(test)]
 mod tests {
     use std::{os::unix::process::ExitStatusExt as _, process::Command};
+
+    #[test]
+    fn a_process_that_finds_no_room_for_its_log_goes_on() {
+        const CHILD: &str = "LEEWARD_TEST_LOGS";
+        if std::env::var_os(CHILD).is_some() {
+            super::begin();
+            tracing::info!("nobody reads this");
+            std::process::exit(7);
+        }
+        let name = "process::tests::a_process_that_finds_no_room_for_its_log_goes_on";
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        let ended = child
+            .args([name, "--exact", "--nocapture"])
+            .env(CHILD, "1")
+            .stderr(full)
+            .status()
+            .unwrap();
+        assert_eq!(ended.code(), Some(7), "{ended}");
+    }
 
     #[test]
     fn a_panic_of_a_task_ends_the_whole_process() {

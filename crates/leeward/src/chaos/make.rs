@@ -81,8 +81,8 @@ pub(crate) async fn make(
             fault,
         ),
         Kind::CutRegions => stall(stage, active, standby),
-        Kind::FillActive => fill(instance, active, disks),
-        Kind::FillStandby => fill(instance, standby, disks),
+        Kind::FillActive => fill(active, disks),
+        Kind::FillStandby => fill(standby, disks),
         Kind::Switchover => made(active),
     }
 }
@@ -165,12 +165,13 @@ fn kill(instance: &Instance, names: &[String]) -> anyhow::Result<Made> {
     })
 }
 
-/// A process that finds no room may end.
-fn fill(instance: &Instance, region: &str, disks: &BTreeMap<String, Disk>) -> anyhow::Result<Made> {
+/// A member of the quorum that finds no room ends. Nothing of Leeward's own does.
+fn fill(region: &str, disks: &BTreeMap<String, Disk>) -> anyhow::Result<Made> {
+    let ended = BTreeSet::from([format!("{region}-etcd")]);
     disks.get(region).context("the region has no disk of its own")?.fill()?;
     Ok(Made {
         victim: region.to_owned(),
-        ended: of_region(instance, region)?,
+        ended,
     })
 }
 

@@ -66,7 +66,11 @@ impl Report {
     /// All writes so far were judged, and everything is Protected.
     pub(crate) fn judged(&mut self, verdict: Verdict) {
         self.protected = true;
-        self.broken.extend(verdict.broken());
+        for broken in verdict.broken() {
+            if !self.broken.contains(&broken) {
+                self.broken.push(broken);
+            }
+        }
         self.writes = verdict;
     }
 
@@ -83,6 +87,11 @@ impl Report {
     /// What does not hold.
     pub(crate) fn broken(&self) -> &[String] {
         &self.broken
+    }
+
+    /// Whether two writers were noticed.
+    pub(crate) fn has_two_writers(&self) -> bool {
+        self.writes.conflicts > 0
     }
 
     /// Prints it for a person.

@@ -183,6 +183,47 @@ fn on_etcd_a_region_that_is_cut_off_but_not_from_its_users_stops_writing_before_
     assert_eq!(report["epochs"], serde_json::json!([1, 2, 3]));
 }
 
+/// Makes faults; the report, and whether everything held.
+#[cfg(feature = "unfenced")]
+fn chaos(arguments: &[&str]) -> (Value, bool) {
+    let directory = tempfile::tempdir().unwrap();
+    let json = directory.path().join("report.json");
+    let mut leeward = Command::new(env!("CARGO_BIN_EXE_leeward"));
+    leeward.arg("chaos").args(arguments).arg("--json").arg(&json);
+    let output = leeward.env("TMPDIR", directory.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = std::fs::read_to_string(&json).unwrap_or_default();
+    let report = serde_json::from_str(&text).unwrap_or_else(|error| panic!("no report ({error}):\n{said}"));
+    println!("{said}\n{text}");
+    let left = processes_below(directory.path());
+    assert_eq!(left, Vec::<String>::new(), "processes were left behind");
+    (report, output.status.success())
+}
+
+#[cfg(feature = "unfenced")]
+#[test]
+fn in_real_regions_no_fault_makes_two_writers_and_all_come_to_rest() {
+    if !etcd() || !networks() {
+        return;
+    }
+    let (report, held) = chaos(&["--seed", "1", "--minutes", "0.4", "--only", "cut"]);
+    assert!(held);
+    assert!(number(&report, "/writes/acknowledged") > 100);
+    assert_eq!(report["protected"], true);
+}
+
+/// The test of the tests: with every gate open the same faults make two writers, and they are counted.
+#[cfg(feature = "unfenced")]
+#[test]
+fn in_real_regions_without_fencing_a_cut_makes_two_writers() {
+    if !etcd() || !networks() {
+        return;
+    }
+    let (report, held) = chaos(&["--seed", "1", "--minutes", "2", "--only", "cut-active", "--unfenced"]);
+    assert!(!held);
+    assert!(number(&report, "/writes/conflicts") > 0);
+}
+
 /// The test of the tests: without self-fencing the same fault makes two writers, and the report counts them.
 #[cfg(feature = "unfenced")]
 #[test]
