@@ -308,8 +308,8 @@ impl Round {
                 continue;
             };
             if state.value.owner == context.agent.me {
-                // It waits for a grant: it may be the confirmation of a point that is missing for it.
-                if state.value.hold == Hold::Held {
+                // It waits for a grant: it may be the confirmation of a point that is missing for it. Before its promotion it mirrors.
+                if state.value.hold == Hold::Held && situation.is_promoted(&context.agent.me) {
                     let mirrored = context.data.write(app, state.value.epoch).await;
                     mirrored.map_err(|e| e.to_string())?;
                 }

@@ -53,10 +53,7 @@ pub fn mode(
     if app.roles.is_empty() {
         return Mode::Serve { epoch: None };
     }
-    let promoted = plan
-        .operation
-        .as_ref()
-        .is_none_or(|op| op.to != *me || is_done(journal, StepName::Promote));
+    let promoted = is_promoted(plan, journal, me);
     let mut epoch = None;
     for key in app.role_keys() {
         match roles.get(&key) {
@@ -67,6 +64,12 @@ pub fn mode(
         }
     }
     if promoted { Mode::Serve { epoch } } else { Mode::Standby }
+}
+
+/// Whether the data of the roles in `me` is what it may write to: no operation brings it there, or its step is done.
+pub fn is_promoted(plan: &Plan, journal: &Journal, me: &ClusterName) -> bool {
+    let operation = plan.operation.as_ref();
+    operation.is_none_or(|operation| operation.to != *me || is_done(journal, StepName::Promote))
 }
 
 /// The step that `me` has to execute now, if it is its turn.

@@ -160,6 +160,12 @@ impl Situation {
         execute::mode(&self.app.value, self.plan(), &self.roles, &self.journal, cluster)
     }
 
+    /// Whether the data of the roles in a cluster is what it may write to.
+    pub fn is_promoted(&self, cluster: &ClusterName) -> bool {
+        let plan = self.plan();
+        plan.is_some_and(|plan| execute::is_promoted(plan, &self.journal, cluster))
+    }
+
     /// The newest plan.
     pub fn plan(&self) -> Option<&Plan> {
         self.plan.as_ref().map(|plan| &plan.value)

@@ -5,7 +5,11 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use rand::{Rng, rngs::StdRng, seq::SliceRandom as _};
+use rand::{
+    Rng,
+    rngs::StdRng,
+    seq::{IndexedRandom as _, SliceRandom as _},
+};
 use serde::Serialize;
 
 /// One kind of fault.
@@ -60,6 +64,16 @@ pub(crate) enum Kind {
     SwitchoverCutSource,
     /// The mirror stands still until the standby is not in sync any more, then the active region is lost: nobody may take over.
     StallThenKill,
+}
+
+impl Kind {
+    /// Whether a switchover is asked for.
+    pub(crate) fn is_switchover(self) -> bool {
+        matches!(
+            self,
+            Self::Switchover | Self::SwitchoverKillSource | Self::SwitchoverKillTarget | Self::SwitchoverCutSource
+        )
+    }
 }
 
 /// All kinds.
@@ -119,9 +133,25 @@ pub(crate) struct Fault {
     pub(crate) delay: Duration,
     /// For whatever is chosen among several.
     pub(crate) pick: u8,
+    /// What goes wrong at the same time, as far as it still can.
+    pub(crate) also: Option<Kind>,
 }
 
+/// How often something else goes wrong at the same time.
+const ALSO: f64 = 0.25;
+
 impl Fault {
+    /// What is more than one fault, or none, does not come on top of another one, and nothing comes on top of a loss that nobody may take
+    /// over from.
+    fn settled(mut self) -> Self {
+        let alone = |kind: Kind| kind == Kind::StallThenKill || kind.is_switchover();
+        if alone(self.kind) {
+            self.also = None;
+        }
+        self.also = self.also.filter(|also| !alone(*also) && *also != self.kind);
+        self
+    }
+
     /// Whether it cuts links in the ways that were drawn.
     pub(crate) fn is_cut(&self) -> bool {
         matches!(
@@ -213,7 +243,12 @@ impl Deck {
             hold,
             delay: up_to(random, Duration::ZERO, Duration::from_millis(2_000)),
             pick: random.random(),
+            also: random
+                .random_bool(ALSO)
+                .then(|| self.kinds.choose(random).copied())
+                .flatten(),
         }
+        .settled()
     }
 }
 

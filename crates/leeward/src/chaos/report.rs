@@ -53,6 +53,11 @@ impl Report {
         self.history.push(fault);
     }
 
+    /// Another one was made at the same time.
+    pub(crate) fn also(&mut self, kind: Kind) {
+        *self.faults.entry(kind).or_default() += 1;
+    }
+
     /// How many were made.
     pub(crate) fn rounds(&self) -> u64 {
         self.rounds

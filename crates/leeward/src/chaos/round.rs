@@ -96,7 +96,7 @@ impl<'a> Rig<'a> {
         let standby = self.stage.other(&active)?;
         let before = make::running(self.stage.instance()?)?;
         match fault.kind {
-            Kind::Switchover | Kind::SwitchoverKillSource | Kind::SwitchoverKillTarget | Kind::SwitchoverCutSource => {
+            kind if kind.is_switchover() => {
                 self.switch_over(fault, &standby, report.rounds()).await?;
             }
             Kind::StallThenKill => {
@@ -105,11 +105,19 @@ impl<'a> Rig<'a> {
             }
             _ => {}
         }
-        let made = make::make(fault, &active, &standby, self.stage, self.disks).await?;
+        let mut made = make::make(fault, &active, &standby, self.stage, self.disks).await?;
+        if let Some(kind) = fault.also {
+            // What it is done to may be gone already.
+            if let Ok(more) = make::make(Fault { kind, ..fault }, &active, &standby, self.stage, self.disks).await {
+                made.ended.extend(more.ended);
+                report.also(kind);
+            }
+        }
         self.picture.say(&format!(
-            "{:>3} {:?}: {}, {:.1} s{}",
+            "{:>3} {:?}{}: {}, {:.1} s{}",
             report.rounds(),
             fault.kind,
+            fault.also.map(|also| format!(" and {also:?}")).unwrap_or_default(),
             made.victim,
             fault.hold.as_secs_f64(),
             if fault.is_cut() { fault.ways() } else { String::new() }
