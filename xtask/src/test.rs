@@ -67,6 +67,23 @@ const CHECKS: &[Check] = &[
             "warnings",
         ],
     ),
+    Check::new(
+        "lints of what tests add",
+        Work::Cargo,
+        &[
+            "clippy",
+            "--locked",
+            "--package",
+            "leeward",
+            "--all-targets",
+            "--features",
+            "leeward/unfenced",
+            "--quiet",
+            "--",
+            "-D",
+            "warnings",
+        ],
+    ),
     Check {
         environment: &[("RUSTDOCFLAGS", "-D warnings")],
         ..Check::new(
