@@ -8,6 +8,8 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::operation::OperationType;
+
 /// An application that goes on when a region is lost.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
@@ -334,6 +336,10 @@ pub struct ProtectedAppStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
 
+    /// What is being done to move it, while something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<RunningOperation>,
+
     /// Each placement's state.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["cluster".into()]))]
     #[serde(default)]
@@ -356,6 +362,35 @@ pub struct ProtectedAppStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     #[serde(default)]
     pub conditions: Vec<Condition>,
+}
+
+/// The operation that runs.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RunningOperation {
+    /// The name of its `Operation`.
+    pub name: String,
+
+    /// What it does.
+    #[serde(rename = "type")]
+    pub type_: OperationType,
+
+    /// The cluster that was active.
+    pub from: String,
+
+    /// The cluster that is to be.
+    pub to: String,
+
+    /// The step that is being done, and where.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+
+    /// Whether it can still be called off.
+    pub cancellable: bool,
+
+    /// Why it cannot, and what to do instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_cancellable: Option<String>,
 }
 
 /// One placement's state.

@@ -14,6 +14,9 @@ pub const READY: &str = "Ready";
 /// `True` on an `Operation` that has ended, whatever its outcome.
 pub const COMPLETE: &str = "Complete";
 
+/// On an `Operation` that was asked to be called off: `True` when it was, `False` when it was too late for that.
+pub const CANCELLED: &str = "Cancelled";
+
 /// Sets one condition in a list. `now` becomes its transition time only when its status changes.
 pub fn set(
     conditions: &mut Vec<Condition>,

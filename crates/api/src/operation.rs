@@ -24,6 +24,12 @@ use serde::{Deserialize, Serialize};
     printcolumn(json_path = ".spec.app", name = "App", type_ = "string"),
     printcolumn(json_path = ".spec.to", name = "To", type_ = "string"),
     printcolumn(json_path = ".status.phase", name = "Phase", type_ = "string"),
+    printcolumn(
+        json_path = ".status.cancellable",
+        name = "Cancellable",
+        type_ = "boolean",
+        priority = 1
+    ),
     printcolumn(json_path = ".status.epoch", name = "Epoch", type_ = "integer"),
     printcolumn(json_path = ".status.rto", name = "RTO", type_ = "string", priority = 1),
     printcolumn(json_path = ".status.rpo", name = "RPO", type_ = "string", priority = 1),
@@ -32,7 +38,9 @@ use serde::{Deserialize, Serialize};
 )]
 #[x_kube(
     crates(kube_core = "::kube_core"),
-    validation = Rule::new("self == oldSelf").message("an Operation cannot be changed: create another one")
+    validation = Rule::new("self.type == oldSelf.type && self.app == oldSelf.app && self.to == oldSelf.to && has(self.acceptDataLoss) == has(oldSelf.acceptDataLoss) && (!has(self.acceptDataLoss) || self.acceptDataLoss == oldSelf.acceptDataLoss)").message("an Operation cannot be changed: create another one"),
+    validation = Rule::new("!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)").message("an Operation that was called off stays so: create another one"),
+    validation = Rule::new("self.type != 'Failover' || !(has(self.cancel) && self.cancel)").message("a failover cannot be called off: it is past its point of no return when it begins; switch over back once it has ended")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OperationSpec {
@@ -53,6 +61,11 @@ pub struct OperationSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = crate::DURATION_PATTERN))]
     pub accept_data_loss: Option<Duration>,
+
+    /// Calls a switchover off, up to its point of no return: until the old cluster has given its writer roles back, or, without roles, until
+    /// the new one serves. It is the only thing that can be changed, from `false` to `true`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel: bool,
 }
 
 /// What to do.
@@ -69,13 +82,17 @@ pub enum OperationType {
 #[x_kube(crates(kube_core = "::kube_core"))]
 #[serde(rename_all = "camelCase")]
 pub struct OperationStatus {
-    /// `Running`, `Succeeded`, `Refused` or `Failed`.
+    /// `Pending`, `Running`, `Succeeded`, `Cancelled`, `Refused` or `Failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
 
     /// Why it is in this phase, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+
+    /// While it runs: whether it can still be called off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancellable: Option<bool>,
 
     /// The cluster that was active before.
     #[serde(default, skip_serializing_if = "Option::is_none")]

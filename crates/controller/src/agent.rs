@@ -21,13 +21,15 @@ use std::{
 use arc_swap::ArcSwap;
 use leeward_core::{
     gates::Gates,
+    handover::{Revoked, Roles},
     in_sync::{Bound, Confirmed, Sets},
-    lease::{Grants, Moment, Timing},
+    lease::{Grants, Moment, Role, Timing},
     name::{AppKey, ClusterName, Epoch, RoleKey},
+    operation::Operation,
     report::{AppReport, ClusterReport, Seen},
     votes::Heard,
 };
-use leeward_quorum::{Store, known::Known};
+use leeward_quorum::{Store, key, known::Known};
 use leeward_state::volumes::mirror::Status;
 use tokio::sync::watch;
 
@@ -63,7 +65,7 @@ pub struct Agent {
     /// The in-sync sets that what is granted is bounded by, and what the standbys confirmed.
     sets: Mutex<Sets>,
     synced: Mutex<BTreeMap<RoleKey, Synced>>,
-    revoked: Mutex<BTreeSet<(RoleKey, Epoch)>>,
+    revoked: Mutex<Revoked>,
     gates: Mutex<Gates>,
     heard: Mutex<Heard>,
     /// With the moment at which each was looked at last.
@@ -211,19 +213,19 @@ impl Agent {
         if self.is_unfenced() && grants.roles.is_empty() {
             return;
         }
-        let revoked = lock(&self.revoked);
-        grants
-            .roles
-            .retain(|role, epoch| !revoked.contains(&(role.clone(), *epoch)));
+        let known = self.known();
+        let role = |role: &RoleKey| known.view.get::<Role>(&key::role(role));
+        let mut revoked = lock(&self.revoked);
+        revoked.limit(&mut grants, role);
         self.grants.store(Arc::new(grants));
     }
 
-    /// Gives a role back for good: from here on nothing is let in or out for it at this epoch.
-    pub fn revoke(&self, role: &RoleKey, epoch: Epoch) {
+    /// Closes the roles that an operation asks this cluster to give back: from here on nothing is let in or out for them, unless the
+    /// operation is cancelled.
+    pub fn revoke(&self, roles: &Roles, operation: &Operation) {
         let mut revoked = lock(&self.revoked);
-        revoked.insert((role.clone(), epoch));
         let mut grants = Grants::clone(&self.grants.load());
-        grants.roles.remove(role);
+        revoked.close(roles, operation, &mut grants);
         self.grants.store(Arc::new(grants));
     }
 

@@ -1,9 +1,12 @@
-//! `Operation` resources: what a person asks for goes into the quorum; how far it is comes back as status. A failover that
-//! Leeward decided on by itself gets a resource in the cluster that it moved to, so that an auditor finds it.
+//! `Operation` resources: what a person asks for goes into the quorum, also that it is called off; how far it is comes back as status. A
+//! failover that Leeward decided on by itself gets a resource in the cluster that it moved to, so that an auditor finds it.
+//!
+//! A resource belongs to the operation of its name, in whatever cluster it is: where the one that it was made in is away, one in another
+//! cluster calls the operation off as well.
 
 use std::{sync::Arc, time::Duration};
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime};
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -16,6 +19,7 @@ use leeward_api::{
 use leeward_core::{
     name::{AppKey, ClusterName},
     operation::{self as core, Journal, Kind, Request, StepName},
+    plan::{Versioned, cancellable},
 };
 use leeward_quorum::{
     Txn, key,
@@ -70,7 +74,7 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
 
 fn ended(operation: &Operation) -> bool {
     let phase = operation.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Refused" | "Failed"))
+    matches!(phase, Some("Succeeded" | "Cancelled" | "Refused" | "Failed"))
 }
 
 async fn handle(agent: &Agent, client: &Client, known: &Known, resource: &Operation) -> Result<(), OperationError> {
@@ -86,41 +90,46 @@ async fn handle(agent: &Agent, client: &Client, known: &Known, resource: &Operat
         );
         return apply(client, resource, &refused(resource, reason)).await;
     };
-    if let Some(status) = progress(&situation, &id, resource) {
-        return apply(client, resource, &status).await;
-    }
     let request_key = key::request(&app, &id);
-    match known.view.get::<Request>(&request_key) {
-        Some(request) => {
-            if let Some(reason) = request.value.refused {
-                apply(client, resource, &refused(resource, reason)).await?;
-                agent.quorum.txn(Txn::default().delete(&request_key)).await?;
+    let asked = known.view.get::<Request>(&request_key);
+    if let Some(status) = progress(&situation, &id, resource) {
+        let running = status.phase.as_deref() == Some(RUNNING);
+        let status = match &asked {
+            Some(asked) if running => with_refused_cancel(status, &asked.value, resource),
+            _ => status,
+        };
+        apply(client, resource, &status).await?;
+        return match asked {
+            // It came too late, or the operation has ended meanwhile: the answer was taken.
+            Some(asked) if !running || asked.value.refused.is_some() => {
+                forget(agent, &request_key, asked.revision).await
             }
-            Ok(())
-        }
+            None if running && resource.spec.cancel && !is_told(&status.conditions) => {
+                put(agent, &request_key, 0, &request(resource, id)).await
+            }
+            _ => Ok(()),
+        };
+    }
+    match asked {
+        Some(Versioned { value, revision }) => match value.refused {
+            Some(_) if value.cancel => {
+                apply(client, resource, &called_off(resource)).await?;
+                forget(agent, &request_key, revision).await
+            }
+            Some(reason) => {
+                apply(client, resource, &refused(resource, reason)).await?;
+                forget(agent, &request_key, revision).await
+            }
+            None if resource.spec.cancel && !value.cancel => {
+                put(agent, &request_key, revision, &Request { cancel: true, ..value }).await
+            }
+            None => Ok(()),
+        },
         // It was answered, its plan just has not been seen yet.
         None if resource.status.as_ref().is_some_and(|status| status.phase.is_some()) => Ok(()),
+        None if resource.spec.cancel => apply(client, resource, &called_off(resource)).await,
         None => {
-            let request = Request {
-                id: id.clone(),
-                kind: match resource.spec.type_ {
-                    OperationType::Failover => Kind::Failover,
-                    OperationType::Switchover => Kind::Switchover,
-                },
-                to: ClusterName::new(&resource.spec.to),
-                asked_ms: clock::wall_ms(),
-                accept_loss_ms: resource
-                    .spec
-                    .accept_data_loss
-                    .map(|loss| u64::try_from(std::time::Duration::from(loss).as_millis()).unwrap_or(u64::MAX)),
-                refused: None,
-            };
-            let txn = Txn::default()
-                .expect(&request_key, 0)
-                .put(&request_key, &request)?
-                .read(&request_key);
-            let outcome = agent.quorum.txn(txn).await?;
-            agent.learn(|known| follow::take(known, outcome.entries));
+            put(agent, &request_key, 0, &request(resource, id)).await?;
             let status = OperationStatus {
                 phase: Some("Pending".into()),
                 ..OperationStatus::default()
@@ -128,6 +137,91 @@ async fn handle(agent: &Agent, client: &Client, known: &Known, resource: &Operat
             apply(client, resource, &status).await
         }
     }
+}
+
+const RUNNING: &str = "Running";
+
+fn request(resource: &Operation, id: String) -> Request {
+    Request {
+        id,
+        kind: match resource.spec.type_ {
+            OperationType::Failover => Kind::Failover,
+            OperationType::Switchover => Kind::Switchover,
+        },
+        to: ClusterName::new(&resource.spec.to),
+        asked_ms: clock::wall_ms(),
+        accept_loss_ms: resource
+            .spec
+            .accept_data_loss
+            .map(|loss| u64::try_from(std::time::Duration::from(loss).as_millis()).unwrap_or(u64::MAX)),
+        cancel: resource.spec.cancel,
+        refused: None,
+    }
+}
+
+/// Asks, in the place of what was asked at a revision, 0 for nothing. Where that has changed meanwhile it is looked at again.
+async fn put(agent: &Agent, key: &str, revision: u64, request: &Request) -> Result<(), OperationError> {
+    let txn = Txn::default().expect(key, revision).put(key, request)?.read(key);
+    let outcome = agent.quorum.txn(txn).await?;
+    agent.learn(|known| follow::take(known, outcome.entries));
+    Ok(())
+}
+
+/// An answer was taken.
+async fn forget(agent: &Agent, key: &str, revision: u64) -> Result<(), OperationError> {
+    agent
+        .quorum
+        .txn(Txn::default().expect(key, revision).delete(key))
+        .await?;
+    Ok(())
+}
+
+/// Whether it was said already that it is too late to call it off.
+fn is_told(conditions: &[Condition]) -> bool {
+    conditions
+        .iter()
+        .any(|condition| condition.type_ == condition::CANCELLED)
+}
+
+/// The status of a running operation that could not be called off any more.
+fn with_refused_cancel(mut status: OperationStatus, asked: &Request, resource: &Operation) -> OperationStatus {
+    if let Some(late) = asked.refused.as_ref().filter(|_| asked.cancel) {
+        let generation = resource.metadata.generation;
+        let now = now();
+        condition::set(
+            &mut status.conditions,
+            condition::CANCELLED,
+            false,
+            "TooLate",
+            late,
+            generation,
+            now,
+        );
+    }
+    status
+}
+
+/// The status of an operation that was called off before it began.
+fn called_off(resource: &Operation) -> OperationStatus {
+    let mut status = resource.status.clone().unwrap_or_default();
+    cancelled(&mut status, "it was called off before it began", resource);
+    status
+}
+
+fn cancelled(status: &mut OperationStatus, message: &str, resource: &Operation) {
+    status.phase = Some("Cancelled".into());
+    status.message = Some(message.to_owned());
+    let generation = resource.metadata.generation;
+    complete(status, false, "Cancelled", message, generation);
+    condition::set(
+        &mut status.conditions,
+        condition::CANCELLED,
+        true,
+        "Cancelled",
+        message,
+        generation,
+        now(),
+    );
 }
 
 /// The status of an operation that is or was in the plan.
@@ -140,7 +234,8 @@ fn progress(situation: &Situation, id: &str, resource: &Operation) -> Option<Ope
         .unwrap_or_default();
     if let Some(operation) = plan.operation.as_ref().filter(|operation| operation.id == id) {
         let mut status = describe(operation, &situation.journal);
-        status.phase = Some("Running".into());
+        status.phase = Some(RUNNING.into());
+        status.cancellable = Some(cancellable(operation, &situation.roles, &situation.journal).is_ok());
         status.message = operation.next_step(&situation.journal).map(|step| {
             let trouble = situation
                 .journal
@@ -154,9 +249,17 @@ fn progress(situation: &Situation, id: &str, resource: &Operation) -> Option<Ope
     }
     let finished = plan.finished.as_ref().filter(|finished| finished.operation.id == id)?;
     let mut status = describe(&finished.operation, &situation.journal);
+    status.ended = time(finished.ended_ms);
+    if finished.cancelled {
+        // No role was raised to it: the next operation has the same one.
+        status.epoch = None;
+        status.conditions = conditions;
+        let message = format!("{} is active again; nothing was moved", finished.operation.from);
+        cancelled(&mut status, &message, resource);
+        return Some(status);
+    }
     status.phase = Some("Succeeded".into());
     status.message = Some(format!("{} is active", finished.operation.to));
-    status.ended = time(finished.ended_ms);
     status.rto = Some(Duration::from_millis(finished.ended_ms.saturating_sub(finished.operation.began_ms)).into());
     status.conditions = conditions;
     let message = status.message.clone().unwrap_or_default();
@@ -164,8 +267,12 @@ fn progress(situation: &Situation, id: &str, resource: &Operation) -> Option<Ope
     Some(status)
 }
 
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(clock::wall_ms() as i64).unwrap_or_default()
+}
+
 fn complete(status: &mut OperationStatus, ready: bool, reason: &str, message: &str, generation: Option<i64>) {
-    let now = jiff::Timestamp::from_millisecond(clock::wall_ms() as i64).unwrap_or_default();
+    let now = now();
     for (type_, value) in [(condition::COMPLETE, true), (condition::READY, ready)] {
         condition::set(&mut status.conditions, type_, value, reason, message, generation, now);
     }

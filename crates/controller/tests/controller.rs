@@ -15,8 +15,11 @@ use leeward_controller::{
     witness,
 };
 use leeward_core::{
-    lease::{Delays, Role, Timing},
-    name::Epoch,
+    handover::Roles,
+    lease::{Delays, Hold, Role, Timing},
+    name::{Epoch, RoleKey},
+    operation::{Kind, Operation},
+    plan::Versioned,
 };
 use leeward_quorum::{Store, Txn, embedded::Embedded, key};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
@@ -209,9 +212,10 @@ async fn a_role_given_back_is_not_granted_again_by_a_renewal_that_was_under_way(
     let task = tokio::spawn(renew::run(Arc::clone(&west), stop.clone()));
     let roles = vec![role.clone()];
     until(&west, "granted", |west| west.granted(&roles, true).is_some()).await;
-    west.revoke(&role, Epoch(4));
+    // Asked for at a later revision than the quorum's, which still says that it is held, as a renewal that was sent before would have read it.
+    let known = west.known().view.revision_of(&key::role(&role));
+    west.revoke(&revoking(&role, known + 1), &switchover());
     assert_eq!(west.granted(&roles, false), None);
-    // The quorum still says that it is held, as a renewal that was sent before would have read it.
     let sequence = |west: &Agent| {
         west.known()
             .sights
@@ -221,8 +225,39 @@ async fn a_role_given_back_is_not_granted_again_by_a_renewal_that_was_under_way(
     let before = sequence(&west);
     until(&west, "two more renewals", |west| sequence(west) >= before + 2).await;
     assert_eq!(west.granted(&roles, false), None);
+    // Held again since: the switchover was called off.
+    for _ in 0..2 {
+        let txn = Txn::default().put(key::role(&role), &held).unwrap();
+        store.txn(txn).await.unwrap();
+    }
+    until(&west, "granted again", |west| {
+        west.granted(&roles, true) == Some(Epoch(4))
+    })
+    .await;
     stop.cancel();
     task.await.unwrap();
+}
+
+fn revoking(role: &RoleKey, revision: u64) -> Roles {
+    let value = Role {
+        hold: Hold::Revoking,
+        ..Role::held("west".into(), Epoch(4))
+    };
+    [(role.clone(), Versioned { value, revision })].into()
+}
+
+fn switchover() -> Operation {
+    Operation {
+        id: "o".into(),
+        kind: Kind::Switchover,
+        from: "west".into(),
+        to: "east".into(),
+        epoch: Epoch(5),
+        began_ms: 0,
+        decided_ms: 0,
+        steps: vec![],
+        accepted_loss_ms: None,
+    }
 }
 
 #[tokio::test]

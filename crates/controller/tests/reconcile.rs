@@ -35,6 +35,7 @@ leeward_testing::scenarios! {
     the_state_of_each_cluster_is_shown,
     an_operation_of_nothing_is_refused,
     a_switchover_is_followed_to_its_end,
+    a_switchover_that_waits_is_called_off_and_what_contradicts_it_is_refused,
     an_automatic_failover_leaves_a_record,
     data_follows_bound_claims_with_pods_frozen,
 }

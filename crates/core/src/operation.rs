@@ -37,8 +37,11 @@ pub struct Operation {
 pub struct Finished {
     /// The operation.
     pub operation: Operation,
-    /// When its last step ended; wall clock, Unix ms.
+    /// When its last step ended, or when it was cancelled; wall clock, Unix ms.
     pub ended_ms: u64,
+    /// Whether it was cancelled: then nothing was moved.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
 }
 
 /// What an operation does.
@@ -143,6 +146,9 @@ pub struct Request {
     /// The most that may be lost, in ms, should the target of a failover not be in sync.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accept_loss_ms: Option<u64>,
+    /// Whether the operation of this name is to be called off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel: bool,
     /// Why it was refused, once it was.
     pub refused: Option<String>,
 }

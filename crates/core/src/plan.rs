@@ -14,6 +14,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+mod cancel;
+
+pub use cancel::{TooLate, cancellable};
+
 use crate::{
     app::{App, Model},
     lease::{Hold, Moment, Role, Sight, Timing},
@@ -208,7 +212,8 @@ fn advance(plan: &Versioned<Plan>, change: impl FnOnce(&mut Plan), why: String) 
     }
 }
 
-/// Ends an operation whose steps are done; turns a switchover whose source is lost into a failover.
+/// Ends an operation whose steps are done; turns a switchover whose source is lost into a failover; else answers what is asked for
+/// meanwhile.
 fn go_on(
     snapshot: &Snapshot<'_>,
     plan: &Versioned<Plan>,
@@ -228,6 +233,7 @@ fn go_on(
         let finished = Finished {
             operation: operation.clone(),
             ended_ms,
+            cancelled: false,
         };
         return Some(advance(
             plan,
@@ -245,6 +251,7 @@ fn go_on(
     (source_lost && in_sync && (holds || snapshot.app.roles.is_empty()))
         .then(|| take_over(snapshot, plan, &operation.from, &operation.to, None, now, wall_ms))
         .flatten()
+        .or_else(|| cancel::asked_meanwhile(snapshot, plan, operation, wall_ms))
 }
 
 /// Whether a cluster is lost: what it was granted is over, and enough observers miss it.
@@ -268,41 +275,16 @@ fn answer(
     wall_ms: u64,
 ) -> Option<Commit> {
     let request = snapshot.requests.first()?;
-    let refusal = refusal(snapshot, &plan.value, &request.value, timing, now, wall_ms);
-    let mut commit = match refusal {
-        Some(reason) => {
-            let why = format!("{} is refused: {reason}", request.value.id);
-            let answered = Request {
-                refused: Some(reason),
-                ..request.value.clone()
-            };
-            Commit {
-                expects: vec![],
-                changes: vec![Change::Answer(answered)],
-                why,
-            }
-        }
-        None => {
-            let from = &plan.value.active;
-            let mut commit = match request.value.kind {
-                Kind::Failover => take_over(
-                    snapshot,
-                    plan,
-                    from,
-                    &request.value.to,
-                    Some(&request.value),
-                    now,
-                    wall_ms,
-                )?,
-                Kind::Switchover => switch_over(snapshot, plan, &request.value, wall_ms),
-            };
-            commit.changes.push(Change::Answer(request.value.clone()));
-            commit
-        }
+    if let Some(reason) = refusal(snapshot, &plan.value, &request.value, timing, now, wall_ms) {
+        return Some(cancel::refuse(request, reason));
+    }
+    let asked = &request.value;
+    let mut commit = match asked.kind {
+        Kind::Failover => take_over(snapshot, plan, &plan.value.active, &asked.to, Some(asked), now, wall_ms)?,
+        Kind::Switchover => switch_over(snapshot, plan, asked, wall_ms),
     };
-    commit
-        .expects
-        .push(Expect::Request(request.value.id.clone(), request.revision));
+    commit.changes.push(Change::Answer(asked.clone()));
+    commit.expects.push(Expect::Request(asked.id.clone(), request.revision));
     Some(commit)
 }
 
@@ -316,6 +298,9 @@ fn refusal(
     wall_ms: u64,
 ) -> Option<String> {
     let to = &request.to;
+    if request.cancel {
+        return Some(cancel::not_running(request));
+    }
     if snapshot.app.model == Model::ActiveActive {
         return Some("an ActiveActive application serves in every cluster: there is nothing to move".into());
     }

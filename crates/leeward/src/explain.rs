@@ -17,7 +17,7 @@ use leeward_api::{
 use crate::{
     fleet::{self, Picture, Source, Told, full_name},
     output,
-    status::{active, seconds},
+    status::{active, operation_of, seconds},
 };
 
 /// `leeward explain`
@@ -50,6 +50,10 @@ fn explain(picture: &Picture, told: &Told<ProtectedApp>) -> String {
     };
     let mut lines = vec![headline(told, status)];
     lines.push(String::new());
+    if let Some(running) = &status.operation {
+        lines.push(format!("It is being moved: {}.", operation_of(app, running)));
+        lines.push(String::new());
+    }
     lines.extend(waiting(picture, app, status));
     lines.push(String::new());
     lines.extend(grant::writers(app, status));

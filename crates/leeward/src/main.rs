@@ -58,8 +58,8 @@ enum Command {
     Status(status::Arguments),
     /// Moves an application away from a lost cluster; what was not mirrored yet is lost.
     Failover(operate::Failover),
-    /// Moves an application to another cluster as planned; nothing is lost.
-    Switchover(operate::Arguments),
+    /// Moves an application to another cluster as planned; nothing is lost. Or calls that off.
+    Switchover(operate::Switchover),
     /// Says what an application waits for, and what would be lost if its active cluster were lost now.
     Explain(explain::Arguments),
     /// Looks at this machine and its local regions, and says what to do about what is wrong.

@@ -1,5 +1,6 @@
-//! `leeward failover` and `leeward switchover`: makes an `Operation` in the cluster that is to be active, and follows it.
+//! `leeward failover` and `leeward switchover`: makes an `Operation` in the cluster that is to be active, and follows it; or calls one off.
 
+mod cancel;
 mod follow;
 
 use std::{process::ExitCode, time::Duration};
@@ -19,13 +20,16 @@ use crate::{
     fleet::{self, Source, full_name},
     output, process,
 };
-use follow::{Progress, Verdict};
+use follow::{Progress, Verdict, Wish};
 
 /// `leeward failover`
 #[derive(Args, Debug)]
 pub(crate) struct Failover {
     #[command(flatten)]
-    common: Arguments,
+    common: Common,
+    /// The cluster that is to be active.
+    #[arg(long, value_name = "CLUSTER")]
+    to: String,
     /// Also to a cluster that is not in sync, where no more than this time before the last sign of the active one would be lost;
     /// such as 42s. It is kept in the operation's record
     #[arg(long, value_name = "DURATION", value_parser = loss)]
@@ -42,14 +46,24 @@ fn loss(text: &str) -> Result<kube::core::Duration, String> {
     text.parse().map_err(|_| wrong())
 }
 
-/// `leeward switchover`, and what both take
+/// `leeward switchover`
 #[derive(Args, Debug)]
-pub(crate) struct Arguments {
+pub(crate) struct Switchover {
+    #[command(flatten)]
+    common: Common,
+    /// The cluster that is to be active.
+    #[arg(long, value_name = "CLUSTER", required_unless_present = "cancel")]
+    to: Option<String>,
+    /// Calls off the switchover that runs, as long as it is not past its point of no return.
+    #[arg(long, conflicts_with = "to")]
+    cancel: bool,
+}
+
+/// What both take.
+#[derive(Args, Debug)]
+struct Common {
     /// The application, as NAME or NAMESPACE/NAME.
     app: String,
-    /// The cluster that is to be active.
-    #[arg(long, value_name = "CLUSTER")]
-    to: String,
     /// The application's namespace; not needed while the name is unique.
     #[arg(short, long)]
     namespace: Option<String>,
@@ -63,31 +77,49 @@ pub(crate) struct Arguments {
 /// The exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it.
 const INTERRUPTED: u8 = 130;
 
+/// Who writes what a person asks for here.
+const MANAGER: &str = "leeward-cli";
+
 /// Asks for a failover, and follows it to its end.
 pub(crate) fn fail_over(arguments: &Failover) -> anyhow::Result<ExitCode> {
-    run(OperationType::Failover, &arguments.common, arguments.accept_data_loss)
+    let Failover {
+        common,
+        to,
+        accept_data_loss,
+    } = arguments;
+    run(common, Wish::Move, async {
+        ask(OperationType::Failover, common, to, *accept_data_loss).await
+    })
 }
 
-/// Asks for a switchover, and follows it to its end.
-pub(crate) fn switch_over(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    run(OperationType::Switchover, arguments, None)
+/// Asks for a switchover, or calls one off, and follows it to its end.
+pub(crate) fn switch_over(arguments: &Switchover) -> anyhow::Result<ExitCode> {
+    let common = &arguments.common;
+    match &arguments.to {
+        Some(to) => run(common, Wish::Move, ask(OperationType::Switchover, common, to, None)),
+        None => run(common, Wish::CallOff, cancel::call_off(common)),
+    }
 }
 
-fn run(type_: OperationType, arguments: &Arguments, accept: Option<kube::core::Duration>) -> anyhow::Result<ExitCode> {
+fn run(
+    arguments: &Common,
+    wish: Wish,
+    asks: impl Future<Output = anyhow::Result<(Client, Operation)>>,
+) -> anyhow::Result<ExitCode> {
     process::runtime(1)?.block_on(async {
-        let (client, operation) = ask(type_, arguments, accept).await?;
+        let (client, operation) = asks.await?;
         let (name, namespace) = (operation.name_any(), operation.namespace().unwrap_or_default());
-        output::line(format_args!(
-            "operation {namespace}/{name} is asked for in {}",
-            arguments.to
-        ))?;
+        output::line(match wish {
+            Wish::Move => format!("operation {namespace}/{name} is asked for in {}", operation.spec.to),
+            Wish::CallOff => format!("operation {namespace}/{name} is called off"),
+        })?;
         if arguments.no_wait {
             return Ok(ExitCode::SUCCESS);
         }
         let api: Api<Operation> = Api::namespaced(client, &namespace);
         tokio::select! {
-            verdict = watch(api, &name) => Ok(match verdict? {
-                Verdict::Succeeded => ExitCode::SUCCESS,
+            verdict = watch(api, &name, wish) => Ok(match verdict? {
+                Verdict::AsWished => ExitCode::SUCCESS,
                 Verdict::Failed => ExitCode::FAILURE,
             }),
             signal = tokio::signal::ctrl_c() => {
@@ -105,33 +137,34 @@ fn run(type_: OperationType, arguments: &Arguments, accept: Option<kube::core::D
 /// Makes the resource.
 async fn ask(
     type_: OperationType,
-    arguments: &Arguments,
+    arguments: &Common,
+    to: &str,
     accept: Option<kube::core::Duration>,
 ) -> anyhow::Result<(Client, Operation)> {
     let fleet = arguments.source.open().await?;
     let picture = fleet.ask_any().await?;
     let app = &picture.app(&arguments.app, arguments.namespace.as_deref())?.resource;
-    picture.expect_cluster(&arguments.to)?;
+    picture.expect_cluster(to)?;
     let placements: Vec<_> = app
         .spec
         .placements
         .iter()
         .map(|placement| placement.cluster.as_str())
         .collect();
-    if !placements.contains(&arguments.to.as_str()) {
+    if !placements.contains(&to) {
         bail!(
             "{} has no placement in {}; its placements are {}",
             full_name(app),
-            arguments.to,
+            to,
             placements.join(", ")
         );
     }
-    let silence = picture.silence_of(&arguments.to);
-    let client = fleet.client(&arguments.to).filter(|_| silence.is_none());
+    let silence = picture.silence_of(to);
+    let client = fleet.client(to).filter(|_| silence.is_none());
     let Some(client) = client else {
         bail!(
             "{} does not answer ({}); an application can only move to a cluster that is there",
-            arguments.to,
+            to,
             silence.unwrap_or("it is not among the local regions; give its --kubeconfig")
         );
     };
@@ -145,19 +178,20 @@ async fn ask(
         spec: OperationSpec {
             type_,
             app: app.name_any(),
-            to: arguments.to.clone(),
+            to: to.to_owned(),
             accept_data_loss: accept,
+            cancel: false,
         },
         status: None,
     };
     let api: Api<Operation> = Api::namespaced(client.clone(), &namespace);
     let params = PostParams {
-        field_manager: Some("leeward-cli".into()),
+        field_manager: Some(MANAGER.into()),
         ..PostParams::default()
     };
     match api.create(&params, &operation).await {
         Ok(operation) => Ok((client.clone(), operation)),
-        Err(error) => bail!("{} refused the operation: {}", arguments.to, fleet::reason(&error)),
+        Err(error) => bail!("{to} refused the operation: {}", fleet::reason(&error)),
     }
 }
 
@@ -169,13 +203,13 @@ fn verb(type_: OperationType) -> &'static str {
 }
 
 /// Follows an operation to its end and prints each step.
-async fn watch(api: Api<Operation>, name: &str) -> anyhow::Result<Verdict> {
+async fn watch(api: Api<Operation>, name: &str, wish: Wish) -> anyhow::Result<Verdict> {
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {elapsed} {wide_msg}") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(100));
-    let mut progress = Progress::default();
+    let mut progress = Progress::new(wish);
     let stream = watcher::watch_object(api, name).default_backoff();
     let mut stream = std::pin::pin!(stream);
     loop {

@@ -10,7 +10,7 @@ use crate::{
     output,
 };
 
-pub(crate) use render::{active, seconds};
+pub(crate) use render::{active, operation_of, seconds};
 
 /// `leeward status`
 #[derive(Args, Debug)]

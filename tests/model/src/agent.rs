@@ -274,6 +274,6 @@ impl Region {
         let grants = holder.renewed(offer(place), sent, Some(revision(fresh)), roles, &rules.holder());
         self.held = Some(fresh);
         let revoked = self.revoked;
-        self.grant = Grant::of(&grants).filter(|grant| revoked != Some(grant.epoch));
+        self.grant = Grant::of(&grants).filter(|grant| !revoked.has(grant.epoch));
     }
 }

@@ -38,6 +38,17 @@ pub(crate) struct Known {
     operation: Option<Operation>,
 }
 
+/// What a person asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Asked {
+    /// Nothing.
+    Nothing,
+    /// A switchover to the other region.
+    Switchover,
+    /// That the switchover that is under way is called off.
+    Cancel,
+}
+
 /// What a region does of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
@@ -113,7 +124,7 @@ impl Known {
 
     /// What the planner of `me` wants to commit, by what it saw of the leases. The other region counts as not seen by `me` and by the
     /// witness all the time: votes come on top of the waits, and nothing may rest on them.
-    pub(crate) fn plans(&self, me: Place, sight: Option<Seen>, asked: bool, timing: &Timing) -> Option<Commit> {
+    pub(crate) fn plans(&self, me: Place, sight: Option<Seen>, asked: Asked, timing: &Timing) -> Option<Commit> {
         let other = me.other();
         // Its own lease it has, or it would be for the other one to decide.
         let mine = Seen {
@@ -134,6 +145,7 @@ impl Known {
             to: self.active().other().name().clone(),
             asked_ms: 0,
             accept_loss_ms: None,
+            cancel: asked == Asked::Cancel,
             refused: None,
         };
         let request = Versioned {
@@ -151,7 +163,7 @@ impl Known {
             unseen_by: &unseen_by,
             holders: BTreeMap::new(),
             reports: Place::BOTH.map(|place| (place.name().clone(), ready())).into(),
-            requests: asked.then_some(request).into_iter().collect(),
+            requests: (asked != Asked::Nothing).then_some(request).into_iter().collect(),
             journal: self.journal(),
         };
         let commit = next(&snapshot, timing, now(), 0).0?;
@@ -175,7 +187,7 @@ impl Known {
         let (operation, step) = execute::step(Some(&plan), &journal, me.name())?;
         Some(match step.name {
             StepName::Quiesce => Turn::Quiesce,
-            StepName::Release => match handover::release(&roles, operation) {
+            StepName::Release => match handover::release(&roles, FRESH, operation) {
                 None => Turn::Done(StepName::Release),
                 commit => Turn::Release(commit.as_ref().map(flight)),
             },

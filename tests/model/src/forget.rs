@@ -35,7 +35,7 @@ impl State {
             let read = region.call.and_then(|call| call.applied.flatten());
             region.revoked = region
                 .revoked
-                .filter(|epoch| read == Some(*epoch) || (may_be_granted && *epoch == 0));
+                .kept(|epoch| read == Some(*epoch) || (may_be_granted && *epoch == 0));
             region.held = match (region.held, region.call, region.lease) {
                 // What it would read first is its own lease.
                 (None, None, Some(lease)) if lease.mine && !lease.sealed => Some(true),

@@ -72,6 +72,7 @@ impl Model for Protocol {
                 Action::Observe,
                 Action::Decide,
                 Action::Ask,
+                Action::Cancel,
                 Action::Step,
                 Action::Commit,
             ];

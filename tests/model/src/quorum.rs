@@ -22,6 +22,11 @@ impl Flight {
             && compared(self.lease, Cheat::LeaseNotCompared)
     }
 
+    /// Whether it ends an operation and leaves the role where it is.
+    pub(crate) fn cancels(&self) -> bool {
+        self.operation == Some(None) && self.moves.is_some()
+    }
+
     fn seals_or_takes(&self) -> bool {
         self.seals.is_some()
     }
@@ -58,6 +63,11 @@ impl State {
                 self.fault = Some(Fault::Epoch);
             }
             (self.owner, self.hold) = (owner, hold);
+            // `Revoked::limit` of the core, at the first instant at which the agent may know of it.
+            if flight.cancels() {
+                let region = self.at_mut(owner);
+                region.revoked = region.revoked.kept(|given_back| *given_back != 0);
+            }
             self.each_flight(|flight| flight.role = flight.role.map(|_| false));
             self.grow(epoch);
         }
@@ -114,7 +124,8 @@ impl State {
                 .call
                 .iter_mut()
                 .filter_map(|call| call.applied.as_mut()?.as_mut());
-            read.chain(&mut region.revoked).chain(&mut region.wrote).for_each(back);
+            read.chain(&mut region.wrote).for_each(back);
+            region.revoked = region.revoked.further(by);
             region.under_way.iter_mut().for_each(|(epoch, _)| back(epoch));
             if let Some(flight) = &mut region.flight {
                 flight.moves.iter_mut().for_each(|(_, _, epoch)| back(epoch));

@@ -47,6 +47,7 @@ fn said(before: &State, after: &State, action: &Action, epoch: i64) -> String {
         Action::Restart(place) => format!("the agent of {place} dies and another one starts"),
         Action::Observe(place) => format!("{place} looks at the leases"),
         Action::Ask(place) => format!("a person asks {place} for a switchover: it begins"),
+        Action::Cancel(place) => format!("a person calls the switchover off: {place} sends the cancel"),
         Action::Decide(place) if before.operation.is_some_and(|operation| operation.done == 6) => {
             format!("{place} ends the operation")
         }
@@ -82,6 +83,9 @@ fn committed(flight: &Flight, place: Place, epoch: i64) -> String {
     match (flight.seals, flight.moves) {
         (Some(from), Some(_)) => format!("{place} takes over from {from} at epoch {epoch}, in the quorum"),
         (None, Some((_, Firm::Released, _))) => format!("{place} has given the role back, in the quorum"),
+        (None, Some((to, ..))) if flight.cancels() => {
+            format!("the switchover is called off, in the quorum: {to} has the role")
+        }
         (None, Some(_)) => format!("{place} has taken the role at epoch {epoch}, in the quorum"),
         _ => format!("a decision of {place} is applied"),
     }

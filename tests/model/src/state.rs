@@ -71,8 +71,8 @@ pub(crate) struct Region {
     pub(crate) under_way: Option<(Distance, u8)>,
     /// Whether its writers were seen to have ended.
     pub(crate) stopped: bool,
-    /// The epoch that the agent gave back.
-    pub(crate) revoked: Option<Distance>,
+    /// The epochs that the agent gave back.
+    pub(crate) revoked: Revoked,
     /// What the agent saw of the other region's lease.
     pub(crate) sight: Option<Seen>,
     /// What the agent saw of its own region's lease, while another agent's.
@@ -81,6 +81,33 @@ pub(crate) struct Region {
     pub(crate) flight: Option<Flight>,
     /// The highest epoch at which it may have written.
     pub(crate) wrote: Option<Distance>,
+}
+
+/// Epochs that were given back: bit `n` for the one that is `n` below the role's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Revoked(u8);
+
+impl Revoked {
+    /// With the role's epoch of now.
+    pub(crate) fn with_newest(self) -> Self {
+        Self(self.0 | 1)
+    }
+
+    /// Whether an epoch is among them.
+    pub(crate) fn has(self, epoch: Distance) -> bool {
+        self.kept(|given_back| *given_back == epoch) != Self(0)
+    }
+
+    /// Those that are to be kept.
+    pub(crate) fn kept(self, keep: impl Fn(&Distance) -> bool) -> Self {
+        let bits = (0..8_i8).filter(|n| keep(&-n)).map(|n| self.0 & (1 << n));
+        Self(bits.fold(0, |all, bit| all | bit))
+    }
+
+    /// The role's epoch grows. What is further back than that is not followed.
+    pub(crate) fn further(self, by: Distance) -> Self {
+        Self(self.0.checked_shl(by.max(0).unsigned_abs().into()).unwrap_or(0))
+    }
 }
 
 /// A region's lease in the quorum.

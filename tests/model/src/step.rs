@@ -4,7 +4,7 @@ use leeward_core::operation::StepName;
 
 use crate::{
     agent::Rules,
-    decide::{Known, Turn},
+    decide::{Asked, Known, Turn},
     memo::Memo,
     mutant::{Cheat, Cheats},
     place::{Distance, Place},
@@ -34,6 +34,8 @@ pub(crate) enum Action {
     Decide(Place),
     /// A person asked for a switchover: the agent sends what the planner decides.
     Ask(Place),
+    /// A person calls a switchover off: the agent sends what the planner decides.
+    Cancel(Place),
     /// The agent does its part of the operation.
     Step(Place),
     /// A decision arrives at the quorum.
@@ -43,7 +45,7 @@ pub(crate) enum Action {
 /// What the core decided before, by what it decided on.
 #[derive(Debug, Default)]
 pub(crate) struct Decisions {
-    plans: Memo<(Known, Place, Option<Seen>, bool), Option<Flight>>,
+    plans: Memo<(Known, Place, Option<Seen>, Asked), Option<Flight>>,
     turns: Memo<(Known, Place), Option<Turn>>,
 }
 
@@ -59,8 +61,9 @@ impl State {
             Action::ArriveLate(place) => next.arrive_late(place),
             Action::Restart(place) => next.restart(place, rules),
             Action::Observe(place) => next.observe(place, rules),
-            Action::Decide(place) => next.decide(place, false, rules, decisions),
-            Action::Ask(place) => next.decide(place, true, rules, decisions),
+            Action::Decide(place) => next.decide(place, Asked::Nothing, rules, decisions),
+            Action::Ask(place) => next.decide(place, Asked::Switchover, rules, decisions),
+            Action::Cancel(place) => next.decide(place, Asked::Cancel, rules, decisions),
             Action::Step(place) => next.step(place, rules, decisions),
             Action::Commit(place) => {
                 let flight = next.at(place).flight.filter(|flight| flight.applies(rules.cheats));
@@ -114,8 +117,13 @@ impl State {
         true
     }
 
-    fn decide(&mut self, place: Place, asked: bool, rules: &Rules, decisions: &Decisions) -> bool {
-        if asked && self.operation.is_some() {
+    fn decide(&mut self, place: Place, asked: Asked, rules: &Rules, decisions: &Decisions) -> bool {
+        let possible = match asked {
+            Asked::Nothing => true,
+            Asked::Switchover => self.operation.is_none(),
+            Asked::Cancel => self.operation.is_some_and(|operation| operation.planned),
+        };
+        if !possible {
             return false;
         }
         let (known, sight) = (Known::of(self), self.at(place).sight);
@@ -123,13 +131,15 @@ impl State {
             let commit = known.plans(place, sight, asked, &rules.taker());
             commit.as_ref().map(crate::decide::flight)
         });
+        // That it is refused changes nothing.
+        let flight = flight.filter(|flight| asked != Asked::Cancel || flight.cancels());
         flight.is_some_and(|flight| self.send(place, flight))
     }
 
     /// Sends a decision. One that was sent before and did not arrive is lost. What only begins or ends an operation arrives at once: it takes
-    /// nothing from anybody, and late it is as if it had been decided late.
+    /// nothing from anybody, and late it is as if it had been decided late. A cancel is on its way like what gives the role back.
     fn send(&mut self, place: Place, flight: Flight) -> bool {
-        if flight.operation.is_some() && flight.seals.is_none() {
+        if flight.operation.is_some() && flight.seals.is_none() && !flight.cancels() {
             self.commit(&flight, Cheats::default());
             return true;
         }
@@ -147,7 +157,8 @@ impl State {
                 // `Agent::revoke` of the controller. It closes what was granted at older epochs too, which is left open here.
                 if !rules.cheats.has(Cheat::GrantsNotClosed) && known.closes() {
                     let region = self.at_mut(place);
-                    (region.grant, region.revoked) = (region.grant.filter(|grant| grant.epoch != 0), Some(0));
+                    region.grant = region.grant.filter(|grant| grant.epoch != 0);
+                    region.revoked = region.revoked.with_newest();
                 }
                 return flight.is_some_and(|flight| self.send(place, flight));
             }

@@ -13,7 +13,7 @@ use leeward_core::{
     check::check,
     execute::{self, Mode},
     gates::Gates,
-    handover,
+    handover::{self, Revoked},
     holder::{Holder, Offer, Renewal},
     in_sync::{Confirmed, Sets},
     lease::{Grants, Hold, Lease, Moment, Role, Timing},
@@ -65,7 +65,7 @@ pub(crate) struct Agent {
     /// Points of an epoch that were sent, with the moment before each was taken; and what was confirmed of them.
     taken: BTreeMap<u64, Moment>,
     confirmed: (u64, Confirmed),
-    revoked: BTreeSet<(RoleKey, Epoch)>,
+    revoked: Revoked,
     gates: Gates,
     pub(crate) known: Known,
     pub(crate) heard: Heard,
@@ -107,7 +107,7 @@ impl Agent {
             sets: Sets::default(),
             taken: BTreeMap::new(),
             confirmed: (0, Confirmed::new()),
-            revoked: BTreeSet::new(),
+            revoked: Revoked::default(),
             gates: Gates::default(),
             known: Known::default(),
             heard: Heard::default(),
@@ -226,9 +226,8 @@ impl Agent {
     }
 
     fn grant(&mut self, mut grants: Grants) {
-        grants
-            .roles
-            .retain(|role, epoch| !self.revoked.contains(&(role.clone(), *epoch)));
+        let roles = self.situation.as_ref().map(|situation| &situation.roles);
+        self.revoked.limit(&mut grants, |role| roles?.get(role).cloned());
         if self.mutant == Some(Mutant::HolderWithoutDrift) {
             grants.answer_until = grants.answer_until.after(self.timing.drift);
         }
@@ -345,7 +344,14 @@ impl Agent {
             return;
         }
         let takes = commit.changes.iter().any(|change| matches!(change, Change::Seal(_)));
+        let cancels = commit.changes.iter().any(|change| match change {
+            Change::Plan(plan) => plan.finished.as_ref().is_some_and(|finished| finished.cancelled),
+            _ => false,
+        });
         match self.mutant {
+            Some(Mutant::CancelledUncompared) if cancels => {
+                commit.expects.retain(|expect| matches!(expect, Expect::Plan(_)));
+            }
             Some(Mutant::LeaseNotCompared) if takes => {
                 commit.expects.retain(|expect| !matches!(expect, Expect::Lease(..)));
             }
@@ -412,13 +418,11 @@ impl Agent {
             StepName::LastPoint => here.all_confirmed || self.mutant == Some(Mutant::LastPointNotWaitedFor),
             StepName::Release => {
                 if self.mutant != Some(Mutant::ReleasedBeforeClosed) {
-                    for (role, epoch) in handover::to_revoke(&situation.roles, operation) {
-                        self.revoked.insert((role.clone(), epoch));
-                        self.grants.roles.remove(role);
-                    }
+                    self.revoked.close(&situation.roles, operation, &mut self.grants);
                 }
                 let gated = self.has_open_gate(now);
-                match handover::release(&situation.roles, operation) {
+                let plan = situation.plan.as_ref().map_or(0, |plan| plan.revision);
+                match handover::release(&situation.roles, plan, operation) {
                     _ if gated => false,
                     None => true,
                     Some(commit) => {

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use crate::app::Process;
-use crate::world::{BEGIN, MS, SECOND, World, name};
+use crate::world::{BEGIN, Event, MS, SECOND, World, name};
 
 /// Microseconds of real time since the run began.
 pub(crate) type Time = u64;
@@ -169,17 +169,66 @@ impl World {
                     to: name(to),
                     asked_ms: now / MS,
                     accept_loss_ms: None,
+                    cancel: false,
                     refused: None,
                 };
-                let key = key::request(&self.app.key, &request.id);
-                if let Ok(txn) = Txn::default().put(&key, &request)
-                    && !self.is(Fault::QuorumAway)
-                {
-                    self.commit(&txn);
-                }
+                self.ask(&request);
+                self.perhaps_calls_off(request, 0.25, 2 * SECOND);
             }
             _ => self.active.push(planned),
         }
+    }
+
+    /// A person asks for something.
+    pub(crate) fn ask(&mut self, request: &Request) {
+        let key = key::request(&self.app.key, &request.id);
+        if let Ok(txn) = Txn::default().put(&key, request)
+            && !self.is(Fault::QuorumAway)
+        {
+            self.commit(&txn);
+        }
+    }
+
+    /// Now and then a person thinks better of it, at any moment within a time.
+    fn perhaps_calls_off(&mut self, request: Request, probability: f64, within: Time) {
+        if self.cancel_random.random_bool(probability) {
+            let after = self.cancel_random.random_range(0..within);
+            let cancel = Request {
+                cancel: true,
+                ..request
+            };
+            self.at(self.now + after, Event::Ask(Box::new(cancel)));
+        }
+    }
+
+    /// Of what was asked, and of what it crosses, either may be the slower one.
+    pub(crate) fn perhaps_slow(&mut self) {
+        if self.now < self.calm_from && self.cancel_random.random_bool(0.4) {
+            self.active.push(Planned {
+                at: self.now,
+                until: (self.now + SECOND).min(self.calm_from),
+                fault: Fault::Slow,
+            });
+        }
+    }
+
+    /// A step was done: now and then the switchover is called off while the next one begins.
+    pub(crate) fn perhaps_calls_off_after_a_step(&mut self, txn: &Txn) {
+        let step = txn.writes.iter().any(|write| write.key.starts_with(key::JOURNALS));
+        let running = self.plan().and_then(|plan| plan.operation.as_ref());
+        let Some(running) = running.filter(|running| step && running.kind == Kind::Switchover) else {
+            return;
+        };
+        let request = Request {
+            id: running.id.clone(),
+            kind: running.kind,
+            to: running.to.clone(),
+            asked_ms: self.now / MS,
+            accept_loss_ms: None,
+            cancel: false,
+            refused: None,
+        };
+        self.perhaps_calls_off(request, 0.1, 150 * MS);
     }
 
     /// Something was decided or done: now and then its agent dies before it hears of that, and the other region stands still.

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     }
     let began = Instant::now();
     let next = AtomicU64::new(0);
-    let totals = [const { AtomicU64::new(0) }; 3];
+    let totals = [const { AtomicU64::new(0) }; 4];
     let failed = std::sync::Mutex::new(None);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
                     }
                     let seed = options.from + index;
                     let outcome = run(&of(seed));
-                    for (total, count) in totals.iter().zip([outcome.events, outcome.acknowledged, outcome.moves]) {
+                    for (total, count) in totals.iter().zip(outcome.counts()) {
                         total.fetch_add(count, Ordering::Relaxed);
                     }
                     if outcome.violation.is_some() {
@@ -79,9 +79,10 @@ fn main() -> ExitCode {
             });
         }
     });
-    let [events, acknowledged, moves] = totals.map(AtomicU64::into_inner);
+    let [events, acknowledged, moves, cancels] = totals.map(AtomicU64::into_inner);
     println!(
-        "{} seeds from {}: {events} events, {acknowledged} acknowledged writes, {moves} changes of the writer in {:.1} s",
+        "{} seeds from {}: {events} events, {acknowledged} acknowledged writes, {moves} changes of the writer, {cancels} switchovers \
+         called off in {:.1} s",
         options.seeds,
         options.from,
         began.elapsed().as_secs_f64()

@@ -19,6 +19,9 @@ pub enum Mutant {
     /// A takeover neither seals the lease nor compares plan and role. Comparing one of the two would be enough, sealing would not: a switchover
     /// begins without touching the lease.
     NeitherSealedNorCompared,
+    /// A cancel compares neither the roles that it leaves where they are nor what was asked for. Here comparing what was asked for would be enough:
+    /// an agent that knows that it is too late says so before it takes a role.
+    CancelledUncompared,
     /// A role that is being given back is granted.
     RevokingIsGranted,
     /// A role is given back in the quorum before the gate is closed.
@@ -49,7 +52,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::TakerWithoutDrift,
         Self::HolderWithoutDrift,
         Self::HolderCountsFromAnswer,
@@ -57,6 +60,7 @@ impl Mutant {
         Self::TakerDoesNotWait,
         Self::LeaseNotCompared,
         Self::NeitherSealedNorCompared,
+        Self::CancelledUncompared,
         Self::RevokingIsGranted,
         Self::ReleasedBeforeClosed,
         Self::LowerEpochReceived,

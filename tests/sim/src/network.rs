@@ -61,6 +61,7 @@ impl World {
             (Place::Quorum, Message::Txn(call, txn)) => {
                 let answer = self.commit(&txn);
                 if answer.applied {
+                    self.perhaps_calls_off_after_a_step(&txn);
                     self.after_a_step(from, &txn);
                 }
                 self.post(to, from, start, Message::Answer(call, answer));

@@ -10,7 +10,7 @@ use leeward_core::{
     in_sync::{WhenStandbyAway, least_rpo},
     lease::{Delays, Moment, Role, Timing},
     name::{AppKey, ClusterName},
-    operation::Journal,
+    operation::{Journal, Request},
     plan::Plan,
 };
 use leeward_quorum::{Outcome as Answer, Txn, key, view::View};
@@ -57,6 +57,8 @@ pub struct Outcome {
     pub history: Vec<String>,
     /// Events that happened.
     pub events: u64,
+    /// Switchovers that were called off.
+    pub cancels: u64,
     /// Writes that were acknowledged.
     pub acknowledged: u64,
     /// Times that the role changed its owner.
@@ -120,6 +122,8 @@ pub(crate) enum Event {
     Tick(usize),
     Write(usize),
     Fault(usize),
+    /// A person asks for something.
+    Ask(Box<Request>),
     /// A pod's gate looks.
     Pod(usize, String),
     /// Something between a pod's gate and its agent.
@@ -141,6 +145,7 @@ pub(crate) struct World {
     pub(crate) mutant: Option<Mutant>,
     pub(crate) random: StdRng,
     pub(crate) gate_random: StdRng,
+    pub(crate) cancel_random: StdRng,
     /// What is to come, by its time and by when it was made.
     pub(crate) events: BTreeMap<(Time, u64), Event>,
     pub(crate) made: u64,
@@ -154,9 +159,18 @@ pub(crate) struct World {
     pub(crate) plan: Option<Plan>,
     pub(crate) moves: u64,
     pub(crate) requests: u64,
+    /// Operations that were cancelled.
+    pub(crate) cancelled: BTreeSet<String>,
     /// From when on nothing goes wrong any more.
     pub(crate) calm_from: Time,
     pub(crate) history: Vec<String>,
+}
+
+impl Outcome {
+    /// Events, acknowledged writes, changes of the writer and switchovers that were called off.
+    pub fn counts(&self) -> [u64; 4] {
+        [self.events, self.acknowledged, self.moves, self.cancels]
+    }
 }
 
 /// Plays a run to its end, or to the first violation.
@@ -184,6 +198,7 @@ pub fn run(run: &Run) -> Outcome {
         events: count,
         acknowledged: world.clients.acks.len() as u64,
         moves: world.moves,
+        cancels: world.cancelled.len() as u64,
         history: world.history,
     }
 }
@@ -262,6 +277,7 @@ impl World {
             mutant: run.mutant,
             random,
             gate_random: pod::random(run.seed),
+            cancel_random: StdRng::seed_from_u64(run.seed ^ 0x6863_616d),
             events: BTreeMap::new(),
             made: 0,
             faults,
@@ -273,6 +289,7 @@ impl World {
             plan: None,
             moves: 0,
             requests: 0,
+            cancelled: BTreeSet::new(),
             calm_from: BEGIN + run.seconds * SECOND,
             history: Vec::new(),
         };
@@ -321,6 +338,11 @@ impl World {
     fn happens(&mut self, event: Event) {
         match event {
             Event::Fault(index) => self.goes_wrong(index),
+            Event::Ask(request) => {
+                self.tell(format!("{} is called off", request.id));
+                self.ask(&request);
+                self.perhaps_slow();
+            }
             Event::Tick(index) => self.tick(index),
             Event::Write(index) => self.write(index),
             Event::Pod(index, uid) => self.pod(index, uid),
@@ -451,6 +473,7 @@ impl World {
             }
             if txn.writes.iter().any(|write| write.key.starts_with(key::PLANS)) {
                 self.plan = self.view.get(&key::plan(&self.app.key)).map(|plan| plan.value);
+                self.note_cancel();
             }
             if let (Some(before), Some(after)) = (before, self.role.clone())
                 && before != after
@@ -476,6 +499,19 @@ impl World {
             }
         }
         answer
+    }
+}
+
+impl World {
+    fn note_cancel(&mut self) {
+        let finished = self.plan.as_ref().and_then(|plan| plan.finished.as_ref());
+        let Some(cancelled) = finished.filter(|finished| finished.cancelled) else {
+            return;
+        };
+        let id = cancelled.operation.id.clone();
+        if self.cancelled.insert(id.clone()) {
+            self.tell(format!("{id} is cancelled"));
+        }
     }
 }
 

@@ -12,14 +12,16 @@ fn of(seed: u64, mutant: Option<Mutant>) -> Run {
 
 #[test]
 fn nothing_is_violated_in_a_few_seeds() {
-    let mut moves = 0;
+    let (mut moves, mut cancels) = (0, 0);
     for seed in 0..30 {
         let outcome = run(&of(seed, None));
         assert_eq!(outcome.violation, None, "seed {seed}:\n{}", outcome.history.join("\n"));
         assert!(outcome.acknowledged > 0, "seed {seed}");
         moves += outcome.moves;
+        cancels += outcome.cancels;
     }
     assert!(moves > 10, "too little happens: the writer moved {moves} times");
+    assert!(cancels > 0, "too little happens: no switchover was called off");
 }
 
 #[test]
@@ -39,10 +41,11 @@ fn each_safety_check_that_is_taken_away_is_noticed() {
         (Mutant::TakerDoesNotWait, 20),
         (Mutant::LeaseNotCompared, 665),
         (Mutant::NeitherSealedNorCompared, 7349),
+        (Mutant::CancelledUncompared, 2079),
         (Mutant::RevokingIsGranted, 1468),
         (Mutant::ReleasedBeforeClosed, 138),
-        (Mutant::LowerEpochReceived, 3),
-        (Mutant::LastPointNotWaitedFor, 12),
+        (Mutant::LowerEpochReceived, 13),
+        (Mutant::LastPointNotWaitedFor, 3),
         (Mutant::BoundIgnored, 105),
         (Mutant::PointCountsFromConfirmation, 221),
         (Mutant::AnyPodIsGranted, 0),

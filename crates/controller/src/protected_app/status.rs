@@ -9,14 +9,15 @@ use kube::{
 };
 use leeward_api::{
     FIELD_MANAGER, ProtectedApp, ProtectedAppStatus,
-    app::{GrantStatus, MirrorStatus, PlacementStatus},
+    app::{GrantStatus, MirrorStatus, PlacementStatus, RunningOperation},
     condition,
+    operation::OperationType,
 };
 use leeward_core::{
     app::{App, Model},
     name::Epoch,
-    operation::{Kind, StepName},
-    plan::Plan,
+    operation::{Kind, Operation, StepName},
+    plan::{Plan, cancellable},
     report::{PlacementState, Report},
 };
 use serde_json::json;
@@ -42,6 +43,9 @@ pub fn build(
             .map(|plan| plan.active.to_string()),
         epoch: epoch.filter(|epoch| *epoch > Epoch(0)).map(|epoch| epoch.0),
         generation: plan.map(|plan| plan.generation.0),
+        operation: plan
+            .and_then(|plan| plan.operation.as_ref())
+            .map(|running| operation(running, situation)),
         placements: report.placements.iter().map(|p| placement(p, plan, now_ms)).collect(),
         waiting_for: report.waiting_for.clone(),
         conditions: before.map(|before| before.conditions.clone()).unwrap_or_default(),
@@ -106,6 +110,24 @@ fn conditions(status: &mut ProtectedAppStatus, app: &App, report: &Report, now: 
         Some(app.observed),
         now,
     );
+}
+
+fn operation(running: &Operation, situation: &Situation) -> RunningOperation {
+    let late = cancellable(running, &situation.roles, &situation.journal).err();
+    RunningOperation {
+        name: running.id.clone(),
+        type_: match running.kind {
+            Kind::Failover => OperationType::Failover,
+            Kind::Switchover => OperationType::Switchover,
+        },
+        from: running.from.to_string(),
+        to: running.to.to_string(),
+        step: running
+            .next_step(&situation.journal)
+            .map(|step| format!("{:?} in {}", step.name, step.cluster)),
+        cancellable: late.is_none(),
+        not_cancellable: late.map(|late| late.to_string()),
+    }
 }
 
 fn placement(report: &leeward_core::report::PlacementReport, plan: Option<&Plan>, now_ms: u64) -> PlacementStatus {

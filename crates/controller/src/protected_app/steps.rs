@@ -180,18 +180,13 @@ fn closed(agent: &Agent, role: &RoleKey) -> Result<(), StepError> {
 
 /// Gives the roles back: first nothing leaves this agent any more, then the quorum is told.
 async fn release(agent: &Agent, situation: &Situation, operation: &Operation) -> Result<(), StepError> {
-    for (role, epoch) in handover::to_revoke(&situation.roles, operation) {
-        agent.revoke(role, epoch);
-    }
+    agent.revoke(&situation.roles, operation);
     for (role, _) in handover::to_revoke(&situation.roles, operation) {
         closed(agent, role)?;
     }
-    commit_roles(
-        agent,
-        handover::release(&situation.roles, operation),
-        &situation.app.value,
-    )
-    .await
+    let plan = situation.plan.as_ref().map_or(0, |plan| plan.revision);
+    let commit = handover::release(&situation.roles, plan, operation);
+    commit_roles(agent, commit, &situation.app.value).await
 }
 
 /// Takes the roles that were released for this cluster.

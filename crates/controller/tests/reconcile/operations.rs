@@ -24,6 +24,7 @@ async fn ask(region: &Region, type_: OperationType, to: &str) -> String {
             app: "web".into(),
             to: to.into(),
             accept_data_loss: None,
+            cancel: false,
         },
         status: None,
     };
@@ -128,6 +129,70 @@ pub(crate) async fn a_switchover_is_followed_to_its_end(cluster: Arc<Cluster>) {
         "{refused}"
     );
     stage.close().await;
+}
+
+pub(crate) async fn a_switchover_that_waits_is_called_off_and_what_contradicts_it_is_refused(cluster: Arc<Cluster>) {
+    let stage = Stage::open(&cluster, "west").await;
+    protect(&stage.west, &stage.namespace, json!([])).await;
+    until(&stage.west.api::<ProtectedApp>(), "web", "protected", protected).await;
+    // Its target does nothing: it waits without end.
+    stage.east.stop().await;
+    let operations = stage.west.api::<Operation>();
+    let name = ask(&stage.west, OperationType::Switchover, "east").await;
+    let can_return = |operation: &Operation| {
+        let status = operation.status.as_ref();
+        status.is_some_and(|status| status.phase.as_deref() == Some("Running") && status.cancellable == Some(true))
+    };
+    until(&operations, &name, "waiting", can_return).await;
+    until(&stage.west.api::<ProtectedApp>(), "web", "shown", |app| {
+        let running = app.status.as_ref().and_then(|status| status.operation.as_ref());
+        running.is_some_and(|running| running.name == name && running.cancellable)
+    })
+    .await;
+    // Something else meanwhile.
+    let other = ask(&stage.west, OperationType::Switchover, "west").await;
+    let refused = until(&operations, &other, "refused", |operation| {
+        phase(operation) == "Refused"
+    })
+    .await;
+    let message = refused.status.unwrap().message.unwrap();
+    assert!(message.contains(&name) && message.contains("--cancel"), "{message}");
+    let change = |cancel: bool| Patch::Merge(json!({ "spec": { "cancel": cancel } }));
+    let person = person_of("kubectl-edit");
+    operations.patch(&name, &person, &change(true)).await.unwrap();
+    let ended = until(&operations, &name, "ended", |operation| phase(operation) == "Cancelled").await;
+    let status = ended.status.unwrap();
+    assert_eq!((status.epoch, status.cancellable), (None, None), "{status:?}");
+    let message = status.message.unwrap();
+    assert_eq!(message, "west is active again; nothing was moved");
+    until(&stage.west.api::<ProtectedApp>(), "web", "active in west", |app| {
+        active(app, "west") && app.status.as_ref().is_some_and(|status| status.operation.is_none())
+    })
+    .await;
+    assert_eq!(
+        replicas(&stage.west.api::<Deployment>().get("web").await.unwrap()),
+        Some(2)
+    );
+    // It stays so, and one that is called off before it is seen never begins.
+    let back = operations.patch(&name, &person, &change(false)).await.unwrap_err();
+    assert!(is_refused(&back, "that was called off stays so"), "{back}");
+    let born = |name: &str, type_: &str| json!({ "metadata": { "name": name }, "spec": { "type": type_, "app": "web", "to": "east", "cancel": true } });
+    stage.west.apply::<Operation>(born("never", "Switchover")).await;
+    until(&operations, "never", "ended", |operation| {
+        phase(operation) == "Cancelled"
+    })
+    .await;
+    let mut failover = born("failover", "Failover");
+    failover["apiVersion"] = "leeward.dev/v1alpha1".into();
+    failover["kind"] = "Operation".into();
+    let failover = serde_json::from_value(failover).unwrap();
+    let refused = operations.create(&PostParams::default(), &failover).await.unwrap_err();
+    assert!(is_refused(&refused, "a failover cannot be called off"), "{refused}");
+    stage.close().await;
+}
+
+fn is_refused(error: &kube::Error, message: &str) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 422 && status.message.contains(message))
 }
 
 pub(crate) async fn an_automatic_failover_leaves_a_record(cluster: Arc<Cluster>) {

@@ -183,6 +183,7 @@ impl World {
             to: to.into(),
             asked_ms: 1,
             accept_loss_ms: None,
+            cancel: false,
             refused: None,
         };
         self.requests.push(Versioned {
@@ -522,4 +523,176 @@ fn check_refuses_a_takeover_for_a_cluster_that_is_not_in_sync() {
     }
     let refused = check(&commit, &world.snapshot(), &timing(), at(4000));
     assert!(matches!(refused, Err(Violation::NotInSync { .. })), "{refused:?}");
+}
+
+/// A switchover to east is under way.
+fn switching() -> World {
+    let mut world = protected();
+    world.ask(Kind::Switchover, "east");
+    world.step(at(100));
+    world
+}
+
+fn call_off(world: &mut World) {
+    world.ask(Kind::Switchover, "east");
+    world.requests.last_mut().unwrap().value.cancel = true;
+}
+
+#[test]
+fn a_switchover_that_is_called_off_leaves_the_role_where_it_was_at_the_same_epoch() {
+    let mut world = switching();
+    world.done(StepName::Quiesce);
+    world.done(StepName::LastPoint);
+    call_off(&mut world);
+    let commit = world.step(at(200));
+    let held = Role {
+        in_sync: ["east".into()].into(),
+        ..Role::held("west".into(), Epoch(1))
+    };
+    assert_eq!(world.role(), &held);
+    let plan = &world.plan.as_ref().unwrap().value;
+    assert_eq!((plan.active.as_str(), &plan.operation), ("west", &None));
+    let finished = plan.finished.as_ref().unwrap();
+    assert!(finished.cancelled && finished.operation.id == "op", "{finished:?}");
+    assert_eq!(world.mode("west"), Mode::Serve { epoch: Some(Epoch(1)) });
+    assert!(world.requests.is_empty());
+    // What gives the role back compares it, and so does this: one of them comes first.
+    assert!(
+        commit.expects.iter().any(|expect| matches!(expect, Expect::Role(..)))
+            && commit.expects.iter().any(|expect| matches!(expect, Expect::Plan(_))),
+        "{commit:?}"
+    );
+    // And it can be asked for again.
+    world.journal.clear();
+    world.ask(Kind::Switchover, "east");
+    world.step(at(300));
+    assert_eq!(world.role().hold, Hold::Revoking);
+}
+
+#[test]
+fn past_its_point_of_no_return_nothing_is_called_off() {
+    let refusal = |world: &World| {
+        let commit = world.decide(at(300)).unwrap();
+        let [Change::Answer(answer)] = &commit.changes[..] else {
+            panic!("{commit:?}")
+        };
+        answer.refused.clone().unwrap()
+    };
+    let mut released = switching();
+    released
+        .roles
+        .values_mut()
+        .for_each(|role| role.value.hold = Hold::Released);
+    call_off(&mut released);
+    assert!(
+        refusal(&released).contains("point of no return"),
+        "{}",
+        refusal(&released)
+    );
+    assert!(
+        refusal(&released).contains("switch over to west"),
+        "{}",
+        refusal(&released)
+    );
+    let mut taken = switching();
+    taken
+        .roles
+        .values_mut()
+        .for_each(|role| role.value = Role::held("east".into(), Epoch(2)));
+    call_off(&mut taken);
+    assert!(refusal(&taken).contains("point of no return"), "{}", refusal(&taken));
+    let mut failover = protected();
+    failover.miss("west", &["east", "witness"]);
+    failover.step(at(4000));
+    let id = failover
+        .plan
+        .as_ref()
+        .unwrap()
+        .value
+        .operation
+        .as_ref()
+        .unwrap()
+        .id
+        .clone();
+    call_off(&mut failover);
+    failover.requests[0].value.id = id;
+    assert!(refusal(&failover).contains("is a failover"), "{}", refusal(&failover));
+}
+
+#[test]
+fn an_application_without_roles_is_called_off_until_its_target_serves() {
+    let world = |started: bool| {
+        let mut world = World::new(Model::ActivePassive);
+        world.app.roles.clear();
+        world.step(at(0));
+        world.ask(Kind::Switchover, "east");
+        world.step(at(100));
+        if started {
+            world.done(StepName::Start);
+        }
+        call_off(&mut world);
+        world.step(at(200));
+        world.plan.unwrap().value
+    };
+    let plan = world(false);
+    assert_eq!((plan.active.as_str(), &plan.operation), ("west", &None));
+    let plan = world(true);
+    assert_eq!(plan.active.as_str(), "east");
+    assert!(plan.operation.is_some());
+}
+
+#[test]
+fn a_stuck_switchover_of_a_lost_source_is_called_off_so_that_a_person_can_accept_a_loss() {
+    let mut world = first();
+    world.ask(Kind::Switchover, "east");
+    world.step(at(100));
+    world.miss("west", &["east", "witness"]);
+    assert_eq!(world.decide(at(4000)), None, "east is not in sync");
+    call_off(&mut world);
+    world.step(at(4000));
+    world.ask(Kind::Failover, "east");
+    world.requests[0].value.accept_loss_ms = Some(9_000_000);
+    world.step(at(4000));
+    assert_eq!(world.role(), &Role::held("east".into(), Epoch(2)));
+}
+
+#[test]
+fn what_contradicts_a_running_operation_is_refused_and_the_message_names_it() {
+    for (kind, to) in [
+        (Kind::Switchover, "west"),
+        (Kind::Switchover, "east"),
+        (Kind::Failover, "east"),
+    ] {
+        let mut world = switching();
+        world.ask(kind, to);
+        world.requests[0].value.id = "another".into();
+        let commit = world.step(at(200));
+        let [Change::Answer(answer)] = &commit.changes[..] else {
+            panic!("{commit:?}")
+        };
+        let why = answer.refused.as_ref().unwrap();
+        assert!(
+            why.contains("op, a switchover from west to east, is running")
+                && why.contains("leeward switchover shop/web --cancel"),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_run_is_not_called_off() {
+    let mut idle = protected();
+    call_off(&mut idle);
+    let mut other = switching();
+    call_off(&mut other);
+    other.requests[0].value.id = "another".into();
+    for mut world in [idle, other] {
+        let before = world.plan.clone();
+        let commit = world.step(at(200));
+        let [Change::Answer(answer)] = &commit.changes[..] else {
+            panic!("{commit:?}")
+        };
+        assert!(answer.refused.as_ref().unwrap().contains("does not run"), "{answer:?}");
+        assert_eq!(world.plan, before);
+    }
 }

@@ -32,6 +32,7 @@ pub(crate) async fn ask(stage: &Stage, name: &str, to: &str) -> anyhow::Result<S
         app: manifests::APP.into(),
         to: to.into(),
         accept_data_loss: None,
+        cancel: false,
     };
     let operation = api.create(&PostParams::default(), &Operation::new(name, spec)).await?;
     Ok(operation.name_any())

@@ -2,16 +2,25 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use leeward_api::{Operation, operation::StepStatus};
+use leeward_api::{Operation, OperationStatus, condition, operation::StepStatus};
 
 use crate::status::seconds;
+
+/// What the person who follows it wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// That the application moves.
+    Move,
+    /// That it stays where it is.
+    CallOff,
+}
 
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The application is where it was to be.
-    Succeeded,
-    /// It was refused, or failed.
+    /// The application is where the person wants it.
+    AsWished,
+    /// It was refused, or failed, or ended otherwise.
     Failed,
 }
 
@@ -27,9 +36,12 @@ pub(super) struct News {
 }
 
 /// What was said already.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Progress {
+    wish: Wish,
     seen: bool,
+    cancellable: bool,
+    late: bool,
     steps: BTreeMap<usize, Said>,
     trouble: Option<String>,
 }
@@ -41,6 +53,18 @@ enum Said {
 }
 
 impl Progress {
+    /// Nothing was said yet.
+    pub(super) fn new(wish: Wish) -> Self {
+        Self {
+            wish,
+            seen: false,
+            cancellable: false,
+            late: false,
+            steps: BTreeMap::new(),
+            trouble: None,
+        }
+    }
+
     /// Whether the operation was seen.
     pub(super) fn began(&self) -> bool {
         self.seen
@@ -57,13 +81,21 @@ impl Progress {
         for (index, step) in status.steps.iter().enumerate() {
             self.step(index, step, &mut news.lines);
         }
+        self.returns(status, &mut news);
         let message = status.message.clone().unwrap_or_default();
+        let verdict = |wish| match self.wish == wish {
+            true => Some(Verdict::AsWished),
+            false => Some(Verdict::Failed),
+        };
         match status.phase.as_deref() {
             Some("Running") => {
                 news.now = match message.is_empty() {
                     true => "waiting for the leader to end it".to_owned(),
                     false => format!("waiting for {message}"),
                 };
+                if self.cancellable {
+                    news.now.push_str("; it can still be called off");
+                }
                 // Its message names the step; what follows the colon is why it is not done.
                 let trouble = message.split_once(": ").map(|(_, trouble)| trouble.to_owned());
                 if trouble.is_some() && trouble != self.trouble {
@@ -78,7 +110,11 @@ impl Progress {
                     .unwrap_or_default();
                 let epoch = status.epoch.map(|epoch| format!(", epoch {epoch}")).unwrap_or_default();
                 news.lines.push(format!("succeeded{rto}: {message}{epoch}"));
-                news.verdict = Some(Verdict::Succeeded);
+                news.verdict = verdict(Wish::Move);
+            }
+            Some("Cancelled") => {
+                news.lines.push(format!("cancelled: {message}"));
+                news.verdict = verdict(Wish::CallOff);
             }
             Some(phase @ ("Refused" | "Failed")) => {
                 news.lines.push(format!("{}: {message}", phase.to_lowercase()));
@@ -87,6 +123,25 @@ impl Progress {
             _ => {}
         }
         news
+    }
+
+    /// Whether there is a way back, where that has changed.
+    fn returns(&mut self, status: &OperationStatus, news: &mut News) {
+        let cancellable = status.cancellable.unwrap_or(false);
+        if self.cancellable && !cancellable && status.phase.as_deref() != Some("Cancelled") {
+            news.lines
+                .push("past the point of no return: it cannot be called off any more".into());
+        }
+        self.cancellable = cancellable;
+        let mut conditions = status.conditions.iter();
+        let late = conditions.find(|found| found.type_ == condition::CANCELLED && found.status == "False");
+        if let Some(late) = late.filter(|_| !self.late) {
+            self.late = true;
+            news.lines.push(format!("not called off: {}", late.message));
+            if self.wish == Wish::CallOff {
+                news.verdict = Some(Verdict::Failed);
+            }
+        }
     }
 
     fn step(&mut self, index: usize, step: &StepStatus, lines: &mut Vec<String>) {
@@ -137,7 +192,7 @@ mod tests {
 
     #[test]
     fn each_step_is_told_once_when_it_starts_and_once_when_it_ends() {
-        let mut progress = Progress::default();
+        let mut progress = Progress::new(Wish::Move);
         let first = operation(json!({"phase": "Running", "message": "Quiesce in west", "steps": [
             step("Decide", "", 0, Some(40)), step("Quiesce", "west", 50, None), {"name": "Release", "cluster": "west"}]}));
         let news = progress.look(&first);
@@ -157,12 +212,51 @@ mod tests {
                 "succeeded after 2.2 s: east is active, epoch 2"
             ]
         );
-        assert_eq!(news.verdict, Some(Verdict::Succeeded));
+        assert_eq!(news.verdict, Some(Verdict::AsWished));
+    }
+
+    #[test]
+    fn the_point_of_no_return_is_told_when_it_is_passed() {
+        let mut progress = Progress::new(Wish::Move);
+        let running = |step: &str, cancellable: bool| {
+            operation(json!({"phase": "Running", "message": step, "cancellable": cancellable, "steps": []}))
+        };
+        let before = progress.look(&running("Quiesce in west", true));
+        assert_eq!(before.now, "waiting for Quiesce in west; it can still be called off");
+        assert_eq!(before.lines, [""; 0]);
+        let after = progress.look(&running("Take in east", false));
+        assert_eq!(after.now, "waiting for Take in east");
+        assert_eq!(
+            after.lines,
+            ["past the point of no return: it cannot be called off any more"]
+        );
+    }
+
+    #[test]
+    fn who_calls_it_off_wants_it_cancelled_and_who_asked_for_it_does_not() {
+        let ended = operation(json!({"phase": "Cancelled", "message": "west is active again"}));
+        for (wish, verdict) in [(Wish::CallOff, Verdict::AsWished), (Wish::Move, Verdict::Failed)] {
+            let news = Progress::new(wish).look(&ended);
+            assert_eq!(news.lines, ["cancelled: west is active again"]);
+            assert_eq!(news.verdict, Some(verdict));
+        }
+    }
+
+    #[test]
+    fn who_calls_it_off_too_late_hears_why() {
+        let late = operation(json!({"phase": "Running", "message": "Start in east", "conditions": [{
+            "type": "Cancelled", "status": "False", "reason": "TooLate", "message": "west has given its roles back",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]}));
+        for (wish, verdict) in [(Wish::CallOff, Some(Verdict::Failed)), (Wish::Move, None)] {
+            let news = Progress::new(wish).look(&late);
+            assert_eq!(news.lines, ["not called off: west has given its roles back"]);
+            assert_eq!(news.verdict, verdict);
+        }
     }
 
     #[test]
     fn trouble_is_told_when_it_changes() {
-        let mut progress = Progress::default();
+        let mut progress = Progress::new(Wish::Move);
         let waiting = |pods| {
             let message = format!("Quiesce in west: {pods} pods to end");
             operation(json!({"phase": "Running", "message": message, "steps": []}))
@@ -174,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_refusal_ends_it_with_its_reason() {
-        let mut progress = Progress::default();
+        let mut progress = Progress::new(Wish::Move);
         assert_eq!(progress.look(&operation(Value::Null)).verdict, None);
         let refused = operation(json!({"phase": "Refused", "message": "east is active already"}));
         let news = progress.look(&refused);

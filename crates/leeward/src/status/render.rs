@@ -4,7 +4,12 @@ use comfy_table::{ContentArrangement, Table, presets};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
-use leeward_api::{Cluster, Duration, Operation, ProtectedApp, app::PlacementStatus, condition};
+use leeward_api::{
+    Cluster, Duration, Operation, ProtectedApp,
+    app::{PlacementStatus, RunningOperation},
+    condition,
+    operation::OperationType,
+};
 
 use crate::fleet::{Picture, Told, began, full_name};
 
@@ -217,6 +222,9 @@ pub(crate) fn app(picture: &Picture, told: &Told<ProtectedApp>, wide: bool, now:
         text.push_str("\nNo agent has looked at it yet.\n");
         return text;
     }
+    if let Some(running) = &status.operation {
+        text.push_str(&format!("\nRunning: {}\n", operation_of(app, running)));
+    }
     if !status.waiting_for.is_empty() {
         text.push_str("\nWaiting for:\n");
         text.extend(status.waiting_for.iter().map(|what| format!("  - {what}\n")));
@@ -237,6 +245,30 @@ pub(crate) fn app(picture: &Picture, told: &Told<ProtectedApp>, wide: bool, now:
         text.push_str(&operations_table(&operations, wide, now));
     }
     text
+}
+
+/// What runs, and whether there is a way back.
+pub(crate) fn operation_of(app: &ProtectedApp, running: &RunningOperation) -> String {
+    let type_ = match running.type_ {
+        OperationType::Failover => "failover",
+        OperationType::Switchover => "switchover",
+    };
+    let step = running
+        .step
+        .as_ref()
+        .map(|step| format!(", at {step}"))
+        .unwrap_or_default();
+    let back = match &running.not_cancellable {
+        None => format!(
+            "it can be called off with `leeward switchover {} --cancel`",
+            full_name(app)
+        ),
+        Some(why) => format!("it cannot be called off: {why}"),
+    };
+    format!(
+        "{type_} {} from {} to {}{step}; {back}",
+        running.name, running.from, running.to
+    )
 }
 
 fn placements(app: &ProtectedApp, placements: &[PlacementStatus], wide: bool, now: Timestamp) -> String {
@@ -408,6 +440,38 @@ OPERATION      TYPE       TO     PHASE       EPOCH   BEGAN    TOOK    MESSAGE
 failover-4-2   Failover   east   Succeeded   2       6s ago   2.5 s   east is active
 ";
         assert_eq!(app(&picture, told, false, time(10)), expected);
+    }
+
+    #[test]
+    fn what_runs_is_shown_with_whether_there_is_a_way_back() {
+        let mut app = shop(5, "east", &[]);
+        let mut running = RunningOperation {
+            name: "op".into(),
+            type_: OperationType::Switchover,
+            from: "west".into(),
+            to: "east".into(),
+            step: Some("LastPoint in west".into()),
+            cancellable: true,
+            not_cancellable: None,
+        };
+        assert_eq!(
+            operation_of(&app, &running),
+            "switchover op from west to east, at LastPoint in west; it can be called off with `leeward switchover shop/shop --cancel`"
+        );
+        running.not_cancellable = Some("west has given its roles back".into());
+        let text = operation_of(&app, &running);
+        assert!(
+            text.ends_with("it cannot be called off: west has given its roles back"),
+            "{text}"
+        );
+        app.status.as_mut().unwrap().operation = Some(running);
+        let picture = merge(vec![]);
+        let told = Told {
+            resource: app,
+            by: "east".into(),
+        };
+        let shown = super::app(&picture, &told, false, time(10));
+        assert!(shown.contains(&format!("\nRunning: {text}\n")), "{shown}");
     }
 
     #[test]
