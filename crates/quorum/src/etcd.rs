@@ -27,8 +27,9 @@ const RANGE: &str = "/etcdserverpb.KV/Range";
 const COMPACT: &str = "/etcdserverpb.KV/Compact";
 const WATCH: &str = "/etcdserverpb.Watch/Watch";
 
-/// How often an idle connection is tried, so that a member that froze is noticed.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How often an idle connection is tried, so that a member that froze is noticed. etcd closes the connection of who asks more often than every 5 s
+/// (its `grpc-keepalive-min-time`).
+const KEEP_ALIVE: Duration = Duration::from_secs(7);
 
 /// A user of etcd's own authentication.
 #[derive(Clone)]

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use leeward_core::{
     app::{App, Model},
-    name::{AppKey, ClusterName, Epoch, Generation},
+    handover::Roles,
+    name::{AppKey, ClusterName, Generation},
     routing::{Endpoint, Probe, Profile, Table, Writer},
 };
 
@@ -24,14 +25,18 @@ pub fn build<'a>(
         table.generation = table
             .generation
             .max(Generation(plan.revision.max(situation.app.revision)));
-        table.profiles.extend(profile(situation, &plan.value.active, &ingress));
+        table.profiles.extend(profile(
+            situation,
+            serving(&situation.roles, &plan.value.active),
+            &ingress,
+        ));
     }
     table
 }
 
 fn profile(
     situation: &Situation,
-    active: &ClusterName,
+    serving: &ClusterName,
     ingress: impl Fn(&ClusterName) -> Option<SocketAddr>,
 ) -> Option<Profile> {
     let app = &situation.app.value;
@@ -45,7 +50,7 @@ fn profile(
                 address: ingress(&placement.cluster)?,
                 priority: placement.priority,
                 weight: placement.weight,
-                enabled: app.model == Model::ActiveActive || placement.cluster == *active,
+                enabled: app.model == Model::ActiveActive || placement.cluster == *serving,
             })
         })
         .collect();
@@ -55,7 +60,7 @@ fn profile(
     Some(Profile {
         app: app.key.clone(),
         hosts: traffic.hosts.clone(),
-        writer: writer(situation, app, active),
+        writer: writer(situation, app, serving),
         endpoints,
         prefer_local: app.model == Model::ActiveActive,
         probe: Probe {
@@ -69,22 +74,22 @@ fn profile(
     })
 }
 
-/// Who writes, and at which epoch: the running operation's while it moves there, else the roles' own.
-fn writer(situation: &Situation, app: &App, active: &ClusterName) -> Option<Writer> {
+/// The cluster that is asked: the one that has the roles, also while a switchover that may still be called off makes another one the active
+/// one. Edges never go back to a lower epoch, so they are told of one only when it was given.
+fn serving<'a>(roles: &'a Roles, active: &'a ClusterName) -> &'a ClusterName {
+    let newest = roles.values().max_by_key(|role| role.value.epoch);
+    newest.map_or(active, |role| &role.value.owner)
+}
+
+/// Who writes, and at which epoch: as the roles say.
+fn writer(situation: &Situation, app: &App, serving: &ClusterName) -> Option<Writer> {
     if app.roles.is_empty() {
         return None;
     }
-    let held = situation
-        .roles
-        .values()
-        .map(|role| role.value.epoch)
-        .max()
-        .unwrap_or_default();
-    let operation = situation.plan.as_ref().and_then(|plan| plan.value.operation.as_ref());
-    let epoch = operation.map_or(held, |operation| held.max(operation.epoch));
+    let held = situation.roles.values().map(|role| role.value.epoch).max();
     Some(Writer {
-        cluster: active.clone(),
-        epoch: Epoch(epoch.0),
+        cluster: serving.clone(),
+        epoch: held.unwrap_or_default(),
     })
 }
 
@@ -101,4 +106,33 @@ pub fn roles<'a>(
             )
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use leeward_core::{
+        lease::{Hold, Role},
+        name::Epoch,
+        plan::Versioned,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_switchover_is_told_to_edges_only_once_the_roles_were_given() {
+        let (west, east) = (ClusterName::new("west"), ClusterName::new("east"));
+        let roles = |owner: &ClusterName, epoch, hold| -> Roles {
+            let value = Role {
+                hold,
+                ..Role::held(owner.clone(), Epoch(epoch))
+            };
+            let key = "shop/web/data".parse().unwrap();
+            [(key, Versioned { value, revision: 7 })].into()
+        };
+        assert_eq!(serving(&Roles::new(), &west), &west);
+        for hold in [Hold::Held, Hold::Revoking, Hold::Released] {
+            assert_eq!(serving(&roles(&west, 1, hold), &east), &west, "{hold:?}");
+        }
+        assert_eq!(serving(&roles(&east, 2, Hold::Held), &east), &east);
+    }
 }

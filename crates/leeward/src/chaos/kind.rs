@@ -56,6 +56,8 @@ pub(crate) enum Kind {
     FillStandby,
     /// Nothing: a switchover.
     Switchover,
+    /// A switchover that is called off while it runs, or too late.
+    SwitchoverCancel,
     /// A switchover, and the source is killed while it runs.
     SwitchoverKillSource,
     /// A switchover, and the target is killed while it runs.
@@ -71,13 +73,17 @@ impl Kind {
     pub(crate) fn is_switchover(self) -> bool {
         matches!(
             self,
-            Self::Switchover | Self::SwitchoverKillSource | Self::SwitchoverKillTarget | Self::SwitchoverCutSource
+            Self::Switchover
+                | Self::SwitchoverCancel
+                | Self::SwitchoverKillSource
+                | Self::SwitchoverKillTarget
+                | Self::SwitchoverCutSource
         )
     }
 }
 
 /// All kinds.
-pub(crate) const KINDS: [Kind; 24] = [
+pub(crate) const KINDS: [Kind; 25] = [
     Kind::KillActive,
     Kind::KillStandby,
     Kind::FreezeActive,
@@ -98,6 +104,7 @@ pub(crate) const KINDS: [Kind; 24] = [
     Kind::FillActive,
     Kind::FillStandby,
     Kind::Switchover,
+    Kind::SwitchoverCancel,
     Kind::SwitchoverKillSource,
     Kind::SwitchoverKillTarget,
     Kind::SwitchoverCutSource,
@@ -228,7 +235,7 @@ impl Deck {
                 self.ttl + Duration::from_secs(2),
                 self.ttl * 3 + Duration::from_secs(1),
             ),
-            Kind::Switchover => Duration::ZERO,
+            Kind::Switchover | Kind::SwitchoverCancel => Duration::ZERO,
             _ => up_to(random, Duration::from_millis(300), self.ttl * 3),
         };
         let way = match random.random_range(0..4) {

@@ -83,7 +83,7 @@ pub(crate) async fn make(
         Kind::CutRegions => stall(stage, active, standby),
         Kind::FillActive => fill(active, disks),
         Kind::FillStandby => fill(standby, disks),
-        Kind::Switchover => made(active),
+        Kind::Switchover | Kind::SwitchoverCancel => made(active),
     }
 }
 

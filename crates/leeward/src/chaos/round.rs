@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use kube::{Api, api::ListParams};
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+};
 use leeward_api::{Operation, operation::OperationType};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -147,7 +150,33 @@ impl<'a> Rig<'a> {
         } else {
             tokio::time::sleep(fault.delay).await;
         }
+        if fault.kind == Kind::SwitchoverCancel {
+            let api: Api<Operation> = Api::namespaced(self.stage.client(to)?, manifests::NAMESPACE);
+            let cancel = serde_json::json!({ "spec": { "cancel": true } });
+            api.patch(&id, &PatchParams::default(), &Patch::Merge(&cancel)).await?;
+            let ended = self.ended(&api, &id).await?;
+            self.picture.say(&format!("    {id} is {ended}"));
+        }
         Ok(())
+    }
+
+    /// Waits until an operation has ended; how.
+    async fn ended(&self, api: &Api<Operation>, id: &str) -> anyhow::Result<String> {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            let phase = api
+                .get(id)
+                .await?
+                .status
+                .and_then(|status| status.phase)
+                .unwrap_or_default();
+            match phase.as_str() {
+                "Cancelled" | "Succeeded" => return Ok(phase),
+                "Refused" | "Failed" => bail!("{id} is {phase}"),
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        bail!("{id} neither ended nor was it called off");
     }
 
     /// Waits until the standby is not in sync any more.
