@@ -32,6 +32,7 @@ use crate::operation::OperationType;
     ),
     printcolumn(json_path = ".status.epoch", name = "Epoch", type_ = "integer"),
     printcolumn(json_path = ".status.waitingFor[0]", name = "Waiting for", type_ = "string"),
+    printcolumn(json_path = ".spec.paused", name = "Paused", type_ = "boolean", priority = 1),
     printcolumn(json_path = ".status.generation", name = "Plan", type_ = "integer", priority = 1),
     printcolumn(json_path = ".status.lastRpo", name = "RPO", type_ = "string", priority = 1),
     printcolumn(json_path = ".status.lastRto", name = "RTO", type_ = "string", priority = 1),
@@ -66,6 +67,11 @@ pub struct ProtectedAppSpec {
     /// When to fail over.
     #[serde(default)]
     pub failover: Failover,
+
+    /// Whether Leeward moves nothing of the application by itself, whatever `failover.mode` says: no failover begins, also not in the place of a
+    /// switchover whose source is lost. Its data is mirrored and fenced as ever, and what a person asks for with an `Operation` is done.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 
     /// The groups of volumes of which only one region may be the writer.
     #[serde(default)]

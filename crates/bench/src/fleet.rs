@@ -207,6 +207,7 @@ fn app(index: usize, standby: &ClusterName) -> App {
         when_standby_away: WhenStandbyAway::Serve,
         rto: Duration::from_secs(60),
         automatic: true,
+        paused: false,
         roles: vec![WriterRole {
             name: "data".into(),
             claims: vec!["data".into()],

@@ -40,6 +40,9 @@ pub struct App {
     pub rto: Duration,
     /// Whether Leeward fails over by itself.
     pub automatic: bool,
+    /// Whether a person said that it does nothing by itself for now.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// The writer roles.
     pub roles: Vec<WriterRole>,
     /// How users reach it.
@@ -111,6 +114,11 @@ impl App {
         self.placement(&self.authority)
             .or_else(|| self.placements.iter().min_by_key(|p| p.priority))
             .map(|placement| &placement.cluster)
+    }
+
+    /// Whether Leeward fails over by itself now.
+    pub fn fails_over(&self) -> bool {
+        self.model == Model::ActivePassive && self.automatic && !self.paused
     }
 
     /// The clusters that could take over from `active`, most preferred first.

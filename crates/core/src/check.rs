@@ -3,8 +3,9 @@
 
 use crate::{
     lease::{Hold, Moment, Timing},
-    name::{ClusterName, RoleKey},
-    plan::{Change, Commit, Expect, Snapshot},
+    name::{AppKey, ClusterName, RoleKey},
+    operation::Kind,
+    plan::{Change, Commit, Expect, Plan, Snapshot},
 };
 
 /// An invariant that a commit would break.
@@ -40,6 +41,9 @@ pub enum Violation {
         /// Who would get it.
         to: ClusterName,
     },
+    /// A failover would begin that nobody asked for, of an application that a person has paused.
+    #[error("{0} is paused, and would fail over without a person asking for it")]
+    Paused(AppKey),
     /// The active cluster would be one that the application has no placement in.
     #[error("{0} would be active without being a placement")]
     NotPlaced(ClusterName),
@@ -65,6 +69,9 @@ pub fn check(commit: &Commit, snapshot: &Snapshot<'_>, timing: &Timing, now: Mom
                 }
                 if !commit.expects.contains(&Expect::Plan(revision)) {
                     return Err(Violation::NotCompared("the plan".into()));
+                }
+                if snapshot.app.paused && fails_over_unasked(commit, plan) {
+                    return Err(Violation::Paused(plan.app.clone()));
                 }
                 if snapshot.app.placement(&plan.active).is_none() {
                     return Err(Violation::NotPlaced(plan.active.clone()));
@@ -100,6 +107,15 @@ pub fn check(commit: &Commit, snapshot: &Snapshot<'_>, timing: &Timing, now: Mom
         }
     }
     Ok(())
+}
+
+/// A plan with a failover is only ever the one that it begins with, since the next one ends it.
+fn fails_over_unasked(commit: &Commit, plan: &Plan) -> bool {
+    let fails_over = plan
+        .operation
+        .as_ref()
+        .is_some_and(|operation| operation.kind == Kind::Failover);
+    fails_over && !commit.changes.iter().any(|change| matches!(change, Change::Answer(_)))
 }
 
 fn loss_is_accepted(commit: &Commit) -> bool {

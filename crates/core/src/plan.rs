@@ -248,7 +248,8 @@ fn go_on(
     let source_lost = operation.kind == Kind::Switchover && !released && lost(snapshot, &operation.from, timing, now);
     let holds = snapshot.roles.values().any(|role| role.value.owner == operation.from);
     let in_sync = out_of_sync(snapshot, &operation.to).is_empty();
-    (source_lost && in_sync && (holds || snapshot.app.roles.is_empty()))
+    let by_itself = !snapshot.app.paused;
+    (source_lost && by_itself && in_sync && (holds || snapshot.app.roles.is_empty()))
         .then(|| take_over(snapshot, plan, &operation.from, &operation.to, None, now, wall_ms))
         .flatten()
         .or_else(|| cancel::asked_meanwhile(snapshot, plan, operation, wall_ms))
@@ -417,7 +418,7 @@ fn automatic(
 ) -> Option<Commit> {
     let app = snapshot.app;
     let active = &plan.value.active;
-    if app.model != Model::ActivePassive || !app.automatic || !lost(snapshot, active, timing, now) {
+    if !app.fails_over() || !lost(snapshot, active, timing, now) {
         return None;
     }
     let target = app

@@ -14,6 +14,8 @@ use crate::{
 
 /// What is waited for while the leader has not planned yet.
 pub const NO_PLAN: &str = "no plan was made yet";
+/// What is waited for while a person has paused the application.
+pub const PAUSED: &str = "a person to resume it: it is paused, and nothing fails over by itself";
 /// The beginning of what is waited for while nothing answers in a cluster; its name follows.
 pub const NO_ENDPOINT: &str = "no ready endpoint in ";
 
@@ -197,6 +199,9 @@ pub fn report(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment) -> Report {
                 });
                 waiting_for.push(format!("{}: {step}", operation.id));
             }
+            if app.paused {
+                waiting_for.push(PAUSED.to_owned());
+            }
             waiting_for.extend(active_trouble(snapshot, &plan.value.active, &placements));
             waiting_for.extend(serving_trouble(snapshot, &placements));
             waiting_for.extend(standby_trouble(snapshot, &plan.value.active, &placements));
@@ -291,7 +296,7 @@ fn active_trouble(snapshot: &Snapshot<'_>, active: &ClusterName, placements: &[P
         PlacementState::Lost => {
             let votes = snapshot.unseen_by.get(active).map_or(0, |observers| observers.len());
             let standbys = snapshot.app.standbys(active);
-            let stuck = snapshot.app.automatic
+            let stuck = snapshot.app.fails_over()
                 && !standbys.is_empty()
                 && standbys.iter().all(|p| !out_of_sync(snapshot, &p.cluster).is_empty());
             let stuck = if stuck {

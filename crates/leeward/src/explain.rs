@@ -149,6 +149,10 @@ fn loss(picture: &Picture, app: &ProtectedApp, status: &ProtectedAppStatus) -> V
             "  nobody could take over: the application would be away until a cluster is ready or the lost one is back"
                 .to_owned()
         }
+        (Some(to), _) if app.spec.paused => format!(
+            "  a person would have to move it, since it is paused: leeward failover {} --to {to}",
+            full_name(app)
+        ),
         (Some(to), FailoverMode::Automatic) => {
             format!("  Leeward would move it to {to} by itself, as soon as the lease of {active} is over")
         }

@@ -11,6 +11,7 @@ mod fleet;
 mod manifests;
 mod operate;
 mod output;
+mod pause;
 mod process;
 mod quorum;
 mod sample;
@@ -60,6 +61,10 @@ enum Command {
     Failover(operate::Failover),
     /// Moves an application to another cluster as planned; nothing is lost. Or calls that off.
     Switchover(operate::Switchover),
+    /// Says that Leeward does not move an application by itself; what a person asks for is still done.
+    Pause(pause::Arguments),
+    /// Ends that.
+    Resume(pause::Arguments),
     /// Says what an application waits for, and what would be lost if its active cluster were lost now.
     Explain(explain::Arguments),
     /// Looks at this machine and its local regions, and says what to do about what is wrong.
@@ -140,6 +145,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Status(arguments) => status::run(&arguments)?,
         Command::Failover(arguments) => return operate::fail_over(&arguments),
         Command::Switchover(arguments) => return operate::switch_over(&arguments),
+        Command::Pause(arguments) => return pause::run(&arguments, true),
+        Command::Resume(arguments) => return pause::run(&arguments, false),
         Command::Explain(arguments) => explain::run(&arguments)?,
         Command::Doctor(arguments) => return doctor::run(&arguments),
         Command::Quorum(command) => return quorum::run(&command),

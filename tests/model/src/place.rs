@@ -97,6 +97,7 @@ pub(crate) fn app() -> &'static App {
             when_standby_away: WhenStandbyAway::Serve,
             rto: Duration::from_secs(60),
             automatic: true,
+            paused: false,
             roles: vec![WriterRole {
                 name: "data".into(),
                 claims: vec!["data".into()],

@@ -225,6 +225,7 @@ fn the_app(rpo: Duration) -> App {
         when_standby_away: WhenStandbyAway::Serve,
         rto: Duration::from_secs(60),
         automatic: true,
+        paused: false,
         roles: vec![WriterRole {
             name: "data".into(),
             claims: vec!["data".into()],

@@ -72,6 +72,7 @@ pub fn build(
 
 fn conditions(status: &mut ProtectedAppStatus, app: &App, report: &Report, now: jiff::Timestamp) {
     let (reason, message) = match report.waiting_for.first() {
+        Some(first) if app.paused => ("Paused", first.clone()),
         None => ("Ready", "the loss of the active cluster would be survived".to_owned()),
         Some(first) => ("Waiting", first.clone()),
     };

@@ -156,6 +156,7 @@ pub fn validate<'a>(
         },
         rto: spec.objectives.rto.into(),
         automatic: spec.failover.mode == FailoverMode::Automatic,
+        paused: spec.paused,
         roles: spec
             .roles
             .iter()
@@ -277,7 +278,10 @@ mod tests {
     fn defaults_are_filled_in() {
         let app = validate_here(&resource(|_| {}), &[]).unwrap();
         assert_eq!((app.placements[0].priority, app.placements[0].weight), (1, 100));
-        assert_eq!((app.rpo.as_secs(), app.rto.as_secs(), app.automatic), (4, 60, true));
+        assert_eq!(
+            (app.rpo.as_secs(), app.rto.as_secs(), app.automatic, app.paused),
+            (4, 60, true, false)
+        );
         assert_eq!((app.authority.as_str(), app.observed), ("west", 3));
     }
 

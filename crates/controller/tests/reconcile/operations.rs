@@ -231,3 +231,51 @@ pub(crate) async fn an_automatic_failover_leaves_a_record(cluster: Arc<Cluster>)
     .await;
     stage.close().await;
 }
+
+pub(crate) async fn a_paused_application_waits_for_a_person(cluster: Arc<Cluster>) {
+    let stage = Stage::open(&cluster, "east").await;
+    protect(&stage.west, &stage.namespace, json!([])).await;
+    let apps = stage.west.api::<ProtectedApp>();
+    until(&apps, "web", "protected", protected).await;
+    until(&stage.east.api::<Deployment>(), "web", "carried", |web| {
+        replicas(web) == Some(0)
+    })
+    .await;
+    let pause = Patch::Merge(json!({ "spec": { "paused": true } }));
+    apps.patch("web", &person_of("kubectl-edit"), &pause).await.unwrap();
+    let waits = |app: &ProtectedApp, part: &str| {
+        let waits = app.status.iter().flat_map(|status| &status.waiting_for);
+        waits.into_iter().any(|wait| wait.contains(part))
+    };
+    let paused = until(&stage.east.api::<ProtectedApp>(), "web", "paused", |app| {
+        waits(app, "it is paused")
+    })
+    .await;
+    let conditions = paused.status.unwrap().conditions;
+    let protected = conditions
+        .iter()
+        .find(|condition| condition.type_ == condition::PROTECTED);
+    let protected = protected.map(|condition| (condition.status.as_str(), condition.reason.as_str()));
+    assert_eq!(protected, Some(("False", "Paused")));
+    stage.west.stop().await;
+    until(&stage.east.api::<ProtectedApp>(), "web", "missing west", |app| {
+        waits(app, "west is active and not heard of (2 observers")
+    })
+    .await;
+    // Refused until the lease is over, then it is done; and nothing else was.
+    let operations = stage.east.api::<Operation>();
+    loop {
+        let name = ask(&stage.east, OperationType::Failover, "east").await;
+        let ended = |operation: &Operation| ["Succeeded", "Refused"].contains(&phase(operation));
+        let operation = until(&operations, &name, "ended", ended).await;
+        if phase(&operation) == "Succeeded" {
+            break;
+        }
+        let message = operation.status.unwrap().message.unwrap();
+        assert!(message.contains("holds its lease"), "{message}");
+    }
+    let all = operations.list(&ListParams::default()).await.unwrap();
+    let own = |operation: &&Operation| operation.metadata.name.iter().any(|name| name.starts_with("failover-"));
+    assert_eq!(all.iter().filter(own).count(), 0, "{all:?}");
+    stage.close().await;
+}

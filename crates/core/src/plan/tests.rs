@@ -30,6 +30,7 @@ fn app(model: Model) -> App {
         when_standby_away: WhenStandbyAway::Serve,
         rto: Duration::from_secs(60),
         automatic: true,
+        paused: false,
         roles: match model {
             Model::ActivePassive => {
                 vec![WriterRole {
@@ -695,4 +696,44 @@ fn what_does_not_run_is_not_called_off() {
         assert!(answer.refused.as_ref().unwrap().contains("does not run"), "{answer:?}");
         assert_eq!(world.plan, before);
     }
+}
+
+#[test]
+fn a_paused_application_is_not_moved_by_itself_and_says_so() {
+    let mut world = protected();
+    world.app.paused = true;
+    let report = next(&world.snapshot(), &timing(), at(0), 0).1;
+    assert!(!report.protected);
+    assert_eq!(report.waiting_for, [crate::report::PAUSED]);
+    world.miss("west", &["east", "witness"]);
+    assert_eq!(world.decide(at(4000)), None);
+    // A person moves it all the same.
+    let mut asked = protected();
+    asked.app.paused = true;
+    asked.ask(Kind::Switchover, "east");
+    asked.step(at(100));
+    assert_eq!(asked.role().hold, Hold::Revoking);
+    world.ask(Kind::Failover, "east");
+    world.step(at(4000));
+    assert_eq!(world.role(), &Role::held("east".into(), Epoch(2)));
+}
+
+#[test]
+fn a_switchover_of_a_paused_application_does_not_become_a_failover() {
+    let mut world = switching();
+    world.app.paused = true;
+    world.miss("west", &["east", "witness"]);
+    assert_eq!(world.decide(at(4000)), None);
+    world.app.paused = false;
+    assert!(world.decide(at(4000)).is_some());
+}
+
+#[test]
+fn check_refuses_a_failover_of_a_paused_application_that_nobody_asked_for() {
+    let mut world = protected();
+    world.miss("west", &["east", "witness"]);
+    let commit = world.decide(at(4000)).unwrap();
+    world.app.paused = true;
+    let refused = check(&commit, &world.snapshot(), &timing(), at(4000));
+    assert!(matches!(refused, Err(Violation::Paused(_))), "{refused:?}");
 }

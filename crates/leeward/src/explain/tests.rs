@@ -158,3 +158,18 @@ fn what_is_waited_for_has_a_reason() {
         assert!(text.contains(part), "{part:?} is not in {text}");
     }
 }
+
+#[test]
+fn a_paused_application_says_who_would_have_to_move_it() {
+    let mut app = shop(5, "west", &[]);
+    app.spec.paused = true;
+    app.status.as_mut().unwrap().waiting_for = vec![leeward_core::report::PAUSED.into()];
+    let text = explained(app, &[]);
+    for part in [
+        "`leeward resume shop/shop` ends that",
+        "since it is paused: leeward failover shop/shop --to east",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("by itself, as soon as"), "{text}");
+}

@@ -8,6 +8,12 @@ use crate::fleet::{Picture, full_name};
 /// The reason behind one entry of `status.waitingFor`, where more can be said than the entry itself says.
 pub(super) fn why(picture: &Picture, app: &ProtectedApp, wait: &str) -> Option<String> {
     let status = app.status.as_ref()?;
+    if wait == report::PAUSED {
+        return Some(format!(
+            "a person paused it; its data is mirrored and fenced as ever, and `leeward resume {}` ends that",
+            full_name(app)
+        ));
+    }
     let cluster = app
         .spec
         .placements
