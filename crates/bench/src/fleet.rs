@@ -93,6 +93,7 @@ async fn measure(regions: usize, apps: usize) -> Result<Loss> {
         prefix: "fleet/".into(),
         timeout: Duration::from_secs(10),
         cluster: 0,
+        revision: 0,
     })?;
     let timing = Timing::new(
         Duration::from_secs(15),

@@ -14,7 +14,10 @@ pub mod renew;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,7 +27,7 @@ use leeward_core::{
     handover::{Revoked, Roles},
     in_sync::{Bound, Confirmed, Sets},
     lease::{Grants, Moment, Role, Timing},
-    name::{AppKey, ClusterName, Epoch, RoleKey},
+    name::{AppKey, ClusterName, Epoch, Incarnation, RoleKey},
     operation::Operation,
     report::{AppReport, ClusterReport, Seen},
     votes::Heard,
@@ -68,6 +71,8 @@ pub struct Agent {
     revoked: Mutex<Revoked>,
     gates: Mutex<Gates>,
     heard: Mutex<Heard>,
+    /// The latest incarnation of the quorum that any peer knows.
+    latest: AtomicU32,
     /// With the moment at which each was looked at last.
     said: Mutex<BTreeMap<AppKey, (AppReport, Moment)>>,
     peers: ArcSwap<Vec<Peer>>,
@@ -136,6 +141,7 @@ impl Agent {
             revoked: Mutex::default(),
             gates: Mutex::default(),
             heard: Mutex::default(),
+            latest: AtomicU32::new(0),
             said: Mutex::default(),
             peers: ArcSwap::default(),
             changed: watch::Sender::new(0),
@@ -213,11 +219,35 @@ impl Agent {
         if self.is_unfenced() && grants.roles.is_empty() {
             return;
         }
+        if self.is_superseded() {
+            grants = Grants::none();
+        }
         let known = self.known();
         let role = |role: &RoleKey| known.view.get::<Role>(&key::role(role));
         let mut revoked = lock(&self.revoked);
         revoked.limit(&mut grants, role);
         self.grants.store(Arc::new(grants));
+    }
+
+    /// Whether a peer knows a later incarnation of the quorum than the one that this agent follows: whatever that one grants is void.
+    pub fn is_superseded(&self) -> bool {
+        let (own, _) = self.known().incarnation();
+        !self.is_unfenced() && Incarnation(self.latest.load(Ordering::Acquire)) > own
+    }
+
+    /// Takes in which incarnation a peer knows.
+    pub(crate) fn hear_incarnation(&self, peer: &ClusterName, incarnation: Incarnation) {
+        let before = self.latest.fetch_max(incarnation.0, Ordering::AcqRel);
+        if self.is_superseded() {
+            if before < incarnation.0 {
+                tracing::error!(
+                    %peer, %incarnation,
+                    "the quorum was begun anew elsewhere, and this agent follows the old one: nothing is granted here until `leeward quorum \
+                     adopt` has given it the new one's identity"
+                );
+            }
+            self.grants.store(Arc::new(Grants::none()));
+        }
     }
 
     /// Closes the roles that an operation asks this cluster to give back: from here on nothing is let in or out for them, unless the

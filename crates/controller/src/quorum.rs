@@ -5,7 +5,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 use leeward_quorum::{
     Error, Store, embedded,
     encrypted::{Encrypted, Keys},
-    etcd::{self, Etcd},
+    etcd,
+    pin::{self, Pinned},
 };
 
 use crate::config::{self, Quorum, Serve};
@@ -35,7 +36,10 @@ pub enum QuorumError {
 pub fn store(config: &Serve, http: &reqwest::Client, timeout: Duration) -> Result<Arc<dyn Store>, QuorumError> {
     let store: Arc<dyn Store> = match &config.quorum {
         Quorum::Embedded { url } => Arc::new(embedded::Client::new(http.clone(), url, timeout)),
-        Quorum::Etcd(etcd) => Arc::new(Etcd::new(settings(etcd, config, timeout)?)?),
+        Quorum::Etcd(etcd) => {
+            let settings = settings(etcd, config, timeout)?;
+            Arc::new(Pinned::open(settings, &pin::path(&config.data_dir))?)
+        }
     };
     if config.spec_keys.is_empty() {
         return Ok(store);
@@ -91,5 +95,6 @@ pub fn settings(etcd: &config::Etcd, serve: &Serve, timeout: Duration) -> Result
         prefix: etcd.prefix.clone(),
         timeout,
         cluster: 0,
+        revision: 0,
     })
 }

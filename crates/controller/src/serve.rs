@@ -266,9 +266,11 @@ async fn route(context: Arc<Context>, shared: Arc<Shared>, grants: Arc<admission
                 shared.set_backends(Backends::new(now));
             }
         }
-        let situations: Vec<_> = context.agent.known().situations().cloned().collect();
+        let known = context.agent.known();
+        let situations: Vec<_> = known.situations().cloned().collect();
         grants.set_roles(table::roles(situations.iter().map(AsRef::as_ref)));
-        let table = table::build(situations.iter().map(AsRef::as_ref), |cluster| {
+        let (incarnation, _) = known.incarnation();
+        let table = table::build(incarnation, situations.iter().map(AsRef::as_ref), |cluster| {
             cluster::ingress(&context.cache, cluster)
         });
         // Without quorum or API nothing is known; the last table goes on. An agent without fences takes no notice of a plan.

@@ -10,6 +10,7 @@ pub mod gates;
 pub mod handover;
 pub mod holder;
 pub mod in_sync;
+pub mod incarnation;
 pub mod lease;
 pub mod name;
 pub mod operation;

@@ -66,9 +66,28 @@ macro_rules! number {
         pub struct $name(pub u64);
 
         impl $name {
-            /// The next one. Saturates: after 2^64 steps nothing moves any more, and nothing goes back.
+            /// The next one, in the same incarnation. Saturates: after 2^40 steps nothing moves any more, and nothing goes back.
             pub fn next(self) -> Self {
-                Self(self.0.saturating_add(1))
+                match self.ordinal() {
+                    Incarnation::LOW => self,
+                    _ => Self(self.0.saturating_add(1)),
+                }
+            }
+
+            /// The quorum's incarnation that it was given out in: its high bits.
+            pub fn incarnation(self) -> Incarnation {
+                Incarnation((self.0 >> Incarnation::SHIFT) as u32)
+            }
+
+            /// Its number within the incarnation: its low bits.
+            pub fn ordinal(self) -> u64 {
+                self.0 & Incarnation::LOW
+            }
+
+            /// The same number in an incarnation, unless it is of a later one already. Two that were given out in one incarnation stay
+            /// in their order, and equal ones stay equal.
+            pub fn in_incarnation(self, incarnation: Incarnation) -> Self {
+                self.max(Self(u64::from(incarnation.0) << Incarnation::SHIFT | self.ordinal()))
             }
         }
 
@@ -80,10 +99,47 @@ macro_rules! number {
     };
 }
 
+/// How often the quorum was begun anew after its majority was lost for good. It makes the high bits of every epoch and generation, so
+/// that whatever is given out in an incarnation is above all that an earlier one can have given, also what nobody knows of any more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(pub u32);
+
+impl Incarnation {
+    /// Where the high bits begin. A program that takes numbers for floating point still tells those of 8,191 incarnations apart.
+    const SHIFT: u32 = 40;
+    /// The low bits.
+    const LOW: u64 = (1 << Self::SHIFT) - 1;
+    /// The last one; there is none after it.
+    pub const LAST: Self = Self((1 << (u64::BITS - Self::SHIFT)) - 1);
+
+    /// The one after it, if there can be one.
+    pub fn next(self) -> Option<Self> {
+        (self < Self::LAST).then(|| Self(self.0 + 1))
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 number! {
     /// Who may write in a role: only grows, and each value names one region.
     Epoch
 }
+
+impl Epoch {
+    /// As a person reads it: `7`, and `2.7` in the second incarnation after the first one.
+    pub fn readable(self) -> String {
+        match self.incarnation() {
+            Incarnation(0) => self.to_string(),
+            incarnation => format!("{incarnation}.{}", self.ordinal()),
+        }
+    }
+}
+
 number! {
     /// The number of a committed plan: only grows.
     Generation
@@ -193,6 +249,30 @@ mod tests {
         let role = RoleKey::new(AppKey::new("shop", "web"), "data");
         assert_eq!(role.to_string().parse(), Ok(role.clone()));
         assert_eq!(role.app.to_string().parse(), Ok(role.app));
+    }
+
+    #[test]
+    fn an_epoch_of_a_later_incarnation_is_above_all_of_an_earlier_one() {
+        let last = Epoch(Incarnation::LOW);
+        assert_eq!(last.next(), last);
+        for epoch in [Epoch(0), Epoch(1), Epoch(7), last] {
+            let raised = epoch.in_incarnation(Incarnation(1));
+            assert!(
+                raised > last && raised < Epoch(0).in_incarnation(Incarnation(2)),
+                "{raised}"
+            );
+            assert_eq!((raised.incarnation(), raised.ordinal()), (Incarnation(1), epoch.0));
+            assert_eq!(raised.in_incarnation(Incarnation(0)), raised);
+            assert_eq!(raised.in_incarnation(Incarnation(1)), raised);
+        }
+        let raised = Epoch(7).in_incarnation(Incarnation(1));
+        assert_eq!(raised.next(), Epoch(8).in_incarnation(Incarnation(1)));
+        assert_eq!((raised.readable().as_str(), Epoch(7).readable().as_str()), ("1.7", "7"));
+        let end = last.in_incarnation(Incarnation::LAST);
+        assert_eq!(
+            (end.0, end.incarnation(), Incarnation::LAST.next()),
+            (u64::MAX, Incarnation::LAST, None)
+        );
     }
 
     #[test]

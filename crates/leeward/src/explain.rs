@@ -13,6 +13,7 @@ use leeward_api::{
     app::{FailoverMode, Model, Placement, PlacementStatus},
     operation::OperationType,
 };
+use leeward_core::name::Epoch;
 
 use crate::{
     fleet::{self, Picture, Source, Told, full_name},
@@ -70,7 +71,10 @@ fn headline(told: &Told<ProtectedApp>, status: &ProtectedAppStatus) -> String {
         (Model::ActivePassive, active) => format!("{active} is active"),
         (Model::ActiveActive, active) => format!("served by {}", active.replace(',', ", ")),
     };
-    let epoch = status.epoch.map(|epoch| format!(", epoch {epoch}")).unwrap_or_default();
+    let epoch = status
+        .epoch
+        .map(|epoch| format!(", epoch {}", Epoch(epoch).readable()))
+        .unwrap_or_default();
     let plan = status
         .generation
         .map(|plan| format!(", plan {plan}"))
@@ -264,7 +268,8 @@ fn behind(picture: &Picture, app: &ProtectedApp, status: &ProtectedAppStatus) ->
             format!(", raised by {type_} {}", operation.name_any())
         });
         lines.push(format!(
-            "  epoch {epoch}: {active} alone may write at it{by}; what an older epoch writes is refused"
+            "  epoch {}: {active} alone may write at it{by}; what an older epoch writes is refused",
+            Epoch(epoch).readable()
         ));
     }
     lines

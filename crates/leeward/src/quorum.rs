@@ -1,4 +1,8 @@
-//! Which quorum local regions have, and `leeward quorum status`: how a quorum is.
+//! Which quorum local regions have, and `leeward quorum`: how one is, and what to do when most of it is lost.
+
+mod adopt;
+mod judge;
+mod recover;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,6 +13,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use leeward_controller::{config, quorum::settings};
 use leeward_core::lease::{Delays, Timing};
+use leeward_local::instance::Instance;
 use leeward_local::instance::quorum::ELECTION_MS;
 use leeward_quorum::etcd::status::{self, Alarm, Status};
 
@@ -42,14 +47,7 @@ impl Quorum {
         if self == Self::Embedded {
             return Ok(None);
         }
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        // Where `cargo xtask test` unpacks it.
-        let unpacked = std::env::current_dir().map(|directory| directory.join("target/tools/usr/bin"));
-        let found = std::env::split_paths(&path)
-            .chain(unpacked)
-            .map(|directory| directory.join("etcd"))
-            .find(|file| file.is_file());
-        match found {
+        match find(&["etcd"]) {
             Some(program) => Ok(Some(program)),
             None => bail!(
                 "etcd is in no directory of PATH, and a quorum on etcd needs it: install version 3.4 or later (Debian, Ubuntu: \
@@ -59,11 +57,57 @@ impl Quorum {
     }
 }
 
+/// The first of these programs that is there.
+fn find(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Where `cargo xtask test` unpacks them.
+    let unpacked = std::env::current_dir().map(|directory| directory.join("target/tools/usr/bin"));
+    let directories: Vec<PathBuf> = std::env::split_paths(&path).chain(unpacked).collect();
+    let files = names
+        .iter()
+        .flat_map(|name| directories.iter().map(move |directory| directory.join(name)));
+    files.into_iter().find(|file| file.is_file())
+}
+
+/// Which region's agent a command is about.
+#[derive(Args, Debug)]
+struct Which {
+    /// The configuration file of the agent.
+    #[arg(long, value_name = "FILE", required_unless_present = "region")]
+    config: Option<PathBuf>,
+    /// A local region, in place of a configuration file.
+    #[arg(long, value_name = "REGION", conflicts_with = "config")]
+    region: Option<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Which {
+    /// The agent's configuration, and the local regions where it is one of them.
+    fn open(&self) -> anyhow::Result<(config::Serve, Option<Instance>)> {
+        if let Some(file) = &self.config {
+            return Ok((config::read(file)?, None));
+        }
+        let region = self
+            .region
+            .as_deref()
+            .context("neither --config nor --region is given")?;
+        let instance = self.place.open()?;
+        instance.addresses(region)?;
+        let serve = config::read(&instance.layout().config(Some(region), "serve"))?;
+        Ok((serve, Some(instance)))
+    }
+}
+
 /// `leeward quorum`
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Shows the quorum's members, how many may still be lost, and its alarms
     Status(Arguments),
+    /// Begins a new incarnation from the member that is left, after a majority of the members was lost for good
+    Recover(recover::Arguments),
+    /// Tells a region that is left that the quorum was begun anew, or which one is right where its own record is damaged
+    Adopt(adopt::Arguments),
 }
 
 /// `leeward quorum status`
@@ -76,9 +120,18 @@ pub(crate) struct Arguments {
     place: Place,
 }
 
-/// Asks and prints. Fails where no decision can be made, or an alarm is raised.
+/// Runs one of them.
 pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
-    let Command::Status(arguments) = command;
+    match command {
+        Command::Status(arguments) => return show(arguments),
+        Command::Recover(arguments) => recover::run(arguments)?,
+        Command::Adopt(arguments) => adopt::run(arguments)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks and prints. Fails where no decision can be made, or an alarm is raised.
+fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let file = match &arguments.config {
         Some(file) => file.clone(),
         None => {

@@ -18,5 +18,7 @@ mod gate;
 mod instance;
 #[path = "leeward/nodes.rs"]
 mod nodes;
+#[path = "leeward/recover.rs"]
+mod recover;
 #[path = "leeward/region.rs"]
 mod region;

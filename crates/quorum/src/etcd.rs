@@ -8,6 +8,7 @@
 //! `docs/decisions/0007-etcd-client.md`.
 
 mod connection;
+pub mod recover;
 pub mod status;
 mod wire;
 
@@ -64,6 +65,8 @@ pub struct Config {
     pub timeout: Duration,
     /// The identity that the etcd cluster must have; zero takes the first one that answers.
     pub cluster: u64,
+    /// The revision that it must have reached: an answer from before it is refused.
+    pub revision: u64,
 }
 
 /// The store on etcd.
@@ -87,7 +90,7 @@ impl Etcd {
                 endpoints.collect::<Result<_, _>>()?,
                 config.login.clone(),
                 config.timeout,
-                config.cluster,
+                (config.cluster, config.revision),
             ),
             prefix: config.prefix,
         })
@@ -347,6 +350,7 @@ mod tests {
             prefix: "leeward/".into(),
             timeout: Duration::from_secs(1),
             cluster: 0,
+            revision: 0,
         }
     }
 

@@ -17,6 +17,8 @@ pub const PLANS: &str = "plan/";
 pub const REQUESTS: &str = "request/";
 /// The prefix of all journals.
 pub const JOURNALS: &str = "journal/";
+/// Which incarnation of the quorum this is; absent in the first one.
+pub const INCARNATION: &str = "incarnation";
 /// Who decides.
 pub const LEADER: &str = "leader";
 

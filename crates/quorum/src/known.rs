@@ -11,8 +11,9 @@ use std::{
 use leeward_core::{
     app::App,
     execute::{self, Mode},
+    incarnation::Begun,
     lease::{Lease, Moment, Role, Sight},
-    name::{AppKey, ClusterName, RoleKey},
+    name::{AppKey, ClusterName, Incarnation, RoleKey},
     operation::{Journal, Request},
     plan::{Plan, Snapshot, Versioned},
     report::{AppReport, Seen},
@@ -54,6 +55,8 @@ pub struct Situation {
     pub roles: BTreeMap<RoleKey, Versioned<Role>>,
     /// The journal of its operation, the running one or the one that ended last.
     pub journal: Journal,
+    /// The revision of the quorum's incarnation: what rests on this is of no other one.
+    pub begun: u64,
 }
 
 impl Known {
@@ -94,6 +97,12 @@ impl Known {
         }
         self.take(changes.entries, now);
         self.view.advance(changes.revision);
+    }
+
+    /// The quorum's incarnation, and the revision that a comparison must name for it to be still that.
+    pub fn incarnation(&self) -> (Incarnation, u64) {
+        let begun: Option<Versioned<Begun>> = self.view.get(key::INCARNATION);
+        begun.map_or_else(Default::default, |begun| (begun.value.number, begun.revision))
     }
 
     /// All applications.
@@ -137,6 +146,7 @@ impl Known {
             plan,
             roles,
             journal,
+            begun: self.incarnation().1,
         }
     }
 

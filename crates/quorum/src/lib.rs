@@ -11,8 +11,10 @@ pub mod commit;
 pub mod embedded;
 pub mod encrypted;
 pub mod etcd;
+pub mod incarnation;
 pub mod key;
 pub mod known;
+pub mod pin;
 pub mod view;
 
 use std::{future::Future, pin::Pin, time::Duration};
@@ -136,8 +138,8 @@ pub enum Error {
     Refused(String),
     /// Another store answers than the one that was known, or an older state of it: what it says of epochs cannot be trusted.
     #[error(
-        "the quorum is not the one that it was ({0}): nothing is decided on it and no lease is renewed; if it was restored or made \
-         anew on purpose, see that no region writes any more before the agents are restarted on it"
+        "the quorum is not the one that it was ({0}): nothing is decided on it and no lease is renewed; if it was begun anew by `leeward \
+         quorum recover`, give this region its identity with `leeward quorum adopt`, else let the right one answer"
     )]
     Replaced(String),
     /// A specification cannot be decrypted.

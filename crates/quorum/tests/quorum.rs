@@ -10,5 +10,7 @@
 mod conformance;
 #[path = "quorum/members.rs"]
 mod members;
+#[path = "quorum/recovered.rs"]
+mod recovered;
 #[path = "quorum/secured.rs"]
 mod secured;

@@ -129,6 +129,14 @@ impl Etcd {
         self.members[index].process = None;
     }
 
+    /// Ends a member in order.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn stop(&mut self, index: usize) -> Result<()> {
+        self.members[index].process.take().map_or(Ok(()), Process::stop)
+    }
+
     /// Waits until every running member says that it serves.
     ///
     /// # Errors

@@ -1,14 +1,17 @@
 //! A program that ends with the test, however the test ends.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 /// Starts the program, waits until standard input is closed, and ends the program. A process that is killed closes what it had
-/// open, so this works where nothing of it can be run any more. Signals of the terminal go to it too and must not end it first.
-const KEEPER: &str = r#"trap '' INT TERM HUP; "$@" & program=$!; read -r _; kill -KILL "$program"; wait "$program""#;
+/// open, so this works where nothing of it can be run any more. A line on standard input names the signal that ends it in order. Signals of
+/// the terminal go to it too and must not end it first.
+const KEEPER: &str =
+    r#"trap '' INT TERM HUP; "$@" & program=$!; read -r how; kill -"${how:-KILL}" "$program"; wait "$program""#;
 
 /// A program that runs while this is there.
 pub(crate) struct Process {
@@ -39,6 +42,16 @@ impl Process {
             .spawn()
             .with_context(|| format!("{name} cannot be started"))?;
         Ok(Self { name, log, keeper })
+    }
+
+    /// Ends the program in order, and waits until it has ended.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let asked = self.keeper.stdin.as_mut().map(|stdin| stdin.write_all(b"TERM\n"));
+        asked
+            .transpose()
+            .with_context(|| format!("{} cannot be stopped", self.name))?;
+        self.keeper.wait()?;
+        Ok(())
     }
 
     /// Fails with the last that the program said.

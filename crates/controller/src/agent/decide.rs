@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::StreamExt as _;
 use leeward_core::{
     check::{Violation, check},
+    incarnation::decided_in,
     lease::{Moment, Timing},
     name::{AppKey, ClusterName},
     plan::{self, Change},
@@ -72,6 +73,7 @@ pub enum Defect {
 /// The next decision for each application that needs one, or what is wrong with it. Of the applications of a lost cluster the first one seals its lease; the others
 /// follow once that is known, all together.
 pub fn plan_all(look: &Look<'_>) -> Vec<Result<Decision, Defect>> {
+    let (incarnation, _) = look.known.incarnation();
     let mut sealing = BTreeSet::new();
     let mut decisions = Vec::new();
     for situation in look.known.situations() {
@@ -93,12 +95,15 @@ pub fn plan_all(look: &Look<'_>) -> Vec<Result<Decision, Defect>> {
         if seals.is_some_and(|cluster| !sealing.insert(cluster)) {
             continue;
         }
+        let commit = decided_in(incarnation, commit);
         let txn = commit::txn(app, &look.known.sights, &commit);
         decisions.push(match txn {
             Ok(txn) => Ok(Decision {
                 why: commit.why,
-                // The specification that was decided on must still be the accepted one.
-                txn: txn.expect(key::spec(app), situation.app.revision),
+                // The specification that was decided on must still be the accepted one, and the incarnation be known.
+                txn: txn
+                    .expect(key::spec(app), situation.app.revision)
+                    .expect(key::INCARNATION, situation.begun),
             }),
             Err(error) => Err(Defect::Unwritable {
                 app: app.clone(),

@@ -3,8 +3,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use axum::{Extension, Json, Router, extract::State, http::StatusCode, routing::post};
-use leeward_core::{lease::Moment, name::ClusterName, report::ClusterReport};
+use axum::{Extension, Json, Router, extract::State, http::HeaderMap, http::StatusCode, routing::post};
+use leeward_core::{
+    lease::Moment,
+    name::{ClusterName, Incarnation},
+    report::ClusterReport,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::Agent;
@@ -15,6 +19,8 @@ use crate::{
 };
 
 const REPORT: &str = "/v1/report";
+/// The incarnation of the quorum that who reports knows. A header, so that an agent that does not know of it yet reads the report all the same.
+const INCARNATION: &str = "leeward-incarnation";
 
 /// The longest time between two reports.
 const AT_LEAST_EVERY: Duration = Duration::from_secs(1);
@@ -27,6 +33,7 @@ pub fn router(agent: Arc<Agent>) -> Router {
 async fn receive(
     State(agent): State<Arc<Agent>>,
     Extension(PeerName(name)): Extension<PeerName>,
+    headers: HeaderMap,
     Json(report): Json<ClusterReport>,
 ) -> Result<(), (StatusCode, String)> {
     if report.cluster.as_str() != name {
@@ -35,6 +42,10 @@ async fn receive(
             format!("{name} may not report for {}", report.cluster),
         ));
     }
+    let incarnation = headers
+        .get(INCARNATION)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    agent.hear_incarnation(&report.cluster, Incarnation(incarnation.unwrap_or(0)));
     agent.hear(report);
     Ok(())
 }
@@ -60,12 +71,14 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
         }
         let report = report(&agent);
         last = Some(report.clone());
+        let (incarnation, _) = agent.known().incarnation();
         let mut sends = tokio::task::JoinSet::new();
         for peer in agent.peers().iter() {
             let request = agent
                 .http
                 .post(format!("{}{REPORT}", peer.url))
                 .timeout(every)
+                .header(INCARNATION, incarnation.0)
                 .json(&report);
             // Whether it arrived shows in what is heard from the other side.
             sends.spawn(async move {

@@ -18,6 +18,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let mut after = 0;
     let mut silent = false;
+    let mut replaced = false;
     loop {
         let changes = tokio::select! {
             () = stop.cancelled() => return,
@@ -30,20 +31,25 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
                     tracing::info!("the quorum answers again");
                 }
                 silent = false;
-                // A store that went back is another one; nothing of the old copy may be mixed with it.
+                // A store that went back is another one; nothing of the old copy may be mixed with it. It goes once everything is read, so that no
+                // application seems to be gone meanwhile.
                 if revision < after {
                     tracing::error!(
                         had = after,
                         has = revision,
                         "the quorum went back: it was replaced or restored"
                     );
-                    agent.learn(|known| *known = Known::default());
-                    after = 0;
+                    (after, replaced) = (0, true);
                     continue;
                 }
                 after = revision;
                 if changes.whole || !changes.entries.is_empty() {
-                    agent.learn(|known| known.follow(changes, clock::now()));
+                    agent.learn(|known| {
+                        if std::mem::take(&mut replaced) {
+                            *known = Known::default();
+                        }
+                        known.follow(changes, clock::now());
+                    });
                 }
             }
             Err(error) => {

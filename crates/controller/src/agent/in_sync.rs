@@ -12,7 +12,7 @@ use leeward_core::{
     name::{ClusterName, Epoch, RoleKey},
     plan::Versioned,
 };
-use leeward_quorum::{Error, Txn, key};
+use leeward_quorum::{Error, Txn, key, known::Known};
 
 use super::{Agent, Synced, follow, lock};
 use crate::clock;
@@ -64,7 +64,9 @@ impl Agent {
     /// arrives after the next renewal is not applied.
     pub(super) async fn sync(&self, lease: u64) -> Result<(), Error> {
         let now = clock::now();
-        for (role, state, wanted) in self.wanted(now) {
+        let known = self.known();
+        let (_, begun) = known.incarnation();
+        for (role, state, wanted) in self.wanted(&known, now) {
             let after = Role {
                 in_sync: wanted.clone(),
                 ..state.value
@@ -73,6 +75,7 @@ impl Agent {
             let txn = Txn::default()
                 .expect(key::lease(&self.me), lease)
                 .expect(&key, state.revision)
+                .expect(key::INCARNATION, begun)
                 .put(&key, &after)?
                 .read(&key);
             self.bound_by(|sets| sets.asked(&role, &wanted));
@@ -87,8 +90,8 @@ impl Agent {
         Ok(())
     }
 
-    fn wanted(&self, now: Moment) -> Vec<(RoleKey, Versioned<Role>, BTreeSet<ClusterName>)> {
-        let (known, grants) = (self.known(), self.grants());
+    fn wanted(&self, known: &Known, now: Moment) -> Vec<(RoleKey, Versioned<Role>, BTreeSet<ClusterName>)> {
+        let grants = self.grants();
         let synced = lock(&self.synced);
         let held = synced.iter().filter_map(|(key, synced)| {
             let role: Versioned<Role> = known.view.get(&key::role(key))?;

@@ -186,7 +186,7 @@ async fn release(agent: &Agent, situation: &Situation, operation: &Operation) ->
     }
     let plan = situation.plan.as_ref().map_or(0, |plan| plan.revision);
     let commit = handover::release(&situation.roles, plan, operation);
-    commit_roles(agent, commit, &situation.app.value).await
+    commit_roles(agent, commit, situation).await
 }
 
 /// Takes the roles that were released for this cluster.
@@ -194,12 +194,13 @@ async fn take(agent: &Agent, situation: &Situation, operation: &Operation) -> Re
     let commit = handover::take(&situation.roles, operation);
     let commit =
         commit.map_err(|role| StepError::Waiting(format!("{} to release role {}", operation.from, role.role)))?;
-    commit_roles(agent, commit, &situation.app.value).await
+    commit_roles(agent, commit, situation).await
 }
 
-async fn commit_roles(agent: &Agent, commit: Option<Commit>, app: &App) -> Result<(), StepError> {
+async fn commit_roles(agent: &Agent, commit: Option<Commit>, situation: &Situation) -> Result<(), StepError> {
     let Some(commit) = commit else { return Ok(()) };
-    let txn = commit::txn(&app.key, &agent.known().sights, &commit)?;
+    let txn = commit::txn(&situation.app.value.key, &agent.known().sights, &commit)?;
+    let txn = txn.expect(key::INCARNATION, situation.begun);
     let outcome = agent.quorum.txn(txn).await?;
     agent.learn(|known| follow::take(known, outcome.entries));
     if outcome.applied {

@@ -5,31 +5,29 @@ use std::net::SocketAddr;
 use leeward_core::{
     app::{App, Model},
     handover::Roles,
-    name::{AppKey, ClusterName, Generation},
+    name::{AppKey, ClusterName, Generation, Incarnation},
     routing::{Endpoint, Probe, Profile, Table, Writer},
 };
 
 use leeward_quorum::known::Situation;
 
-/// Builds the table. `ingress` says where each cluster's edge is; a cluster that is not known has no endpoint.
+/// Builds the table. `ingress` says where each cluster's edge is; a cluster that is not known has no endpoint. A new incarnation's revisions may
+/// be below those that an edge saw in the one before.
 pub fn build<'a>(
+    incarnation: Incarnation,
     situations: impl IntoIterator<Item = &'a Situation>,
     ingress: impl Fn(&ClusterName) -> Option<SocketAddr>,
 ) -> Table {
     let mut table = Table {
-        generation: Generation(0),
+        generation: Generation(0).in_incarnation(incarnation),
         profiles: vec![],
     };
     for situation in situations {
         let Some(plan) = &situation.plan else { continue };
-        table.generation = table
-            .generation
-            .max(Generation(plan.revision.max(situation.app.revision)));
-        table.profiles.extend(profile(
-            situation,
-            serving(&situation.roles, &plan.value.active),
-            &ingress,
-        ));
+        let newest = Generation(plan.revision.max(situation.app.revision));
+        table.generation = table.generation.max(newest.in_incarnation(incarnation));
+        let serving = serving(&situation.roles, &plan.value.active);
+        table.profiles.extend(profile(situation, serving, &ingress));
     }
     table
 }

@@ -10,6 +10,7 @@ use leeward_api::{
     condition,
     operation::OperationType,
 };
+use leeward_core::name::Epoch;
 
 use crate::fleet::{Picture, Told, began, full_name};
 
@@ -127,7 +128,7 @@ fn apps(picture: &Picture, wide: bool) -> String {
             format!("{:?}", app.spec.model),
             active(app),
             condition_of(app, condition::PROTECTED).map_or(NONE.into(), |c| c.status.clone()),
-            number(status.epoch),
+            epoch(status.epoch),
         ];
         if wide {
             row.extend([
@@ -177,6 +178,10 @@ pub(crate) fn condition_of<'a>(app: &'a ProtectedApp, type_: &str) -> Option<&'a
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
+fn epoch(number: Option<u64>) -> String {
+    number.map_or(NONE.into(), |number| Epoch(number).readable())
+}
+
 fn number(number: Option<u64>) -> String {
     number.map_or(NONE.into(), |number| number.to_string())
 }
@@ -194,7 +199,7 @@ pub(crate) fn app(picture: &Picture, told: &Told<ProtectedApp>, wide: bool, now:
         ("Application", full_name(app)),
         ("Model", format!("{:?}", app.spec.model)),
         ("Active", active(app)),
-        ("Epoch", number(status.epoch)),
+        ("Epoch", epoch(status.epoch)),
         ("Plan", number(status.generation)),
         (
             "RPO",
@@ -342,7 +347,7 @@ fn operations_table(operations: &[&Operation], wide: bool, now: Timestamp) -> St
             format!("{:?}", operation.spec.type_),
             operation.spec.to.clone(),
             status.phase.unwrap_or("New".into()),
-            number(status.epoch),
+            epoch(status.epoch),
             began(operation).map_or(NONE.into(), |began| format!("{} ago", ago(began, now))),
             took,
             status.message.unwrap_or(NONE.into()),

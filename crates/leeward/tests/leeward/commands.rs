@@ -13,7 +13,7 @@ use serde_json::Value;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory for local regions; what runs in it ends with the test, however that ends.
-struct Home(tempfile::TempDir);
+pub(crate) struct Home(pub(crate) tempfile::TempDir);
 
 impl Drop for Home {
     fn drop(&mut self) {
@@ -29,7 +29,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 impl Home {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self(tempfile::tempdir().unwrap())
     }
@@ -47,7 +47,7 @@ impl Home {
     }
 
     /// Runs a command, checks its exit code, and gives what it wrote to standard output and to standard error.
-    fn expect(&self, code: i32, arguments: &[&str]) -> (String, String) {
+    pub(crate) fn expect(&self, code: i32, arguments: &[&str]) -> (String, String) {
         let output = self.run(arguments);
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{out}\n{err}");
@@ -56,7 +56,7 @@ impl Home {
     }
 
     /// Waits until the command writes what is wanted.
-    fn until(&self, arguments: &[&str], wanted: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn until(&self, arguments: &[&str], wanted: impl Fn(&str) -> bool) -> String {
         let begin = Instant::now();
         loop {
             let output = self.run(arguments);
@@ -73,12 +73,26 @@ impl Home {
         }
     }
 
-    fn instance(&self) -> Instance {
+    /// Runs a command until it ends with a code, as somebody would who is told to try again.
+    pub(crate) fn until_code(&self, code: i32, arguments: &[&str]) -> (String, String) {
+        let begin = Instant::now();
+        loop {
+            let output = self.run(arguments);
+            let said = (text(&output.stdout), text(&output.stderr));
+            if output.status.code() == Some(code) {
+                return said;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{arguments:?}: {}\n{}", said.0, said.1);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    pub(crate) fn instance(&self) -> Instance {
         Instance::open(&self.dir()).unwrap()
     }
 }
 
-const SHOP: &str = r#"
+pub(crate) const SHOP: &str = r#"
 apiVersion: v1
 kind: Namespace
 metadata: {name: shop}
@@ -118,7 +132,7 @@ spec:
 "#;
 
 /// Packs a shell and pushes it to a region's registry.
-fn push_shell(registry: std::net::SocketAddr) {
+pub(crate) fn push_shell(registry: std::net::SocketAddr) {
     let mut entries = vec![Entry::directory("/data", 0o777), Entry::directory("/tmp", 0o1777)];
     for program in ["/bin/sh", "/bin/sleep"] {
         entries.extend(pack::executable(std::path::Path::new(program), program).unwrap());

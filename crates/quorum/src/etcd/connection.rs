@@ -95,14 +95,15 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(endpoints: Vec<Endpoint>, login: Option<Login>, timeout: Duration, cluster: u64) -> Self {
+    /// `known` is what must answer: the cluster's identity, zero where any will do, and a revision that it has reached.
+    pub(super) fn new(endpoints: Vec<Endpoint>, login: Option<Login>, timeout: Duration, known: (u64, u64)) -> Self {
         Self {
             endpoints,
             login,
             timeout,
             state: Mutex::default(),
-            cluster: AtomicU64::new(cluster),
-            seen: AtomicU64::new(0),
+            cluster: AtomicU64::new(known.0),
+            seen: AtomicU64::new(known.1),
         }
     }
 
@@ -129,7 +130,8 @@ impl Connection {
             let sent = tokio::time::timeout(self.timeout, unary(&open, path, question.clone()));
             let status = match sent.await {
                 Ok(Ok(answer)) => {
-                    self.judge(&answer, floor)?;
+                    // A member of an earlier incarnation may have come back beside those of this one.
+                    self.judge(&answer, floor).inspect_err(|_| self.leave(&open, true))?;
                     return Ok(answer);
                 }
                 Ok(Err(status)) => status,
@@ -151,7 +153,8 @@ impl Connection {
         A: Answer,
     {
         let open = self.open().await?;
-        let floor = self.seen.load(Ordering::Acquire);
+        // etcd tells those who watch of a change an instant before it counts it: a watch that is opened in between begins one below.
+        let floor = self.seen.load(Ordering::Acquire).saturating_sub(1);
         match tokio::time::timeout(self.timeout, streaming(&open, path, question)).await {
             Ok(Ok(answers)) => Ok(Stream {
                 connection: self,
@@ -283,7 +286,8 @@ impl<A: Answer> Stream<'_, A> {
     pub(super) async fn next(&mut self) -> Result<A, Error> {
         match self.answers.message().await {
             Ok(Some(answer)) => {
-                self.connection.judge(&answer, self.floor)?;
+                let judged = self.connection.judge(&answer, self.floor);
+                judged.inspect_err(|_| self.connection.leave(&self.open, true))?;
                 Ok(answer)
             }
             Ok(None) => Err(self

@@ -83,7 +83,7 @@ pub async fn ask(config: &Config) -> Result<Status, Error> {
             vec![endpoint(url, config)?],
             config.login.clone(),
             config.timeout,
-            config.cluster,
+            (config.cluster, 0),
         );
         let answer = one.ask::<_, StatusResponse>(STATUS, Empty {}).await;
         endpoints.push(Member {

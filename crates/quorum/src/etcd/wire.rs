@@ -213,6 +213,8 @@ pub(super) struct Member {
     pub(super) id: u64,
     #[prost(string, tag = "2")]
     pub(super) name: String,
+    #[prost(string, repeated, tag = "3")]
+    pub(super) peer_urls: Vec<String>,
     #[prost(string, repeated, tag = "4")]
     pub(super) client_urls: Vec<String>,
 }

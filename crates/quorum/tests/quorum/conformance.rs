@@ -18,6 +18,7 @@ pub(crate) fn config(endpoints: Vec<String>) -> Config {
         prefix: "leeward/".into(),
         timeout: Duration::from_secs(5),
         cluster: 0,
+        revision: 0,
     }
 }
 

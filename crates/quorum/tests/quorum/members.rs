@@ -7,7 +7,7 @@ use leeward_quorum::{Error, Outcome, Store, Txn};
 
 use crate::conformance::config;
 
-async fn members(count: usize, flags: &[&str]) -> Option<leeward_testing::Etcd> {
+pub(crate) async fn members(count: usize, flags: &[&str]) -> Option<leeward_testing::Etcd> {
     leeward_testing::Etcd::start(count, flags, |_, _| Ok(())).await.unwrap()
 }
 
@@ -16,7 +16,7 @@ fn write(value: u64) -> Txn {
 }
 
 /// Asks until it is answered, as whoever follows or renews does.
-async fn at_last(store: &Etcd, txn: impl Fn() -> Txn) -> Outcome {
+pub(crate) async fn at_last(store: &Etcd, txn: impl Fn() -> Txn) -> Outcome {
     loop {
         match store.txn(txn()).await {
             Ok(outcome) => return outcome,
@@ -123,7 +123,7 @@ async fn another_cluster_and_an_older_state_of_the_same_one_are_refused() {
     ));
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -1,0 +1,85 @@
+//! A majority of the quorum lost for good, with the region that an application ran in: begun anew by a person, on real members.
+
+use crate::commands::{Home, SHOP, push_shell};
+
+fn is_there(names: &[&str]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| names.iter().any(|name| directory.join(name).is_file()));
+    if !found {
+        println!("skipped: no directory of PATH has {}", names.join(" or "));
+    }
+    found
+}
+
+/// The command, for what is named as lost.
+fn recover<'a>(lost: &[&'a str]) -> Vec<&'a str> {
+    let lost = lost.iter().flat_map(|name| ["--lost", *name]);
+    ["quorum", "recover", "--region", "west"]
+        .into_iter()
+        .chain(lost)
+        .collect()
+}
+
+#[test]
+fn an_application_goes_on_above_all_old_epochs_and_the_old_majority_grants_nothing() {
+    if !is_there(&["etcd"]) || !is_there(&["etcdutl", "etcdctl"]) {
+        return;
+    }
+    let home = Home::new();
+    home.expect(0, &["up", "--quorum", "etcd", "--ttl", "3", "--nodes", "1"]);
+    push_shell(home.instance().addresses("west").unwrap().registry());
+    let manifest = home.0.path().join("shop.yaml");
+    std::fs::write(&manifest, SHOP).unwrap();
+    home.expect(0, &["apply", "-f", manifest.to_str().unwrap()]);
+    home.until(&["explain", "shop"], |out| out.contains("It is protected"));
+    home.expect(0, &["switchover", "shop", "--to", "east"]);
+    let instance = home.instance().with_program(env!("CARGO_BIN_EXE_leeward"));
+    let says = |region: &str, what: &str| {
+        let log = std::fs::read_to_string(instance.layout().log(Some(region), "serve"));
+        log.unwrap_or_default().contains(what)
+    };
+    // West has everything of the new direction.
+    home.until(&["explain", "shop"], |out| {
+        out.contains("It is protected") && says("west", "mode=Standby")
+    });
+    instance.kill_region("east").unwrap();
+    instance.kill_process("witness").unwrap();
+    // Two members of three are a majority.
+    let (_, err) = home.expect(1, &recover(&["east", "witness"]));
+    assert!(err.contains("the quorum answers"), "{err}");
+    instance.kill_process("witness-etcd").unwrap();
+    let (_, err) = home.expect(1, &recover(&["east"]));
+    assert!(err.contains("--lost witness"), "{err}");
+    let (out, _) = home.expect(0, &recover(&["east", "witness"]));
+    assert!(out.contains("incarnation 1 of the quorum has begun"), "{out}");
+
+    home.until(&["quorum", "status"], |out| out.contains("1 members"));
+    let (out, _) = home.until_code(0, &["failover", "shop", "--to", "west", "--accept-data-loss", "600s"]);
+    assert!(out.contains("west is active, epoch"), "{out}");
+    home.until(&["explain", "shop"], |out| out.contains("west is active, epoch 1.3"));
+
+    // Everything comes back with what it had: east and the witness are a majority of the old quorum, which says that east writes.
+    instance.start_witness().unwrap();
+    instance.start_region("east").unwrap();
+    home.until(&["quorum", "status"], |_| {
+        says("east", "the quorum was begun anew elsewhere")
+    });
+    let config = instance.layout().config(Some("east"), "serve");
+    let (_, err) = home.expect(
+        1,
+        &[
+            "quorum",
+            "adopt",
+            "--cluster",
+            "abc",
+            "--config",
+            config.to_str().unwrap(),
+        ],
+    );
+    assert!(err.contains("no member of etcd cluster abc answers"), "{err}");
+    let kept = std::fs::read_to_string(instance.layout().region("west").join("agent/quorum.json")).unwrap();
+    let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    let east = std::fs::read_to_string(instance.layout().region("east").join("agent/quorum.json")).unwrap();
+    assert!(!east.contains(kept["cluster"].as_str().unwrap()), "{east}");
+    assert_eq!(kept["incarnation"], 1);
+}
