@@ -6,7 +6,8 @@
 //!   longer than it is;
 //! - nobody is granted more than the region has, nor further ahead than a quarter of the rpo: so a standby that comes into the in-sync set
 //!   later, with a last point younger than half of the rpo, does not shorten what a gate was granted already;
-//! - all of it is forgotten with the agent, whose successor waits until its lease, and with it every grant, is over.
+//! - all of it is forgotten with the agent, whose successor waits until its lease, and with it every grant, is over: until then any gate
+//!   may be open, so nothing is granted and no role is given back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -118,9 +119,22 @@ pub struct Held {
     pub nonce: String,
 }
 
+/// What may still be letting something out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open<'a> {
+    /// A gate that an agent before this one granted: which, nobody knows.
+    OfPredecessor,
+    /// A gate that this agent granted.
+    Gate(&'a Held),
+}
+
 /// The gates of a region, by what they were granted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Gates(BTreeMap<RoleKey, Held>);
+pub struct Gates {
+    granted: BTreeMap<RoleKey, Held>,
+    /// Whether this agent has held the region's lease.
+    begun: bool,
+}
 
 /// By how much longer this may take on a clock that runs a hundredth slow than on one that runs a hundredth fast: 2/99, rounded up.
 fn slower(duration: Duration) -> Duration {
@@ -149,7 +163,7 @@ impl Gates {
                 .filter(|right| now < right.answer_until);
             granted.insert(role, right.ok_or_else(|| Refused::NotHeld(role.clone()))?);
             if let Some(other) = self
-                .0
+                .granted
                 .get(role)
                 .filter(|held| held.gate != asker.gate && now < held.until)
             {
@@ -162,7 +176,7 @@ impl Gates {
         let end = |of: fn(&Right) -> Moment| granted.values().map(of).min().unwrap_or_default().since(now);
         let (admit, answer) = (end(|right| right.admit_until), end(|right| right.answer_until));
         for (role, right) in &granted {
-            let own = self.0.get(*role).filter(|held| held.gate == asker.gate);
+            let own = self.granted.get(*role).filter(|held| held.gate == asker.gate);
             let before = own.map(|held| held.until);
             let held = Held {
                 pod: asker.pod.to_owned(),
@@ -172,7 +186,7 @@ impl Gates {
                 until: now.after(answer + slower(answer)).max(before.unwrap_or_default()),
                 nonce: asker.nonce.to_owned(),
             };
-            self.0.insert((*role).clone(), held);
+            self.granted.insert((*role).clone(), held);
         }
         Ok(Granted {
             roles: granted
@@ -187,13 +201,26 @@ impl Gates {
 
     /// The writer of a gate, which asked nothing after `nonce`, has ended.
     pub fn closed(&mut self, gate: &str, nonce: &str, roles: &BTreeSet<RoleKey>) {
-        self.0
+        self.granted
             .retain(|role, held| !(roles.contains(role) && held.gate == gate && held.nonce == nonce));
     }
 
-    /// Which gate may be open in a role.
+    /// This agent holds the region's lease, so the one of its predecessor is over, and with it whatever that one granted.
+    pub fn begin(&mut self) {
+        self.begun = true;
+    }
+
+    /// Which gate was granted a role.
     pub fn held(&self, role: &RoleKey, now: Moment) -> Option<&Held> {
-        self.0.get(role).filter(|held| now < held.until)
+        self.granted.get(role).filter(|held| now < held.until)
+    }
+
+    /// What may be open in a role. Only when nothing is, its last point is the last and it may be given back.
+    pub fn open(&self, role: &RoleKey, now: Moment) -> Option<Open<'_>> {
+        match self.begun {
+            false => Some(Open::OfPredecessor),
+            true => self.held(role, now).map(Open::Gate),
+        }
     }
 }
 
@@ -338,5 +365,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_agent_that_never_held_the_lease_knows_nothing_of_its_predecessors_gates() {
+        let mut gates = Gates::default();
+        assert_eq!(gates.open(&role("data"), at(1_000_000)), Some(Open::OfPredecessor));
+        gates.begin();
+        assert_eq!(gates.open(&role("data"), at(0)), None);
+        gates
+            .ask(asker("a", "1"), &rights(1_000, None), &timing(), at(0))
+            .unwrap();
+        assert!(matches!(gates.open(&role("data"), at(500)), Some(Open::Gate(held)) if held.gate == "a"));
+        assert_eq!(gates.open(&role("data"), at(2_000)), None);
     }
 }

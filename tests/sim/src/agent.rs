@@ -264,6 +264,7 @@ impl Agent {
                 }
                 let revision = outcome.applied.then_some(outcome.revision);
                 if outcome.applied {
+                    self.gates.begin();
                     self.sets.renewed(&roles);
                 }
                 let grants = self.holder.renewed(offer, sent, revision, &roles, &self.timing);

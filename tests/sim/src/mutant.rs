@@ -42,6 +42,8 @@ pub enum Mutant {
     SyncWithoutLease,
     /// A role is given back while a gate may be open.
     ReleasedBeforeGatesClosed,
+    /// A restarted agent takes no gate that its predecessor granted for open.
+    PredecessorsGatesForgotten,
     /// Another pod is granted while the first one's grant lasts.
     AnyPodIsGranted,
     /// A gate is granted as far ahead as the lease goes, whatever the rpo.
@@ -52,7 +54,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::TakerWithoutDrift,
         Self::HolderWithoutDrift,
         Self::HolderCountsFromAnswer,
@@ -71,6 +73,7 @@ impl Mutant {
         Self::InAfterCommitted,
         Self::SyncWithoutLease,
         Self::ReleasedBeforeGatesClosed,
+        Self::PredecessorsGatesForgotten,
         Self::AnyPodIsGranted,
         Self::GateGrantedWithoutEnd,
         Self::AnyoneIsInSync,

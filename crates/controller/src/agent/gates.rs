@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use leeward_core::{
-    gates::{Asker, Granted, Held, Refused, Right},
+    gates::{Asker, Granted, Held, Open, Refused, Right},
     lease::Moment,
     name::RoleKey,
 };
@@ -55,6 +55,28 @@ impl Agent {
     pub(crate) fn gate_closed(&self, closed: &leeward_gate::wire::Closed) {
         lock(&self.gates).closed(&closed.gate, &closed.nonce, &closed.roles);
         self.wake();
+    }
+
+    /// This agent holds its region's lease.
+    pub(super) fn gates_begin(&self) {
+        lock(&self.gates).begin();
+    }
+
+    /// Why something may still be written in a role; none when no gate is open.
+    pub(crate) fn open_gate(&self, role: &RoleKey) -> Option<String> {
+        let (gates, now) = (lock(&self.gates), clock::now());
+        Some(match gates.open(role, now)? {
+            Open::OfPredecessor => format!(
+                "this agent to hold the region's lease: gates of its predecessor may be open in role {} until that one's lease is over",
+                role.role
+            ),
+            Open::Gate(held) => format!(
+                "the gate of pod {} to close role {}, {} ms at the most",
+                held.pod,
+                role.role,
+                held.until.since(now).as_millis()
+            ),
+        })
     }
 
     /// The pod that may be writing in a role.

@@ -170,12 +170,9 @@ async fn quiesce(tools: &Tools<'_>, app: &App) -> Result<(), StepError> {
 
 /// No gate lets anything out in a role.
 fn closed(agent: &Agent, role: &RoleKey) -> Result<(), StepError> {
-    let Some(held) = agent.gate(role) else { return Ok(()) };
-    let left = held.until.since(clock::now()).as_millis();
-    let (pod, role) = (held.pod, &role.role);
-    Err(StepError::Waiting(format!(
-        "the gate of pod {pod} to close role {role}, {left} ms at the most"
-    )))
+    agent
+        .open_gate(role)
+        .map_or(Ok(()), |open| Err(StepError::Waiting(open)))
 }
 
 /// Gives the roles back: first nothing leaves this agent any more, then the quorum is told.

@@ -48,6 +48,10 @@ impl Agent {
 
     /// Whether a gate may still let something out.
     pub(super) fn has_open_gate(&self, now: Moment) -> bool {
-        self.mutant != Some(Mutant::ReleasedBeforeGatesClosed) && self.gates.held(&self.role, now).is_some()
+        match self.mutant {
+            Some(Mutant::ReleasedBeforeGatesClosed) => false,
+            Some(Mutant::PredecessorsGatesForgotten) => self.gates.held(&self.role, now).is_some(),
+            _ => self.gates.open(&self.role, now).is_some(),
+        }
     }
 }
