@@ -62,6 +62,8 @@ pub(crate) enum Kind {
     SwitchoverKillSource,
     /// A switchover, and the target is killed while it runs.
     SwitchoverKillTarget,
+    /// A switchover, and the agent of the source is killed alone while it runs.
+    SwitchoverKillAgent,
     /// A switchover, and the source is cut off while it runs.
     SwitchoverCutSource,
     /// The mirror stands still until the standby is not in sync any more, then the active region is lost: nobody may take over.
@@ -77,13 +79,14 @@ impl Kind {
                 | Self::SwitchoverCancel
                 | Self::SwitchoverKillSource
                 | Self::SwitchoverKillTarget
+                | Self::SwitchoverKillAgent
                 | Self::SwitchoverCutSource
         )
     }
 }
 
 /// All kinds.
-pub(crate) const KINDS: [Kind; 25] = [
+pub(crate) const KINDS: [Kind; 26] = [
     Kind::KillActive,
     Kind::KillStandby,
     Kind::FreezeActive,
@@ -107,6 +110,7 @@ pub(crate) const KINDS: [Kind; 25] = [
     Kind::SwitchoverCancel,
     Kind::SwitchoverKillSource,
     Kind::SwitchoverKillTarget,
+    Kind::SwitchoverKillAgent,
     Kind::SwitchoverCutSource,
     Kind::StallThenKill,
 ];

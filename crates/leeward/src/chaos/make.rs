@@ -45,7 +45,7 @@ pub(crate) async fn make(
             kill(instance, &members)
         }
         Kind::KillWitness => kill(instance, &["witness-etcd".into(), "witness".into()]),
-        Kind::KillAgent => kill(instance, &[serve(active)]),
+        Kind::KillAgent | Kind::SwitchoverKillAgent => kill(instance, &[serve(active)]),
         Kind::KillStandbyAgent => kill(instance, &[serve(standby)]),
         Kind::KillApi => kill(instance, &[format!("{active}-api")]),
         Kind::KillNode => kill(instance, &[fault::node(stage, active).await?]),
