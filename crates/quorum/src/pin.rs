@@ -5,8 +5,9 @@
 //! answer on. Several answers that wait at the same time are written once. Once a person has written another quorum of a later incarnation into
 //! the file, [`Pinned`] goes over to it, and has whoever follows read all of it anew.
 //!
-//! Invariants: nothing rests on an answer whose identity and revision are not in the file; the file is replaced as a whole, and never by an
-//! older revision or by the quorum of an earlier incarnation; a file that cannot be read is left as it is.
+//! Invariants: nothing rests on an answer whose identity and incarnation are not in the file, nor on one whose revision is not, unless the
+//! file cannot be written: a full disk is no reason to lose a lease; the file is replaced as a whole, and never by an older revision or by
+//! the quorum of an earlier incarnation; a file that cannot be read is left as it is.
 
 use std::{
     fs::{self, File},
@@ -31,6 +32,13 @@ use crate::{
 
 /// The file's name in the agent's data directory.
 pub const FILE: &str = "quorum.json";
+
+/// What is in the file, and whether it could not be written last.
+#[derive(Debug, Default)]
+struct Kept {
+    pin: Option<Pin>,
+    failing: bool,
+}
 
 /// What is known of the quorum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,8 +143,8 @@ pub struct Pinned {
     settings: Config,
     path: Arc<Path>,
     store: Mutex<Arc<Etcd>>,
-    /// What is in the file; locked while it is written.
-    kept: Arc<Mutex<Option<Pin>>>,
+    /// Locked while the file is written.
+    kept: Arc<Mutex<Kept>>,
     /// The quorum was begun anew, and who follows it has not read it yet.
     unread: AtomicBool,
 }
@@ -152,7 +160,7 @@ impl Pinned {
             store: Mutex::new(Arc::new(connect(&settings, pin)?)),
             settings,
             path: path.into(),
-            kept: Arc::new(Mutex::new(pin)),
+            kept: Arc::new(Mutex::new(Kept { pin, ..Kept::default() })),
             unread: AtomicBool::new(false),
         })
     }
@@ -175,14 +183,14 @@ impl Pinned {
     /// Goes over to another quorum where the file names one of a later incarnation: a person began it.
     fn judge(&self, error: Error) -> Error {
         let Error::Replaced(why) = error else { return error };
-        let before = *lock(&self.kept);
+        let before = lock(&self.kept).pin;
         match read(&self.path) {
             Ok(Some(there)) if before.is_some_and(|before| there.incarnation > before.incarnation) => {
                 match connect(&self.settings, Some(there)) {
                     Ok(store) => {
                         // In this order: what is sent to the new one is refused until it was read.
                         self.unread.store(true, Ordering::SeqCst);
-                        *lock(&self.kept) = Some(there);
+                        lock(&self.kept).pin = Some(there);
                         *lock(&self.store) = Arc::new(store);
                         tracing::warn!(incarnation = %there.incarnation, "the quorum was begun anew");
                         unread()
@@ -242,25 +250,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has the file say at least what was seen.
-fn keep(path: &Path, kept: &Mutex<Option<Pin>>, seen: Pin) -> Result<(), Error> {
+/// Has the file say what was seen. An older revision does where it cannot be written, another quorum does not.
+fn keep(path: &Path, kept: &Mutex<Kept>, seen: Pin) -> Result<(), Error> {
     let mut kept = lock(kept);
-    if kept.is_some_and(|kept| kept.cluster != seen.cluster) {
+    if kept.pin.is_some_and(|kept| kept.cluster != seen.cluster) {
         return Err(Error::Replaced(format!(
             "cluster {:x} answered before it was begun anew",
             seen.cluster
         )));
     }
-    let next = kept.map_or(seen, |kept| Pin {
+    let next = kept.pin.map_or(seen, |kept| Pin {
         cluster: seen.cluster,
         incarnation: kept.incarnation.max(seen.incarnation),
         revision: kept.revision.max(seen.revision),
     });
-    if *kept == Some(next) {
+    if kept.pin == Some(next) {
         return Ok(());
     }
     // A person may have begun another incarnation meanwhile: what is written then is not to be undone.
-    if let (Some(there), Some(kept)) = (read(path)?, *kept)
+    if let (Some(there), Some(kept)) = (read(path)?, kept.pin)
         && there.cluster != kept.cluster
     {
         return Err(Error::Replaced(format!(
@@ -270,8 +278,19 @@ fn keep(path: &Path, kept: &Mutex<Option<Pin>>, seen: Pin) -> Result<(), Error> 
             kept.cluster
         )));
     }
-    write(path, next)?;
-    *kept = Some(next);
+    let same = kept.pin.is_some_and(|kept| kept.incarnation == next.incarnation);
+    match write(path, next) {
+        Ok(()) => kept.pin = Some(next),
+        Err(error) if same => {
+            if !kept.failing {
+                tracing::warn!(%error, "the newest revision of the quorum is not kept");
+            }
+            kept.failing = true;
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    }
+    kept.failing = false;
     Ok(())
 }
 
@@ -297,6 +316,30 @@ mod tests {
         }
     }
 
+    fn of(pin: Pin) -> Mutex<Kept> {
+        Mutex::new(Kept {
+            pin: Some(pin),
+            ..Kept::default()
+        })
+    }
+
+    #[test]
+    fn where_the_file_cannot_be_written_an_older_revision_does_but_no_other_incarnation() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = path(directory.path());
+        write(&path, pin(7)).unwrap();
+        // Whatever is to be written stands in the way.
+        fs::create_dir(path.with_extension("json.new")).unwrap();
+        let kept = of(pin(7));
+        keep(&path, &kept, pin(8)).unwrap();
+        let later = Pin {
+            incarnation: Incarnation(2),
+            ..pin(9)
+        };
+        assert!(matches!(keep(&path, &kept, later), Err(Error::Storage { .. })));
+        assert_eq!(read(&path).unwrap(), Some(pin(7)));
+    }
+
     #[test]
     fn a_damaged_file_is_named_with_what_to_do_and_left_as_it_is() {
         let directory = tempfile::tempdir().unwrap();
@@ -316,7 +359,7 @@ mod tests {
                 error.contains("quorum.json") && error.contains("quorum adopt"),
                 "{error}"
             );
-            assert!(keep(&path, &Mutex::new(Some(pin(71))), pin(80)).is_err());
+            assert!(keep(&path, &of(pin(71)), pin(80)).is_err());
             assert_eq!(fs::read_to_string(&path).unwrap(), damaged);
         }
     }
@@ -325,7 +368,7 @@ mod tests {
     fn what_is_kept_never_goes_back_and_a_new_incarnation_is_not_undone() {
         let directory = tempfile::tempdir().unwrap();
         let path = path(directory.path());
-        let kept = Mutex::new(None);
+        let kept = Mutex::default();
         keep(&path, &kept, pin(7)).unwrap();
         keep(&path, &kept, pin(5)).unwrap();
         assert_eq!(read(&path).unwrap(), Some(pin(7)));
