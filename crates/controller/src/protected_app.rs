@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod admission;
+pub mod carried;
 pub mod carry;
 pub mod data;
 pub mod show;
@@ -17,7 +18,7 @@ pub mod workloads;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -26,16 +27,17 @@ use leeward_core::{
     app::{App, Model},
     execute::{self, Mode},
     lease::{Hold, Moment},
-    name::{AppKey, ClusterName, Epoch, RoleKey},
+    name::{AppKey, Epoch, RoleKey},
     report::AppReport,
 };
 use leeward_images::inventory::Inventory;
-use leeward_quorum::known::Situation;
+use leeward_quorum::known::{Known, Situation};
 use leeward_state::api_text;
-use leeward_state::config::{self, Bundle, Override, Receiver, Running, cluster};
+use leeward_state::config::{self, Bundle, Kept, Override, Receiver, Running, cluster};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
+use self::carried::Carried;
 use crate::{agent::Agent, cache::Cache, clock, gates::Gates};
 
 /// A round at least this often, while nothing changes.
@@ -61,6 +63,8 @@ pub struct Context {
     pub gates: Option<Arc<Gates>>,
     /// What this cluster offers to the others.
     pub bundles: carry::Bundles,
+    /// What the others offered, on disk.
+    pub kept: Kept,
     /// Ready endpoints by application, for the edge.
     pub backends: watch::Sender<BTreeMap<AppKey, Vec<std::net::SocketAddr>>>,
 }
@@ -69,8 +73,14 @@ pub struct Context {
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let mut tasks: BTreeMap<AppKey, (CancellationToken, JoinHandle<()>)> = BTreeMap::new();
     let mut changes = context.agent.changes();
+    let mut swept = false;
     loop {
         let known = context.agent.known();
+        // Before everything was read, what is protected looks as if it were not.
+        if !swept && known.view.revision() > 0 {
+            swept = true;
+            sweep(&context, &known).await;
+        }
         let wanted: BTreeSet<AppKey> = known.situations().map(|s| s.app.value.key.clone()).collect();
         // A copy that is held while the next news comes in has to be copied.
         drop(known);
@@ -94,10 +104,19 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     }
 }
 
+/// Removes what was kept of applications that ended while the agent was away.
+async fn sweep(context: &Context, known: &Known) {
+    let apps: Vec<AppKey> = known.situations().map(|s| s.app.value.key.clone()).collect();
+    let kept = context.kept.clone();
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || kept.retain(apps.iter())).await {
+        tracing::warn!(%error, "what was carried here of applications that are gone could not be removed");
+    }
+}
+
 struct Round {
     context: Arc<Context>,
     key: AppKey,
-    carried: Arc<Mutex<Option<Arc<Bundle>>>>,
+    carried: Arc<Carried>,
     helpers: Vec<JoinHandle<()>>,
     compared: Option<(String, Moment)>,
     lacking: Vec<String>,
@@ -119,11 +138,11 @@ impl Drop for Round {
 
 impl Round {
     fn new(context: Arc<Context>, key: AppKey) -> Self {
-        let carried = Arc::new(Mutex::new(None));
+        let carried = Carried::new(Arc::clone(&context.agent), key.clone(), context.kept.clone());
         let (agent, client) = (Arc::clone(&context.agent), context.client.clone());
         let helpers = vec![
             tokio::spawn(carry::offer(agent, client, context.bundles.clone(), key.clone())),
-            tokio::spawn(ask(Arc::clone(&context.agent), key.clone(), Arc::clone(&carried))),
+            tokio::spawn(carried::follow(Arc::clone(&carried))),
         ];
         Self {
             context,
@@ -165,6 +184,7 @@ impl Round {
         let context = &self.context;
         context.agent.say(&self.key, None);
         context.backends.send_if_modified(|all| all.remove(&self.key).is_some());
+        self.carried.forget().await;
         if let Err(error) = accept::remove_copy(&context.client, &context.cache, &self.key).await {
             tracing::warn!(app = %self.key, %error, "the copy of the resource could not be removed");
         }
@@ -178,6 +198,7 @@ impl Round {
         let mode = self.unfenced(situation, situation.mode(&agent.me));
         let mode = self.effective(app, mode);
         let mut trouble = vec![];
+        self.forget_what_is_over(situation).await;
         if app.authority != agent.me
             && let Err(error) = accept::copy(&context.client, &context.cache, app).await
         {
@@ -209,6 +230,20 @@ impl Round {
             self.trouble = trouble;
         }
         step.is_some()
+    }
+
+    /// Before a step of an operation that brings the application here: whatever comes then is newer than what was carried.
+    async fn forget_what_is_over(&self, situation: &Situation) {
+        let me = &self.context.agent.me;
+        let active = situation.plan().is_some_and(|plan| plan.active == *me);
+        let placed = situation.app.value.placement(me).is_some();
+        if active || !placed {
+            self.carried.forget().await;
+        }
+        let quiet = situation.plan().is_none_or(|plan| plan.operation.is_none());
+        if !placed || active && quiet {
+            self.carried.clear();
+        }
     }
 
     /// Test builds only: an agent without fences that was superseded behind its back goes on for a whole lease, as one would that never looks.
@@ -331,7 +366,7 @@ impl Round {
     /// Makes this cluster's objects what the active one's are, less what is its own.
     async fn carry(&mut self, app: &App, running: Running) -> Result<(), String> {
         let context = Arc::clone(&self.context);
-        let Some(bundle) = self.carried.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+        let Some(bundle) = self.carried.newest() else {
             return Err("its configuration has not come yet".into());
         };
         let now = clock::now();
@@ -391,7 +426,7 @@ impl Round {
     async fn report(&mut self, app: &App, mode: Mode, trouble: &mut [String]) {
         let context = &self.context;
         let serves_itself = self.context.bundles.watch(&self.key).borrow().clone();
-        let carried = self.carried.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let carried = self.carried.newest();
         let source = matches!(mode, Mode::Serve { .. }) && app.model == Model::ActivePassive;
         let bundle = if source {
             serves_itself.or(carried)
@@ -402,6 +437,7 @@ impl Round {
         if !source && app.authority != context.agent.me {
             missing.extend(self.lacking.iter().cloned());
         }
+        missing.extend(self.carried.trouble());
         if let Some(bundle) = &bundle {
             missing.extend(images(&context.inventory, bundle));
         }
@@ -436,45 +472,4 @@ fn images(inventory: &Inventory, bundle: &Bundle) -> Vec<String> {
         .filter(|image| !image.state.is_present())
         .filter_map(|image| image.lack())
         .collect()
-}
-
-/// Asks the cluster that is followed for its configuration, again and again.
-async fn ask(agent: Arc<Agent>, key: AppKey, carried: Arc<Mutex<Option<Arc<Bundle>>>>) {
-    let mut changes = agent.changes();
-    loop {
-        let from = source(&agent, &key);
-        let Some(url) = from else {
-            let _ = changes.changed().await;
-            continue;
-        };
-        let have = carried
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .map(|b| b.hash.clone());
-        match carry::pull(&agent.http, &url, &key, &have.unwrap_or_default()).await {
-            Ok(Some(bundle)) => {
-                *carried.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(bundle));
-                agent.wake();
-            }
-            Ok(None) => {}
-            Err(error) => {
-                tracing::debug!(app = %key, error, "the configuration could not be asked for");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-        }
-    }
-}
-
-/// The peer link of the cluster that this one follows.
-fn source(agent: &Agent, key: &AppKey) -> Option<String> {
-    let known = agent.known();
-    let situation = known.situation(key)?;
-    situation.app.value.placement(&agent.me)?;
-    let from: ClusterName = execute::follows(&situation.app.value, situation.plan(), &agent.me)?.clone();
-    agent
-        .peers()
-        .iter()
-        .find(|peer| peer.cluster == from)
-        .map(|peer| peer.url.clone())
 }

@@ -19,7 +19,10 @@ use leeward_images::{
     replicate::Replicator,
     store::Store as ImageStore,
 };
-use leeward_state::volumes::target::{self, Target};
+use leeward_state::{
+    config::{Kept, KeptError},
+    volumes::target::{self, Target},
+};
 use leeward_traffic::{Backends, Edge, Limits, Shared};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -76,6 +79,9 @@ pub enum ServeError {
     /// The points' store cannot be used.
     #[error(transparent)]
     Points(#[from] leeward_state::volumes::target::TargetError),
+    /// What was carried here cannot be kept.
+    #[error(transparent)]
+    Kept(#[from] KeptError),
     /// A file or directory cannot be used.
     #[error("{path}: {source}")]
     File {
@@ -156,6 +162,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         ),
         gates: gates.clone(),
         bundles: bundles.clone(),
+        kept: Kept::open(&config.data_dir)?,
         backends: watch::Sender::default(),
     });
     let from_peers = Router::new()

@@ -31,6 +31,7 @@ leeward_testing::scenarios! {
     an_agent_that_was_away_goes_on,
     a_copy_that_is_changed_or_deleted_comes_back,
     an_application_is_carried_to_a_standby_and_follows,
+    what_was_carried_is_on_disk_until_the_protection_ends,
     replicas_that_somebody_else_sets_are_brought_back,
     the_state_of_each_cluster_is_shown,
     an_operation_of_nothing_is_refused,

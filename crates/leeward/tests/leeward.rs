@@ -22,3 +22,5 @@ mod nodes;
 mod recover;
 #[path = "leeward/region.rs"]
 mod region;
+#[path = "leeward/standby.rs"]
+mod standby;

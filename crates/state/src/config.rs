@@ -3,7 +3,7 @@
 //! Flow: where the application is active, [`cluster::fetch`] reads the namespace, [`select`] takes the
 //! application's objects and what they refer to, [`clean`] takes off what belongs to that cluster alone, and a [`Bundle`] of them goes over the peer link. Where it stands by, [`Bundle::check`] refuses
 //! what no application may send, [`desired`] makes of it what should be here, [`plan`] compares that with what is here, and
-//! [`cluster::apply`] does it. Everything but [`cluster`] is pure.
+//! [`cluster::apply`] does it. [`Kept`] has the newest bundle on disk. Everything but it and [`cluster`] is pure.
 //!
 //! Invariants:
 //! - Only the kinds of [`Kind`], and only in the application's namespace, are ever written.
@@ -15,6 +15,7 @@
 mod clean;
 pub mod cluster;
 mod compare;
+mod kept;
 mod object;
 mod plan;
 mod quantity;
@@ -23,6 +24,7 @@ mod select;
 mod standby;
 
 pub use clean::clean;
+pub use kept::{Kept, KeptError};
 pub use object::{Id, Kind};
 pub use plan::{Change, Receiver, missing, plan};
 pub use references::{Reference, images, references};

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::ResourceExt as _;
-use kube::api::Patch;
+use kube::api::{DeleteParams, Patch};
 use leeward_api::{Cluster as ClusterResource, FIELD_MANAGER, ProtectedApp, condition};
 use leeward_testing::Cluster;
 use serde_json::json;
 
 use crate::resource::{person_of, protect, settled};
-use crate::stage::{Stage, until};
+use crate::stage::{Stage, gone, until, until_file};
 
 pub(crate) fn replicas(deployment: &Deployment) -> Option<i32> {
     deployment.spec.as_ref()?.replicas
@@ -57,6 +57,32 @@ pub(crate) async fn an_application_is_carried_to_a_standby_and_follows(cluster: 
             .unwrap()
             .is_none()
     );
+    stage.close().await;
+}
+
+pub(crate) async fn what_was_carried_is_on_disk_until_the_protection_ends(cluster: Arc<Cluster>) {
+    let stage = Stage::open(&cluster, "east").await;
+    protect(&stage.west, &stage.namespace, json!([])).await;
+    until(&stage.east.api::<Deployment>(), "web", "carried", |_| true).await;
+    // It is there before it is used.
+    let file = stage.carried("east");
+    let kept = std::fs::read_to_string(&file).unwrap();
+    assert!(kept.contains("colours"), "{kept}");
+    // A damaged one is asked for again.
+    stage.east.stop().await;
+    std::fs::write(&file, &kept[..kept.len() / 2]).unwrap();
+    stage.east.start();
+    until_file(&file, "whole again", |text| {
+        text.is_some_and(|text| text.len() >= kept.len())
+    })
+    .await;
+    // It goes with the protection, although the agent is away when that ends.
+    stage.east.stop().await;
+    let apps = stage.west.api::<ProtectedApp>();
+    apps.delete("web", &DeleteParams::default()).await.unwrap();
+    gone(&apps, "web").await;
+    stage.east.start();
+    until_file(&file, "removed", |text| text.is_none()).await;
     stage.close().await;
 }
 

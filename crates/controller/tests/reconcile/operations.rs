@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::application::{active, replicas};
 use crate::resource::{person_of, protect, protected};
-use crate::stage::{Region, Stage, until};
+use crate::stage::{Region, Stage, until, until_file};
 
 async fn ask(region: &Region, type_: OperationType, to: &str) -> String {
     let operation = Operation {
@@ -118,6 +118,9 @@ pub(crate) async fn a_switchover_is_followed_to_its_end(cluster: Arc<Cluster>) {
         replicas(web) == Some(0)
     })
     .await;
+    // What is on disk follows the new direction.
+    until_file(&stage.carried("east"), "of no use any more", |text| text.is_none()).await;
+    until_file(&stage.carried("west"), "carried back", |text| text.is_some()).await;
     // What was asked for cannot be changed afterwards.
     let change = Patch::Merge(json!({ "spec": { "to": "west" } }));
     let refused = operations

@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -106,6 +106,12 @@ impl Stage {
         stage.west.start();
         stage.east.start();
         stage
+    }
+
+    /// What the agent of a region keeps on disk of the application's configuration.
+    pub(crate) fn carried(&self, region: &str) -> PathBuf {
+        let file = format!("{}.web.json", self.namespace);
+        self.directory.path().join(region).join("carried").join(file)
     }
 
     /// Ends the agents, so that none of them meets the next scenario.
@@ -258,6 +264,16 @@ where
         panic!("{name} is still there: {:?}", api.get_opt(name).await.unwrap());
     };
     gone.unwrap();
+}
+
+/// Waits until a file is as it should be; it is given what is in it, and nothing where there is none.
+pub(crate) async fn until_file(file: &Path, what: &str, holds: impl Fn(Option<&str>) -> bool) {
+    let looked = timeout(PATIENCE, async {
+        while !holds(std::fs::read_to_string(file).ok().as_deref()) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(looked.await.is_ok(), "{what}: {}", file.display());
 }
 
 /// Leeward's kinds, served.
