@@ -1,6 +1,7 @@
 //! Which quorum local regions have, and `leeward quorum`: how one is, and what to do when most of it is lost.
 
 mod adopt;
+mod auth;
 mod judge;
 mod recover;
 
@@ -108,6 +109,8 @@ pub(crate) enum Command {
     Recover(recover::Arguments),
     /// Tells a region that is left that the quorum was begun anew, or which one is right where its own record is damaged
     Adopt(adopt::Arguments),
+    /// Prints the commands that let etcd answer the agents alone, each known by its certificate
+    Auth(auth::Arguments),
 }
 
 /// `leeward quorum status`
@@ -126,6 +129,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
         Command::Status(arguments) => return show(arguments),
         Command::Recover(arguments) => recover::run(arguments)?,
         Command::Adopt(arguments) => adopt::run(arguments)?,
+        Command::Auth(arguments) => auth::run(arguments)?,
     }
     Ok(ExitCode::SUCCESS)
 }

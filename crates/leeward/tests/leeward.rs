@@ -6,6 +6,8 @@
     reason = "a test that cannot set its stage may panic"
 )]
 
+#[path = "leeward/auth.rs"]
+mod auth;
 #[path = "leeward/commands.rs"]
 mod commands;
 #[path = "leeward/container.rs"]

@@ -22,6 +22,10 @@ pub const INCARNATION: &str = "incarnation";
 /// Who decides.
 pub const LEADER: &str = "leader";
 
+/// The prefixes below which agents write, besides [`LEADER`]; any agent may lead, and a leader seals the leases of others. The incarnation is
+/// written by who begins one alone.
+pub const WRITTEN_BELOW: [&str; 6] = [LEASES, ROLES, SPECS, PLANS, REQUESTS, JOURNALS];
+
 /// The application that a key says something of: of a specification, a plan, a role or a step.
 pub fn app_of(key: &str) -> Option<AppKey> {
     let rest = [SPECS, PLANS, ROLES, JOURNALS]

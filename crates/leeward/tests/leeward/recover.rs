@@ -2,7 +2,8 @@
 
 use crate::commands::{Home, SHOP, push_shell};
 
-fn is_there(names: &[&str]) -> bool {
+/// Whether one of these programs is in a directory of `PATH`.
+pub(crate) fn is_there(names: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|directory| names.iter().any(|name| directory.join(name).is_file()));
     if !found {
