@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::tools::{DENY, ETCD, KUBECTL, NEXTEST, Tool, Tools};
+use crate::tools::{DENY, ETCD, ETCDCTL, KUBECTL, NEXTEST, Tool, Tools};
 use crate::workspace::{Workspace, cargo};
 use crate::{arrows, generate, pages};
 
@@ -113,7 +113,11 @@ const CHECKS: &[Check] = &[
 ];
 
 /// Tools that some tests use and others do not, with the name of what is left out without them.
-const USED_BY_TESTS: &[(&str, Tool)] = &[("tests with kubectl", KUBECTL), ("tests with etcd", ETCD)];
+const USED_BY_TESTS: &[(&str, Tool)] = &[
+    ("tests with kubectl", KUBECTL),
+    ("tests with etcd", ETCD),
+    ("tests with etcdctl", ETCDCTL),
+];
 
 /// What the tests on a real API server need; `leeward-testing` looks in the same places, which are envtest's.
 const API_SERVER: &[&str] = &["etcd", "kube-apiserver"];

@@ -66,6 +66,15 @@ pub(crate) const ETCD: Tool = Tool {
     },
 };
 
+/// Gives the data of a member of etcd a new identity when the quorum is begun anew.
+pub(crate) const ETCDCTL: Tool = Tool {
+    program: "etcdctl",
+    source: Source::Debian {
+        package: "etcd-client",
+        at_least: "3.4",
+    },
+};
+
 impl Tool {
     /// What a person does to get it.
     pub(crate) fn advice(&self) -> String {

@@ -103,7 +103,7 @@ impl Which {
 /// `leeward quorum`
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Shows the quorum's members, how many may still be lost, and its alarms
+    /// Shows the quorum's incarnation and members, how many may still be lost, and its alarms
     Status(Arguments),
     /// Begins a new incarnation from the member that is left, after a majority of the members was lost for good
     Recover(recover::Arguments),
@@ -167,9 +167,12 @@ fn render(status: &Status) -> String {
         Some(0) => "none may be lost any more".to_owned(),
         Some(spare) => format!("{spare} may still be lost"),
     };
+    let incarnation = status.incarnation.map(|number| format!("incarnation {number}, "));
     let mut text = format!(
-        "etcd cluster {:x}, {} members: {verdict}\n\n",
-        status.cluster, status.members
+        "etcd cluster {:x}, {}{} members: {verdict}\n\n",
+        status.cluster,
+        incarnation.unwrap_or_default(),
+        status.members
     );
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -220,6 +223,7 @@ fn kib(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use leeward_core::name::Incarnation;
     use leeward_quorum::etcd::status::{Member, State};
 
     use super::*;
@@ -244,15 +248,17 @@ mod tests {
     fn it_is_said_how_many_may_still_be_lost_and_what_to_do_about_alarms() {
         let mut status = Status {
             cluster: 0xabc,
+            incarnation: Some(Incarnation(1)),
             members: 3,
             endpoints: vec![member("a", true), member("b", false), member("c", false)],
             alarms: Some(vec![]),
         };
-        assert!(render(&status).starts_with("etcd cluster abc, 3 members: 1 may still be lost\n"));
+        assert!(render(&status).starts_with("etcd cluster abc, incarnation 1, 3 members: 1 may still be lost\n"));
         let silent = Err("the quorum does not answer".to_owned());
         status.endpoints[2].state = silent.clone();
         assert!(render(&status).contains("none may be lost any more"));
         status.endpoints[1].state = silent;
+        status.incarnation = None;
         status.alarms = Some(vec![(7, Alarm::NoSpace)]);
         let text = render(&status);
         assert!(text.contains("NO majority") && text.contains("alarm disarm"), "{text}");

@@ -54,7 +54,7 @@ fn an_application_goes_on_above_all_old_epochs_and_the_old_majority_grants_nothi
     let (out, _) = home.expect(0, &recover(&["east", "witness"]));
     assert!(out.contains("incarnation 1 of the quorum has begun"), "{out}");
 
-    home.until(&["quorum", "status"], |out| out.contains("1 members"));
+    home.until(&["quorum", "status"], |out| out.contains("incarnation 1, 1 members"));
     let (out, _) = home.until_code(0, &["failover", "shop", "--to", "west", "--accept-data-loss", "600s"]);
     assert!(out.contains("west is active, epoch"), "{out}");
     home.until(&["explain", "shop"], |out| out.contains("west is active, epoch 1.3"));
@@ -83,4 +83,17 @@ fn an_application_goes_on_above_all_old_epochs_and_the_old_majority_grants_nothi
     let east = std::fs::read_to_string(instance.layout().region("east").join("agent/quorum.json")).unwrap();
     assert!(!east.contains(kept["cluster"].as_str().unwrap()), "{east}");
     assert_eq!(kept["incarnation"], 1);
+
+    // A person tells east; it goes over without being started again, and stands by.
+    let cluster = kept["cluster"].as_str().unwrap();
+    let (out, _) = home.expect(0, &["quorum", "adopt", "--region", "east", "--cluster", cluster]);
+    assert!(
+        out.contains(&format!("east belongs to etcd cluster {cluster}, incarnation 1")),
+        "{out}"
+    );
+    home.until(&["explain", "shop"], |out| {
+        out.contains("west is active, epoch 1.3") && out.contains("It is protected")
+    });
+    // Once more changes nothing.
+    home.expect(0, &["quorum", "adopt", "--region", "east", "--cluster", cluster]);
 }

@@ -1,12 +1,14 @@
 //! How the members are, for `leeward quorum status` and for alarms.
 
+use leeward_core::name::Incarnation;
+
 use super::{
     Config, Etcd,
     connection::Connection,
     endpoint,
     wire::{AlarmResponse, Empty, MemberListResponse, StatusResponse},
 };
-use crate::Error;
+use crate::{Error, Store as _, Txn, incarnation, key};
 
 const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 const ALARM: &str = "/etcdserverpb.Maintenance/Alarm";
@@ -56,6 +58,8 @@ pub struct State {
 pub struct Status {
     /// The cluster's identity.
     pub cluster: u64,
+    /// The incarnation of the quorum; none where no majority says it.
+    pub incarnation: Option<Incarnation>,
     /// How many members the cluster has by its own account; a majority of them must answer.
     pub members: usize,
     /// Each endpoint.
@@ -98,6 +102,7 @@ pub async fn ask(config: &Config) -> Result<Status, Error> {
     // Without a majority neither is answered; then the endpoints are all that is known.
     let members: Result<MemberListResponse, _> = etcd.connection.ask(MEMBERS, Empty {}).await;
     let alarms: Result<AlarmResponse, _> = etcd.connection.ask(ALARM, Empty {}).await;
+    let begun = etcd.txn(Txn::default().read(key::INCARNATION)).await;
     let alarm = |number| match number {
         1 => Alarm::NoSpace,
         2 => Alarm::Corrupt,
@@ -105,6 +110,7 @@ pub async fn ask(config: &Config) -> Result<Status, Error> {
     };
     Ok(Status {
         cluster: etcd.cluster(),
+        incarnation: begun.ok().map(|outcome| incarnation::of(&outcome.entries)),
         members: members.map_or(config.endpoints.len(), |answer| answer.members.len()),
         endpoints,
         alarms: alarms.ok().map(|answer| {
