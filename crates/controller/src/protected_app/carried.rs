@@ -15,6 +15,7 @@ use std::{
 use leeward_core::{
     execute,
     name::{AppKey, ClusterName},
+    plan::Plan,
 };
 use leeward_state::config::{Bundle, Kept, KeptError};
 
@@ -81,8 +82,7 @@ impl Carried {
                 let known = self.agent.known();
                 let situation = known.situation(&self.app);
                 let plan = situation.as_ref().and_then(|situation| situation.plan());
-                // Plans only grow, unless the application was given up and protected anew.
-                if plan.is_some_and(|plan| bundle.generation <= plan.generation) {
+                if plan.is_some_and(|plan| is_of(&bundle, plan)) {
                     *lock(&self.newest) = Some(Arc::new(bundle));
                 } else {
                     tracing::warn!(app = %self.app, "what was carried here is of an earlier protection, and is asked for again");
@@ -137,6 +137,11 @@ impl Carried {
     }
 }
 
+/// Whether a bundle was read under this plan or one before it. Plans only grow, unless the application was given up and protected anew.
+fn is_of(bundle: &Bundle, plan: &Plan) -> bool {
+    bundle.generation <= plan.generation
+}
+
 /// Asks the cluster that is followed for its configuration, again and again. Ends only with its task.
 pub async fn follow(carried: Arc<Carried>) {
     let mut changes = carried.agent.changes();
@@ -181,4 +186,30 @@ async fn blocking<T: Send + 'static>(
 ) -> Option<T> {
     let carried = Arc::clone(carried);
     tokio::task::spawn_blocking(move || work(&carried)).await.ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use leeward_core::name::{Generation, Incarnation};
+
+    use super::*;
+
+    #[test]
+    fn what_was_read_under_a_later_plan_is_of_an_earlier_protection_and_a_new_incarnation_keeps_what_was_read_before() {
+        let app = AppKey::new("shop", "web");
+        let bundle = |generation| {
+            let west = ClusterName::new("west");
+            Bundle::new(app.clone(), west, None, Generation(generation), vec![])
+        };
+        let plan = |generation| Plan {
+            generation,
+            app: app.clone(),
+            active: ClusterName::new("west"),
+            operation: None,
+            finished: None,
+        };
+        assert!(is_of(&bundle(3), &plan(Generation(3))) && is_of(&bundle(3), &plan(Generation(5))));
+        assert!(!is_of(&bundle(3), &plan(Generation(1))));
+        assert!(is_of(&bundle(3), &plan(Generation(3).in_incarnation(Incarnation(1)))));
+    }
 }
