@@ -62,8 +62,8 @@ pub struct OperationSpec {
     #[schemars(extend("pattern" = crate::DURATION_PATTERN))]
     pub accept_data_loss: Option<Duration>,
 
-    /// Calls a switchover off, up to its point of no return: until the old cluster has given its writer roles back, or, without roles, until
-    /// the new one serves. It is the only thing that can be changed, from `false` to `true`.
+    /// Calls a switchover off, up to its point of no return: until the new cluster has taken the writer roles, or, without roles, until it
+    /// serves. It is the only thing that can be changed, from `false` to `true`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancel: bool,
 }

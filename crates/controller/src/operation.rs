@@ -248,10 +248,26 @@ fn progress(situation: &Situation, id: &str, resource: &Operation) -> Option<Ope
         return Some(status);
     }
     let finished = plan.finished.as_ref().filter(|finished| finished.operation.id == id)?;
-    let mut status = describe(&finished.operation, &situation.journal);
+    let mut status = match (&plan.operation, &resource.status) {
+        // Another one followed at once, and the journal is that one's.
+        (Some(_), Some(before)) => before.clone(),
+        _ => describe(&finished.operation, &situation.journal),
+    };
     status.ended = time(finished.ended_ms);
+    status.cancellable = None;
+    if let Some(why) = &finished.failed {
+        status.phase = Some("Failed".into());
+        status.message = Some(why.clone());
+        if plan.operation.is_none() {
+            // Its target never had the roles.
+            status.epoch = None;
+        }
+        status.conditions = conditions;
+        complete(&mut status, false, "Failed", why, resource.metadata.generation);
+        return Some(status);
+    }
     if finished.cancelled {
-        // No role was raised to it: the next operation has the same one.
+        // No role was raised to it for its target.
         status.epoch = None;
         status.conditions = conditions;
         let message = format!("{} is active again; nothing was moved", finished.operation.from);

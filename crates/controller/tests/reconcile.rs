@@ -37,6 +37,7 @@ leeward_testing::scenarios! {
     an_operation_of_nothing_is_refused,
     a_switchover_is_followed_to_its_end,
     a_switchover_that_waits_is_called_off_and_what_contradicts_it_is_refused,
+    a_switchover_whose_target_is_lost_fails_and_its_source_goes_on,
     an_automatic_failover_leaves_a_record,
     a_paused_application_waits_for_a_person,
     data_follows_bound_claims_with_pods_frozen,

@@ -22,8 +22,8 @@ pub enum Violation {
     /// The commit does not compare what it changes.
     #[error("{0} would be changed without being compared")]
     NotCompared(String),
-    /// A role's epoch would go back, or stay with another owner.
-    #[error("role {0} would get another owner without a higher epoch, or a lower epoch")]
+    /// A role's epoch would go back, or stay with another owner or with one that gave it back.
+    #[error("role {0} would get another owner or be held again without a higher epoch, or get a lower epoch")]
     Epoch(RoleKey),
     /// A role's owner would change while the old one may be writing.
     #[error("role {role} would be taken from {owner}, which has not released it and whose lease is not over")]
@@ -84,7 +84,8 @@ pub fn check(commit: &Commit, snapshot: &Snapshot<'_>, timing: &Timing, now: Mom
                 };
                 compared(commit, &Expect::Role(key.clone(), old.revision), key)?;
                 let moved = role.owner != old.value.owner;
-                if role.epoch < old.value.epoch || (moved && role.epoch == old.value.epoch) {
+                let held_again = old.value.hold == Hold::Released && role.hold != Hold::Released;
+                if role.epoch < old.value.epoch || ((moved || held_again) && role.epoch == old.value.epoch) {
                     return Err(Violation::Epoch(key.clone()));
                 }
                 if moved && old.value.hold != Hold::Released {

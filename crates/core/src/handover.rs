@@ -1,7 +1,7 @@
 //! A role passed on in order: given back by the cluster that has it, taken by the one that it is for. Each is one commit.
 //!
-//! Until it is given back the switchover may be called off, see [`crate::plan::cancellable`]: giving back and calling off both compare
-//! plan and role, and exactly one of them is applied.
+//! Until it is taken the switchover may be called off, see [`crate::plan::cancellable`]: giving back, taking and calling off all compare
+//! the role, and of those that were decided on the same one exactly one is applied.
 //!
 //! Invariant: who gives back lets nothing out at that epoch any more **before** the commit is sent; who takes has seen it.
 

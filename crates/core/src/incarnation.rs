@@ -113,6 +113,7 @@ mod tests {
                 operation: operation(4),
                 ended_ms: 0,
                 cancelled: false,
+                failed: None,
             }),
         }
     }

@@ -37,11 +37,14 @@ pub struct Operation {
 pub struct Finished {
     /// The operation.
     pub operation: Operation,
-    /// When its last step ended, or when it was cancelled; wall clock, Unix ms.
+    /// When its last step ended, or when it was cancelled or failed; wall clock, Unix ms.
     pub ended_ms: u64,
     /// Whether it was cancelled: then nothing was moved.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelled: bool,
+    /// Why it ended before its last step without anybody calling it off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// What an operation does.

@@ -212,8 +212,7 @@ fn advance(plan: &Versioned<Plan>, change: impl FnOnce(&mut Plan), why: String) 
     }
 }
 
-/// Ends an operation whose steps are done; turns a switchover whose source is lost into a failover; else answers what is asked for
-/// meanwhile.
+/// Ends an operation whose steps are done, or whose source or target is lost; else answers what is asked for meanwhile.
 fn go_on(
     snapshot: &Snapshot<'_>,
     plan: &Versioned<Plan>,
@@ -234,6 +233,7 @@ fn go_on(
             operation: operation.clone(),
             ended_ms,
             cancelled: false,
+            failed: None,
         };
         return Some(advance(
             plan,
@@ -244,15 +244,28 @@ fn go_on(
             why,
         ));
     }
+    source_lost(snapshot, plan, operation, timing, now, wall_ms)
+        .or_else(|| cancel::target_lost(snapshot, plan, operation, timing, now, wall_ms))
+        .or_else(|| cancel::asked_meanwhile(snapshot, plan, operation, timing, now, wall_ms))
+}
+
+/// A switchover whose source is lost before it has given its roles back is a failover to the same target.
+fn source_lost(
+    snapshot: &Snapshot<'_>,
+    plan: &Versioned<Plan>,
+    operation: &Operation,
+    timing: &Timing,
+    now: Moment,
+    wall_ms: u64,
+) -> Option<Commit> {
     let released = is_done(&snapshot.journal, StepName::Release);
-    let source_lost = operation.kind == Kind::Switchover && !released && lost(snapshot, &operation.from, timing, now);
+    let lost = operation.kind == Kind::Switchover && !released && lost(snapshot, &operation.from, timing, now);
     let holds = snapshot.roles.values().any(|role| role.value.owner == operation.from);
     let in_sync = out_of_sync(snapshot, &operation.to).is_empty();
     let by_itself = !snapshot.app.paused;
-    (source_lost && by_itself && in_sync && (holds || snapshot.app.roles.is_empty()))
+    (lost && by_itself && in_sync && (holds || snapshot.app.roles.is_empty()))
         .then(|| take_over(snapshot, plan, &operation.from, &operation.to, None, now, wall_ms))
         .flatten()
-        .or_else(|| cancel::asked_meanwhile(snapshot, plan, operation, wall_ms))
 }
 
 /// Whether a cluster is lost: what it was granted is over, and enough observers miss it.
@@ -471,11 +484,21 @@ fn take_over(
         "{from} is lost and fenced: {} fails over to {to} at epoch {epoch}",
         snapshot.app.key
     );
+    let broken_off = plan.value.operation.as_ref().map(|running| Finished {
+        operation: running.clone(),
+        ended_ms: wall_ms,
+        cancelled: false,
+        failed: Some(format!(
+            "{from} was lost before it ended; {} has failed over to {to} at epoch {epoch}",
+            snapshot.app.key
+        )),
+    });
     let mut commit = advance(
         plan,
         |next| {
             next.active = to.clone();
             next.operation = Some(operation);
+            next.finished = broken_off.or(next.finished.take());
         },
         why,
     );

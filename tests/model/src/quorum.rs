@@ -22,7 +22,7 @@ impl Flight {
             && compared(self.lease, Cheat::LeaseNotCompared)
     }
 
-    /// Whether it ends an operation and leaves the role where it is.
+    /// Whether it ends an operation and leaves the role where it was, at its epoch or, where it had been given back, at the next one.
     pub(crate) fn cancels(&self) -> bool {
         self.operation == Some(None) && self.moves.is_some()
     }
@@ -64,7 +64,7 @@ impl State {
             }
             (self.owner, self.hold) = (owner, hold);
             // `Revoked::limit` of the core, at the first instant at which the agent may know of it.
-            if flight.cancels() {
+            if flight.cancels() && epoch == 0 {
                 let region = self.at_mut(owner);
                 region.revoked = region.revoked.kept(|given_back| *given_back != 0);
             }

@@ -7,7 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use crate::app::Process;
-use crate::world::{BEGIN, Event, MS, SECOND, World, name};
+use crate::world::{BEGIN, Event, MS, Region, SECOND, World, name};
 
 /// Microseconds of real time since the run began.
 pub(crate) type Time = u64;
@@ -123,6 +123,17 @@ fn index_of(place: Place) -> usize {
     usize::from(place == Place::East)
 }
 
+impl Region {
+    /// Every process dies; none is started before that time.
+    fn lose(&mut self, until: Time) {
+        self.agent = None;
+        self.process = Process::Stopped;
+        self.pods.clear();
+        self.frozen_until = 0;
+        self.down_until = self.down_until.max(until);
+    }
+}
+
 impl World {
     pub(crate) fn goes_wrong(&mut self, index: usize) {
         let planned = self.faults[index];
@@ -136,11 +147,7 @@ impl World {
         match planned.fault {
             Fault::Crash(place) => {
                 if let Some(region) = self.region(place) {
-                    region.agent = None;
-                    region.process = Process::Stopped;
-                    region.pods.clear();
-                    region.frozen_until = 0;
-                    region.down_until = planned.until;
+                    region.lose(planned.until);
                 }
             }
             Fault::CrashAgent(place) => {
@@ -229,6 +236,48 @@ impl World {
             refused: None,
         };
         self.perhaps_calls_off(request, 0.1, 150 * MS);
+    }
+
+    /// A switchover went on: now and then its target is lost, for long or for good.
+    pub(crate) fn perhaps_loses_the_target(&mut self, txn: &Txn) {
+        let goes_on = |key: &str| {
+            [key::PLANS, key::ROLES, key::JOURNALS]
+                .iter()
+                .any(|of| key.starts_with(of))
+        };
+        let running = self.plan().and_then(|plan| plan.operation.as_ref());
+        let Some(running) = running.filter(|running| running.kind == Kind::Switchover) else {
+            return;
+        };
+        let target = running.to.clone();
+        let (now, calm) = (self.now, self.calm_from);
+        if self.lost_for_good.is_some()
+            || now >= calm
+            || !txn.writes.iter().any(|write| goes_on(&write.key))
+            || !self.loss_random.random_bool(0.03)
+        {
+            return;
+        }
+        let for_good = self.loss_random.random_bool(0.5);
+        // What is on its way may still arrive.
+        let until = match for_good {
+            true => Time::MAX,
+            false => (now + self.loss_random.random_range(SECOND..12 * SECOND)).min(calm),
+        };
+        let Some(region) = self
+            .regions
+            .iter_mut()
+            .find(|region| region.place.name() == target.as_str())
+        else {
+            return;
+        };
+        region.lose(until);
+        let place = region.place;
+        self.lost_for_good = for_good.then_some(place);
+        self.tell(format!(
+            "{target}, the target, is lost {}",
+            if for_good { "for good" } else { "for long" }
+        ));
     }
 
     /// Something was decided or done: now and then its agent dies before it hears of that, and the other region stands still.

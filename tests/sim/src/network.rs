@@ -63,6 +63,7 @@ impl World {
                 if answer.applied {
                     self.perhaps_calls_off_after_a_step(&txn);
                     self.after_a_step(from, &txn);
+                    self.perhaps_loses_the_target(&txn);
                 }
                 self.post(to, from, start, Message::Answer(call, answer));
             }

@@ -59,6 +59,8 @@ pub struct Outcome {
     pub events: u64,
     /// Switchovers that were called off.
     pub cancels: u64,
+    /// Operations whose target was lost, or whose source was lost, before they ended.
+    pub failed: u64,
     /// Writes that were acknowledged.
     pub acknowledged: u64,
     /// Times that the role changed its owner.
@@ -146,6 +148,9 @@ pub(crate) struct World {
     pub(crate) random: StdRng,
     pub(crate) gate_random: StdRng,
     pub(crate) cancel_random: StdRng,
+    pub(crate) loss_random: StdRng,
+    /// The region that never comes back.
+    pub(crate) lost_for_good: Option<Place>,
     /// What is to come, by its time and by when it was made.
     pub(crate) events: BTreeMap<(Time, u64), Event>,
     pub(crate) made: u64,
@@ -159,17 +164,18 @@ pub(crate) struct World {
     pub(crate) plan: Option<Plan>,
     pub(crate) moves: u64,
     pub(crate) requests: u64,
-    /// Operations that were cancelled.
+    /// Operations that were cancelled, and that failed because their target was lost.
     pub(crate) cancelled: BTreeSet<String>,
+    pub(crate) failed: BTreeSet<String>,
     /// From when on nothing goes wrong any more.
     pub(crate) calm_from: Time,
     pub(crate) history: Vec<String>,
 }
 
 impl Outcome {
-    /// Events, acknowledged writes, changes of the writer and switchovers that were called off.
-    pub fn counts(&self) -> [u64; 4] {
-        [self.events, self.acknowledged, self.moves, self.cancels]
+    /// Events, acknowledged writes, changes of the writer, switchovers that were called off and operations that failed.
+    pub fn counts(&self) -> [u64; 5] {
+        [self.events, self.acknowledged, self.moves, self.cancels, self.failed]
     }
 }
 
@@ -199,6 +205,7 @@ pub fn run(run: &Run) -> Outcome {
         acknowledged: world.clients.acks.len() as u64,
         moves: world.moves,
         cancels: world.cancelled.len() as u64,
+        failed: world.failed.len() as u64,
         history: world.history,
     }
 }
@@ -279,6 +286,8 @@ impl World {
             random,
             gate_random: pod::random(run.seed),
             cancel_random: StdRng::seed_from_u64(run.seed ^ 0x6863_616d),
+            loss_random: StdRng::seed_from_u64(run.seed ^ 0x6c6f_7373),
+            lost_for_good: None,
             events: BTreeMap::new(),
             made: 0,
             faults,
@@ -291,6 +300,7 @@ impl World {
             moves: 0,
             requests: 0,
             cancelled: BTreeSet::new(),
+            failed: BTreeSet::new(),
             calm_from: BEGIN + run.seconds * SECOND,
             history: Vec::new(),
         };
@@ -474,7 +484,7 @@ impl World {
             }
             if txn.writes.iter().any(|write| write.key.starts_with(key::PLANS)) {
                 self.plan = self.view.get(&key::plan(&self.app.key)).map(|plan| plan.value);
-                self.note_cancel();
+                self.note_end();
             }
             if let (Some(before), Some(after)) = (before, self.role.clone())
                 && before != after
@@ -504,13 +514,16 @@ impl World {
 }
 
 impl World {
-    fn note_cancel(&mut self) {
-        let finished = self.plan.as_ref().and_then(|plan| plan.finished.as_ref());
-        let Some(cancelled) = finished.filter(|finished| finished.cancelled) else {
+    fn note_end(&mut self) {
+        let Some(finished) = self.plan.as_ref().and_then(|plan| plan.finished.as_ref()) else {
             return;
         };
-        let id = cancelled.operation.id.clone();
-        if self.cancelled.insert(id.clone()) {
+        let id = finished.operation.id.clone();
+        if let Some(why) = finished.failed.clone() {
+            if self.failed.insert(id.clone()) {
+                self.tell(format!("{id} has failed: {why}"));
+            }
+        } else if finished.cancelled && self.cancelled.insert(id.clone()) {
             self.tell(format!("{id} is cancelled"));
         }
     }

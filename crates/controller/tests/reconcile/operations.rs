@@ -44,6 +44,11 @@ pub(crate) fn phase(operation: &Operation) -> &str {
         .unwrap_or_default()
 }
 
+fn waits(app: &ProtectedApp, part: &str) -> bool {
+    let waits = app.status.iter().flat_map(|status| &status.waiting_for);
+    waits.into_iter().any(|wait| wait.contains(part))
+}
+
 fn is(operation: &Operation, type_: &str, status: &str) -> bool {
     let conditions = operation.status.iter().flat_map(|status| &status.conditions);
     conditions.into_iter().any(|condition| {
@@ -138,7 +143,11 @@ pub(crate) async fn a_switchover_that_waits_is_called_off_and_what_contradicts_i
     let stage = Stage::open(&cluster, "west").await;
     protect(&stage.west, &stage.namespace, json!([])).await;
     until(&stage.west.api::<ProtectedApp>(), "web", "protected", protected).await;
-    // Its target does nothing: it waits without end.
+    // Its target does nothing, and paused it waits for a person without end.
+    let pause = Patch::Merge(json!({ "spec": { "paused": true } }));
+    let apps = stage.west.api::<ProtectedApp>();
+    apps.patch("web", &person_of("kubectl-edit"), &pause).await.unwrap();
+    until(&apps, "web", "paused", |app| waits(app, "it is paused")).await;
     stage.east.stop().await;
     let operations = stage.west.api::<Operation>();
     let name = ask(&stage.west, OperationType::Switchover, "east").await;
@@ -194,6 +203,32 @@ pub(crate) async fn a_switchover_that_waits_is_called_off_and_what_contradicts_i
     stage.close().await;
 }
 
+pub(crate) async fn a_switchover_whose_target_is_lost_fails_and_its_source_goes_on(cluster: Arc<Cluster>) {
+    let stage = Stage::open(&cluster, "west").await;
+    protect(&stage.west, &stage.namespace, json!([])).await;
+    until(&stage.west.api::<ProtectedApp>(), "web", "protected", protected).await;
+    stage.east.stop().await;
+    let operations = stage.west.api::<Operation>();
+    let name = ask(&stage.west, OperationType::Switchover, "east").await;
+    let ended = until(&operations, &name, "ended", |operation| phase(operation) == "Failed").await;
+    let status = ended.status.unwrap();
+    assert_eq!((status.epoch, status.cancellable), (None, None), "{status:?}");
+    let message = status.message.unwrap();
+    assert_eq!(
+        message,
+        "east was lost before it took over; west is active again, nothing was lost"
+    );
+    until(&stage.west.api::<ProtectedApp>(), "web", "active in west", |app| {
+        active(app, "west") && app.status.as_ref().is_some_and(|status| status.operation.is_none())
+    })
+    .await;
+    assert_eq!(
+        replicas(&stage.west.api::<Deployment>().get("web").await.unwrap()),
+        Some(2)
+    );
+    stage.close().await;
+}
+
 fn is_refused(error: &kube::Error, message: &str) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 422 && status.message.contains(message))
 }
@@ -246,10 +281,6 @@ pub(crate) async fn a_paused_application_waits_for_a_person(cluster: Arc<Cluster
     .await;
     let pause = Patch::Merge(json!({ "spec": { "paused": true } }));
     apps.patch("web", &person_of("kubectl-edit"), &pause).await.unwrap();
-    let waits = |app: &ProtectedApp, part: &str| {
-        let waits = app.status.iter().flat_map(|status| &status.waiting_for);
-        waits.into_iter().any(|wait| wait.contains(part))
-    };
     let paused = until(&stage.east.api::<ProtectedApp>(), "web", "paused", |app| {
         waits(app, "it is paused")
     })

@@ -1,12 +1,18 @@
-//! A switchover that is called off, and what else is asked for while an operation runs.
+//! A switchover that is called off or whose target is lost, and what else is asked for while an operation runs.
 //!
-//! A cancel is decided against the holder's giving back ([`crate::handover::release`]). Each is one compare-and-set that compares the
-//! plan and every role: of the two exactly one is applied, whatever was sent first and however late it arrives. The cancel leaves every role with its
-//! owner at its epoch, so nothing has to be copied or waited for: whoever had it goes on, with the standbys that were in sync.
+//! Calling off is decided against the holder's giving back ([`crate::handover::release`]) and against the target's taking
+//! ([`crate::handover::take`]). Each is one compare-and-set that compares every role: of the three exactly one is applied first, whatever was
+//! sent first and however late it arrives, and then the others are not. Whoever had the roles goes on with its own data:
+//! - before they were given back, at their epoch, with the standbys that were in sync: nothing has to be copied or waited for;
+//! - after that, at a new epoch and with no standby in sync, since the source had stopped for good at the old one.
+//!
+//! Once the target has taken the roles it may have written: they go back by a failover only, with its waits and to whom it is safe for.
 //!
 //! Invariant: a role that was given back is never held again at the same epoch.
 
-use super::{Change, Commit, Expect, Plan, Snapshot, Versioned, advance};
+use super::{
+    Change, Commit, Expect, Moment, Plan, Snapshot, Timing, Versioned, advance, answer, automatic, highest_epoch, lost,
+};
 use crate::{
     handover::Roles,
     lease::{Hold, Role},
@@ -29,17 +35,15 @@ pub enum TooLate {
         /// The cluster that has the roles.
         to: String,
     },
-    /// The source has stopped for good.
-    #[error(
-        "{id} is past its point of no return: {from} has {gave} and cannot go on by itself; once {id} has ended, switch over to {from}"
-    )]
+    /// The source has stopped for good, and the target may have begun.
+    #[error("{id} is past its point of no return: {reason}; once {id} has ended, switch over to {from}")]
     Past {
         /// The operation.
         id: String,
         /// The cluster that was active.
         from: String,
-        /// What it has given away.
-        gave: &'static str,
+        /// What has happened.
+        reason: String,
     },
 }
 
@@ -48,10 +52,10 @@ pub enum TooLate {
 /// # Errors
 /// Why not. Once it cannot, it never can again.
 pub fn cancellable(operation: &Operation, roles: &Roles, journal: &Journal) -> Result<(), TooLate> {
-    let past = |gave| TooLate::Past {
+    let past = |reason| TooLate::Past {
         id: operation.id.clone(),
         from: operation.from.to_string(),
-        gave,
+        reason,
     };
     if operation.kind == Kind::Failover {
         return Err(TooLate::Failover {
@@ -63,32 +67,81 @@ pub fn cancellable(operation: &Operation, roles: &Roles, journal: &Journal) -> R
     // Without roles both may serve: the source goes on until the target serves, and only then begins to stop.
     if roles.is_empty() {
         return match is_done(journal, StepName::Start) {
-            true => Err(past("given up serving")),
+            true => Err(past(format!("{} serves", operation.to))),
             false => Ok(()),
         };
     }
-    let asked = |role: &Role| role.owner == operation.from && role.hold == Hold::Revoking;
+    let asked = |role: &Role| role.owner == operation.from && role.hold != Hold::Held;
     match roles.values().all(|role| asked(&role.value)) {
         true => Ok(()),
-        false => Err(past("given its roles back")),
+        false => Err(past(format!("{} has taken the roles", operation.to))),
     }
 }
 
-/// What is asked for while an operation runs: that it is called off, or something that contradicts it.
+/// What becomes of an operation whose target is lost. What the target has not taken goes back to the source by itself, if that one lives;
+/// what it has taken fails over as from every lost cluster.
+pub(super) fn target_lost(
+    snapshot: &Snapshot<'_>,
+    plan: &Versioned<Plan>,
+    running: &Operation,
+    timing: &Timing,
+    now: Moment,
+    wall_ms: u64,
+) -> Option<Commit> {
+    if snapshot.app.paused || !lost(snapshot, &running.to, timing, now) {
+        return None;
+    }
+    if cancellable(running, &snapshot.roles, &snapshot.journal).is_err() {
+        return automatic(snapshot, plan, timing, now, wall_ms);
+    }
+    if source_away(snapshot, running, timing, now) {
+        return None;
+    }
+    let to = &running.to;
+    let failed = format!("{to} was lost before it took over");
+    let mut commit = give_back(snapshot, plan, running, Some(failed), wall_ms);
+    // The target did not come back meanwhile: one that renews its lease may still take the roles.
+    let sight = snapshot.leases.get(to)?;
+    commit.expects.push(Expect::Lease(to.clone(), sight.revision));
+    if !sight.lease.sealed {
+        commit.changes.push(Change::Seal(to.clone()));
+    }
+    Some(commit)
+}
+
+/// Whether nobody would have the roles if the source had them: then the target may still take what it was given.
+fn source_away(snapshot: &Snapshot<'_>, running: &Operation, timing: &Timing, now: Moment) -> bool {
+    let sight = snapshot.leases.get(&running.from);
+    sight.is_none_or(|sight| sight.over(timing, now))
+}
+
+/// What is asked for while an operation runs: that it is called off, a failover from a target that is lost, or something that contradicts
+/// it.
 pub(super) fn asked_meanwhile(
     snapshot: &Snapshot<'_>,
     plan: &Versioned<Plan>,
     running: &Operation,
+    timing: &Timing,
+    now: Moment,
     wall_ms: u64,
 ) -> Option<Commit> {
     let cancels = |request: &&Versioned<Request>| request.value.cancel && request.value.id == running.id;
     if let Some(request) = snapshot.requests.iter().find(cancels) {
         return Some(match cancellable(running, &snapshot.roles, &snapshot.journal) {
+            Ok(()) if gave_back(snapshot) && source_away(snapshot, running, timing, now) => {
+                refuse(request, away(running))
+            }
             Ok(()) => cancel(snapshot, plan, running, request, wall_ms),
             Err(late) => refuse(request, late.to_string()),
         });
     }
     let request = snapshot.requests.first()?;
+    let taken = cancellable(running, &snapshot.roles, &snapshot.journal).is_err();
+    let target = snapshot.leases.get(&running.to);
+    let target_over = target.is_some_and(|sight| sight.over(timing, now));
+    if taken && target_over && request.value.kind == Kind::Failover && !request.value.cancel {
+        return answer(snapshot, plan, timing, now, wall_ms);
+    }
     let reason = match request.value.cancel {
         true => not_running(&request.value),
         false => contradicts(snapshot, running),
@@ -96,7 +149,19 @@ pub(super) fn asked_meanwhile(
     Some(refuse(request, reason))
 }
 
-/// The role stays where it is, and the plan says so.
+/// Whether the source has given any role back.
+fn gave_back(snapshot: &Snapshot<'_>) -> bool {
+    snapshot.roles.values().any(|role| role.value.hold == Hold::Released)
+}
+
+fn away(running: &Operation) -> String {
+    format!(
+        "{} has given its roles back and does not answer, so it cannot go on: wait until {} has taken them, or ask again when {} is back",
+        running.from, running.to, running.from
+    )
+}
+
+/// A person calls it off.
 fn cancel(
     snapshot: &Snapshot<'_>,
     plan: &Versioned<Plan>,
@@ -104,33 +169,56 @@ fn cancel(
     request: &Versioned<Request>,
     wall_ms: u64,
 ) -> Commit {
-    let why = format!("{} is cancelled; {} is active again", running.id, running.from);
+    let mut commit = give_back(snapshot, plan, running, None, wall_ms);
+    let id = request.value.id.clone();
+    commit.expects.push(Expect::Request(id, request.revision));
+    commit.changes.push(Change::Answer(request.value.clone()));
+    commit
+}
+
+/// The roles are the source's, and the plan says so; `failed` says why where nobody called it off.
+fn give_back(
+    snapshot: &Snapshot<'_>,
+    plan: &Versioned<Plan>,
+    running: &Operation,
+    failed: Option<String>,
+    wall_ms: u64,
+) -> Commit {
+    let (id, from) = (&running.id, &running.from);
+    let anew = gave_back(snapshot).then(|| highest_epoch(snapshot).next());
+    let at = anew.map(|epoch| format!(" at epoch {epoch}")).unwrap_or_default();
+    let failed = failed.map(|why| format!("{why}; {from} is active again{at}, nothing was lost"));
+    let why = match &failed {
+        Some(why) => format!("{id} has failed: {why}"),
+        None => format!("{id} is cancelled; {from} is active again{at}"),
+    };
     let finished = Finished {
         operation: running.clone(),
         ended_ms: wall_ms,
-        cancelled: true,
+        cancelled: failed.is_none(),
+        failed,
     };
     let mut commit = advance(
         plan,
         |next| {
-            next.active = running.from.clone();
+            next.active = from.clone();
             next.operation = None;
             next.finished = Some(finished);
         },
         why,
     );
     for (key, role) in &snapshot.roles {
-        // Compared: what gives it back changes it, and then this is not applied.
+        // Compared: what gives it back or takes it changes it, and then this is not applied.
         commit.expects.push(Expect::Role(key.clone(), role.revision));
-        let held = Role {
-            hold: Hold::Held,
-            ..role.value.clone()
+        let held = match anew {
+            Some(epoch) => Role::held(from.clone(), epoch),
+            None => Role {
+                hold: Hold::Held,
+                ..role.value.clone()
+            },
         };
         commit.changes.push(Change::Role(key.clone(), held));
     }
-    let id = request.value.id.clone();
-    commit.expects.push(Expect::Request(id, request.revision));
-    commit.changes.push(Change::Answer(request.value.clone()));
     commit
 }
 

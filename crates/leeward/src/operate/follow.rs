@@ -245,11 +245,11 @@ mod tests {
     #[test]
     fn who_calls_it_off_too_late_hears_why() {
         let late = operation(json!({"phase": "Running", "message": "Start in east", "conditions": [{
-            "type": "Cancelled", "status": "False", "reason": "TooLate", "message": "west has given its roles back",
+            "type": "Cancelled", "status": "False", "reason": "TooLate", "message": "east has taken the roles",
             "lastTransitionTime": "2026-01-01T00:00:00Z"}]}));
         for (wish, verdict) in [(Wish::CallOff, Some(Verdict::Failed)), (Wish::Move, None)] {
             let news = Progress::new(wish).look(&late);
-            assert_eq!(news.lines, ["not called off: west has given its roles back"]);
+            assert_eq!(news.lines, ["not called off: east has taken the roles"]);
             assert_eq!(news.verdict, verdict);
         }
     }

@@ -463,10 +463,10 @@ failover-4-2   Failover   east   Succeeded   2       6s ago   2.5 s   east is ac
             operation_of(&app, &running),
             "switchover op from west to east, at LastPoint in west; it can be called off with `leeward switchover shop/shop --cancel`"
         );
-        running.not_cancellable = Some("west has given its roles back".into());
+        running.not_cancellable = Some("east has taken the roles".into());
         let text = operation_of(&app, &running);
         assert!(
-            text.ends_with("it cannot be called off: west has given its roles back"),
+            text.ends_with("it cannot be called off: east has taken the roles"),
             "{text}"
         );
         app.status.as_mut().unwrap().operation = Some(running);

@@ -1,5 +1,8 @@
 //! Once faults have stopped, everything comes to rest: one region serves, nothing is under way, the other one has a point of this
 //! epoch, and writes are acknowledged.
+//!
+//! A region that is lost for good leaves the other one at rest. But for what it may have acknowledged and the other one never got: then
+//! it has the role, the other one is not in sync, and nothing moves without a person.
 
 use leeward_core::lease::Hold;
 
@@ -12,6 +15,18 @@ pub(super) fn check(world: &World) -> Checked {
     let (Some(role), Some(plan)) = (world.role(), world.plan()) else {
         return wrong("there is no plan".into());
     };
+    if let Some(lost) = world.lost_for_good
+        && role.hold == Hold::Held
+        && role.owner.as_str() == lost.name()
+    {
+        return match role.in_sync.is_empty() {
+            true => Ok(()),
+            false => wrong(format!(
+                "{lost:?} is lost, has the role, and {:?} is in sync",
+                role.in_sync
+            )),
+        };
+    }
     if let Some(operation) = &plan.operation {
         return wrong(format!(
             "{} is still under way: {:?}",
@@ -22,7 +37,8 @@ pub(super) fn check(world: &World) -> Checked {
     if role.hold != Hold::Held || role.owner != plan.active {
         return wrong(format!("{} is active and the role is {role:?}", plan.active));
     }
-    for region in &world.regions {
+    let here = |place| world.lost_for_good != Some(place);
+    for region in world.regions.iter().filter(|region| here(region.place)) {
         let active = role.owner.as_str() == region.place.name();
         match region.process {
             Process::Running { epoch } if active && epoch == role.epoch.0 => {}

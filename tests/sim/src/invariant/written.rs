@@ -16,7 +16,13 @@ pub(super) fn check(world: &World) -> Checked {
     else {
         return Ok(());
     };
-    let kept: BTreeSet<(u64, u64)> = active.volume.log.iter().copied().collect();
+    // One that was lost for good after it took the role and before it promoted has everything in its point.
+    let point = active.volume.point.as_ref();
+    let log = match point.filter(|_| world.lost_for_good == Some(active.place) && active.volume.epoch < role.epoch.0) {
+        Some(point) => &*point.log,
+        None => &active.volume.log,
+    };
+    let kept: BTreeSet<(u64, u64)> = log.iter().copied().collect();
     let mut epochs: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for ack in &world.clients.acks {
         epochs.entry(ack.epoch).or_default().push(ack.n);
@@ -37,13 +43,7 @@ pub(super) fn check(world: &World) -> Checked {
             ));
         }
         // Lines of one epoch stand in the order in which they were written.
-        let order: Vec<u64> = active
-            .volume
-            .log
-            .iter()
-            .filter(|(_, of)| *of == epoch)
-            .map(|(n, _)| *n)
-            .collect();
+        let order: Vec<u64> = log.iter().filter(|(_, of)| *of == epoch).map(|(n, _)| *n).collect();
         let newest = order.iter().copied().max();
         if let Some(hole) = lost.iter().find(|n| newest.is_some_and(|newest| ***n < newest)) {
             return Err((
