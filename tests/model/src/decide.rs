@@ -123,7 +123,8 @@ impl Known {
     }
 
     /// What the planner of `me` wants to commit, by what it saw of the leases. The other region counts as not seen by `me` and by the
-    /// witness all the time: votes come on top of the waits, and nothing may rest on them.
+    /// witness all the time, unless it is the target of a switchover and took nothing yet: votes come on top of the waits, and nothing may
+    /// rest on them.
     pub(crate) fn plans(&self, me: Place, sight: Option<Seen>, asked: Asked, timing: &Timing) -> Option<Commit> {
         let other = me.other();
         // Its own lease it has, or it would be for the other one to decide.
@@ -137,7 +138,15 @@ impl Known {
             .into_iter()
             .filter_map(|(place, seen)| Some((place.name().clone(), sighted(place, seen?))))
             .collect();
-        let voters = BTreeSet::from([me.name().to_string(), WITNESS.to_owned()]);
+        let mut voters = BTreeSet::from([me.name().to_string(), WITNESS.to_owned()]);
+        // That a target which took nothing is lost gives the roles back as a cancel does, which is looked at at any moment; it compares and seals
+        // the target's lease on top of that.
+        if self
+            .operation
+            .is_some_and(|operation| operation.planned && operation.to == other && self.owner == me)
+        {
+            voters.clear();
+        }
         let unseen_by = BTreeMap::from([(other.name().clone(), voters)]);
         let request = Request {
             id: OPERATION.into(),

@@ -393,6 +393,12 @@ impl Agent {
             .map_or(Mode::Unmanaged, |situation| situation.mode(&self.me))
     }
 
+    /// Whether no operation has yet to bring the data here.
+    pub(crate) fn is_promoted(&self) -> bool {
+        let situation = self.situation.as_ref();
+        situation.is_some_and(|situation| situation.is_promoted(&self.me))
+    }
+
     /// The role as it is known here.
     pub(crate) fn known_role(&self) -> Option<&Role> {
         let mut roles = self.situation.as_ref()?.roles.values();

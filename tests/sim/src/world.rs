@@ -437,8 +437,9 @@ impl World {
             return;
         };
         let epoch = role.epoch.0;
-        // Not before the newest point became the volume.
-        let promoted = region.volume.epoch >= epoch || matches!(mode, Mode::Serve { .. });
+        // Not before the newest point became the volume. Who was given the role back has its volume, also where it never served at that epoch.
+        let its_own = region.volume.point.is_none() && region.agent.as_ref().is_some_and(Agent::is_promoted);
+        let promoted = region.volume.epoch >= epoch || its_own || matches!(mode, Mode::Serve { .. });
         if !promoted || region.volume.epoch > epoch || now < region.next_point || stalled {
             return;
         }
