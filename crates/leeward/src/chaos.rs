@@ -48,8 +48,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
     /// How long faults are made. The last one is played to its end.
-    #[arg(long, default_value_t = 10.0)]
-    minutes: f64,
+    #[arg(long, default_value = "10", value_parser = minutes)]
+    minutes: Duration,
     /// How long a region's lease lives, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=20))]
     ttl: u64,
@@ -64,12 +64,22 @@ pub(crate) struct Arguments {
     unfenced: bool,
 }
 
+fn minutes(text: &str) -> Result<Duration, String> {
+    let wrong = || "it is no number of minutes from 0 to 10000".to_owned();
+    let minutes: f64 = text.parse().map_err(|_| wrong())?;
+    match (0.0..=10_000.0).contains(&minutes) {
+        true => Ok(Duration::from_secs_f64(minutes * 60.0)),
+        false => Err(wrong()),
+    }
+}
+
 /// Makes faults. Exits 1 when something did not hold.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let ttl = Duration::from_secs(arguments.ttl);
     Quorum::Etcd.check(ttl).map_err(output::Misused)?;
     let seed = arguments.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
     let deck = Deck::new(StdRng::seed_from_u64(seed), ttl, arguments.only.as_deref()).map_err(output::Misused)?;
+    arguments.json.as_deref().map_or(Ok(()), output::check_report)?;
     let isolated = network::isolate().context("faults of networks and disks")?;
     disk::isolate()?;
     process::runtime(2)?.block_on(async {
@@ -140,7 +150,7 @@ async fn play(
 ) -> anyhow::Result<()> {
     stage.start(picture).await?;
     let rig = Rig::start(stage, disks, picture, Duration::from_secs(arguments.ttl))?;
-    let end = Instant::now() + Duration::from_secs_f64(arguments.minutes.clamp(0.0, 10_000.0) * 60.0);
+    let end = Instant::now() + arguments.minutes;
     let mut broken = false;
     while Instant::now() < end && !broken {
         let fault = deck.deal();
@@ -157,4 +167,17 @@ async fn play(
     }
     rig.stop().await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::minutes;
+
+    #[test]
+    fn minutes_are_a_number_that_a_clock_can_count() {
+        assert_eq!(minutes("0.5").unwrap().as_secs(), 30);
+        for bad in ["", "ten", "-1", "nan", "inf", "1e9"] {
+            assert!(minutes(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -131,15 +131,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         .into());
     }
     let isolated = isolate(&arguments)?;
-    if let Some(file) = &arguments.json {
-        let there = file.exists();
-        let writable = std::fs::OpenOptions::new().create(true).append(true).open(file);
-        writable.with_context(|| format!("the report cannot be written to {}", file.display()))?;
-        if !there {
-            // It was made to see whether it can be; no report is no file.
-            let _ = std::fs::remove_file(file);
-        }
-    }
+    arguments.json.as_deref().map_or(Ok(()), output::check_report)?;
     process::runtime(2)?.block_on(async {
         let stop = CancellationToken::new();
         // A terminal that is closed ends the demo too, and leaves nothing.

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::Write as _;
+use std::path::Path;
 
 use anyhow::Context as _;
 
@@ -13,6 +14,18 @@ pub(crate) fn write(text: &str) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether a report can be written to a file, looked at before what it is of is done. The file is left as it was.
+pub(crate) fn check_report(file: &Path) -> anyhow::Result<()> {
+    let there = file.exists();
+    let writable = std::fs::OpenOptions::new().create(true).append(true).open(file);
+    writable.with_context(|| format!("the report cannot be written to {}", file.display()))?;
+    if !there {
+        // It was made to see whether it can be; no report is no file.
+        let _ = std::fs::remove_file(file);
+    }
+    Ok(())
 }
 
 /// Says something to a person, on standard error. Nobody can be told when that fails.
