@@ -2,7 +2,8 @@
 //! epoch, and writes are acknowledged.
 //!
 //! A region that is lost for good leaves the other one at rest. But for what it may have acknowledged and the other one never got: then
-//! it has the role, the other one is not in sync, and nothing moves without a person.
+//! it has the role, the other one is not in sync, and nothing moves without a person. So it is, too, when it was lost while a switchover
+//! asked it to stop: the switchover waits for a person, who calls it off and accepts the loss by name.
 
 use leeward_core::lease::Hold;
 
@@ -16,7 +17,7 @@ pub(super) fn check(world: &World) -> Checked {
         return wrong("there is no plan".into());
     };
     if let Some(lost) = world.lost_for_good
-        && role.hold == Hold::Held
+        && role.hold != Hold::Released
         && role.owner.as_str() == lost.name()
     {
         return match role.in_sync.is_empty() {
