@@ -137,6 +137,7 @@ async fn measure(regions: usize, apps: usize) -> Result<Loss> {
             holders: &BTreeMap::new(),
             reports: &reports,
             timing: &timing,
+            drains: usize::MAX,
             now,
             wall_ms: 1_000_000,
         });

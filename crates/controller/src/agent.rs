@@ -57,6 +57,8 @@ pub struct Agent {
     pub holder: String,
     /// The lengths of leases.
     pub timing: Timing,
+    /// How many applications may be moving at the same time: off drained clusters, and into this one.
+    pub moves_together: usize,
     /// The quorum.
     pub quorum: Arc<dyn Store>,
     /// A client that proves who this is to peers and witness.
@@ -108,6 +110,8 @@ pub struct Start {
     pub holder: String,
     /// The lengths of leases.
     pub timing: Timing,
+    /// How many applications may be moving at the same time.
+    pub moves_together: usize,
     /// The quorum.
     pub quorum: Arc<dyn Store>,
     /// A client that proves who this is.
@@ -131,6 +135,7 @@ impl Agent {
             me: start.me,
             holder: start.holder,
             timing: start.timing,
+            moves_together: start.moves_together,
             quorum: start.quorum,
             http: start.http,
             witness_url: start.witness_url,

@@ -1,6 +1,6 @@
 //! The configuration files of the agent and of the witness.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use leeward_core::lease::Delays;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -51,6 +51,10 @@ pub struct Serve {
     pub witness_url: String,
     /// A lease's time to live, in milliseconds.
     pub lease_ttl_ms: u64,
+    /// How many applications may be moving at the same time: off drained clusters, as far as this agent decides it, and into this one. The
+    /// roles of all that a lost cluster had move at once; this many of them are started at a time.
+    #[serde(default = "moves_together")]
+    pub moves_together: NonZeroUsize,
     /// The token of the local nodes' kubelet endpoint, where volumes are frozen through it.
     #[serde(default)]
     pub kubelet_token: Option<PathBuf>,
@@ -110,6 +114,11 @@ impl Quorum {
             Self::Etcd(etcd) => Delays::with_election(Duration::from_millis(etcd.election_ms)),
         }
     }
+}
+
+fn moves_together() -> NonZeroUsize {
+    const TOGETHER: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+    TOGETHER
 }
 
 fn election_ms() -> u64 {

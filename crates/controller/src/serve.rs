@@ -113,6 +113,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         me: ClusterName::new(&config.cluster),
         holder: format!("{}-{}-{}", config.cluster, std::process::id(), clock::wall_ms()),
         timing,
+        moves_together: config.moves_together.get(),
         quorum: quorum::store(&config, &http, timing.ttl / 3)?,
         http: http.clone(),
         witness_url: config.witness_url.clone(),

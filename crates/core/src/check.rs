@@ -3,6 +3,7 @@
 
 use crate::{
     lease::{Hold, Moment, Timing},
+    maintenance::Maintenance,
     name::{AppKey, ClusterName, RoleKey},
     operation::Kind,
     plan::{Change, Commit, Expect, Plan, Snapshot},
@@ -44,6 +45,22 @@ pub enum Violation {
     /// A failover would begin that nobody asked for, of an application that a person has paused.
     #[error("{0} is paused, and would fail over without a person asking for it")]
     Paused(AppKey),
+    /// A switchover would begin that nobody asked for, from a cluster that is not drained.
+    #[error("{app} would be switched over from {from} without a person asking for it, and {from} is not drained")]
+    NotDrained {
+        /// The application.
+        app: AppKey,
+        /// The cluster that it would leave.
+        from: ClusterName,
+    },
+    /// Something would move to a cluster that is out of service.
+    #[error("{app} would move to {to}, which is out of service for maintenance")]
+    OutOfService {
+        /// The application.
+        app: AppKey,
+        /// The cluster.
+        to: ClusterName,
+    },
     /// The active cluster would be one that the application has no placement in.
     #[error("{0} would be active without being a placement")]
     NotPlaced(ClusterName),
@@ -73,6 +90,7 @@ pub fn check(commit: &Commit, snapshot: &Snapshot<'_>, timing: &Timing, now: Mom
                 if snapshot.app.paused && fails_over_unasked(commit, plan) {
                     return Err(Violation::Paused(plan.app.clone()));
                 }
+                begins_in_service(commit, plan, snapshot)?;
                 if snapshot.app.placement(&plan.active).is_none() {
                     return Err(Violation::NotPlaced(plan.active.clone()));
                 }
@@ -106,6 +124,32 @@ pub fn check(commit: &Commit, snapshot: &Snapshot<'_>, timing: &Timing, now: Mom
             }
             Change::Answer(_) => {}
         }
+    }
+    Ok(())
+}
+
+/// What begins does not move to a cluster that is out of service, and a switchover that nobody asked for leaves one that is drained.
+fn begins_in_service(commit: &Commit, plan: &Plan, snapshot: &Snapshot<'_>) -> Result<(), Violation> {
+    let running = snapshot.plan.as_ref().and_then(|plan| plan.value.operation.as_ref());
+    let Some(begins) = plan.operation.as_ref().filter(|begins| running != Some(begins)) else {
+        return Ok(());
+    };
+    let said = |cluster| snapshot.maintenance.get(cluster).map_or_else(Default::default, |said| said.value);
+    let app = plan.app.clone();
+    // What was under way there already goes on, also as a failover.
+    let under_way = running.is_some_and(|running| running.to == begins.to);
+    if !under_way && said(&begins.to) != Maintenance::None {
+        return Err(Violation::OutOfService {
+            app,
+            to: begins.to.clone(),
+        });
+    }
+    let asked = commit.changes.iter().any(|change| matches!(change, Change::Answer(_)));
+    if begins.kind == Kind::Switchover && !asked && said(&begins.from) != Maintenance::Drain {
+        return Err(Violation::NotDrained {
+            app,
+            from: begins.from.clone(),
+        });
     }
     Ok(())
 }

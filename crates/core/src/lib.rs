@@ -12,6 +12,8 @@ pub mod holder;
 pub mod in_sync;
 pub mod incarnation;
 pub mod lease;
+pub mod maintenance;
+pub mod moves;
 pub mod name;
 pub mod operation;
 pub mod plan;

@@ -21,6 +21,7 @@ pub use cancel::{TooLate, cancellable};
 use crate::{
     app::{App, Model},
     lease::{Hold, Moment, Role, Sight, Timing},
+    maintenance::{self, Maintenance},
     name::{AppKey, ClusterName, Epoch, Generation, RoleKey},
     operation::{Finished, Journal, Kind, Operation, Request, Step, StepName, is_done},
     report::{AppReport, Report, Seen, report},
@@ -67,6 +68,10 @@ pub struct Snapshot<'a> {
     pub holders: BTreeMap<ClusterName, String>,
     /// What each cluster says of the application.
     pub reports: BTreeMap<ClusterName, Seen<AppReport>>,
+    /// What people said of clusters: those that are not in it are in service.
+    pub maintenance: &'a BTreeMap<ClusterName, Versioned<Maintenance>>,
+    /// Whether one more application may begin to move off a drained cluster.
+    pub may_drain: bool,
     /// What people ask for and was not answered yet, oldest first.
     pub requests: Vec<Versioned<Request>>,
     /// The journal of the running operation.
@@ -84,6 +89,8 @@ pub enum Expect {
     Lease(ClusterName, u64),
     /// The request is at this revision.
     Request(String, u64),
+    /// What was said of the cluster is at this revision.
+    Maintenance(ClusterName, u64),
 }
 
 /// One thing that a commit changes.
@@ -127,9 +134,9 @@ pub fn decide(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment, wall_ms: u6
         None => first(snapshot),
         Some(plan) => missing_roles(snapshot, plan).or_else(|| match &plan.value.operation {
             Some(operation) => go_on(snapshot, plan, operation, timing, now, wall_ms),
-            None => {
-                answer(snapshot, plan, timing, now, wall_ms).or_else(|| automatic(snapshot, plan, timing, now, wall_ms))
-            }
+            None => answer(snapshot, plan, timing, now, wall_ms)
+                .or_else(|| automatic(snapshot, plan, timing, now, wall_ms))
+                .or_else(|| maintenance::drain(snapshot, plan, timing, now, wall_ms)),
         }),
     }
 }
@@ -390,6 +397,13 @@ fn loss_refused(
 
 /// What a cluster lacks to take over; empty when it is ready.
 pub fn unready(snapshot: &Snapshot<'_>, cluster: &ClusterName) -> Vec<String> {
+    let said = snapshot.maintenance.get(cluster);
+    let mut lacks: Vec<_> = said.and_then(|said| said.value.lacks(cluster)).into_iter().collect();
+    lacks.extend(not_there(snapshot, cluster));
+    lacks
+}
+
+fn not_there(snapshot: &Snapshot<'_>, cluster: &ClusterName) -> Vec<String> {
     let Some(seen) = snapshot.reports.get(cluster) else {
         return vec![format!("{cluster} has not reported")];
     };
@@ -517,7 +531,7 @@ fn take_over(
 }
 
 /// The planned way: the holder is asked to stop, and gives the roles back itself.
-fn switch_over(snapshot: &Snapshot<'_>, plan: &Versioned<Plan>, request: &Request, wall_ms: u64) -> Commit {
+pub(crate) fn switch_over(snapshot: &Snapshot<'_>, plan: &Versioned<Plan>, request: &Request, wall_ms: u64) -> Commit {
     let from = plan.value.active.clone();
     let to = request.to.clone();
     let epoch = highest_epoch(snapshot).next();

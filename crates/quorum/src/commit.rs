@@ -22,6 +22,7 @@ pub fn txn(app: &AppKey, sights: &BTreeMap<ClusterName, Sight>, commit: &Commit)
             Expect::Role(role, revision) => txn.expect(key::role(role), *revision),
             Expect::Lease(cluster, revision) => txn.expect(key::lease(cluster), *revision),
             Expect::Request(id, revision) => txn.expect(key::request(app, id), *revision),
+            Expect::Maintenance(cluster, revision) => txn.expect(key::maintenance(cluster), *revision),
         };
     }
     for change in &commit.changes {

@@ -17,6 +17,8 @@ pub const PLANS: &str = "plan/";
 pub const REQUESTS: &str = "request/";
 /// The prefix of all journals.
 pub const JOURNALS: &str = "journal/";
+/// The prefix of what people said of clusters. A key is never deleted, so that its revision only grows.
+pub const MAINTENANCE: &str = "maintenance/";
 /// Which incarnation of the quorum this is; absent in the first one.
 pub const INCARNATION: &str = "incarnation";
 /// Who decides.
@@ -24,7 +26,7 @@ pub const LEADER: &str = "leader";
 
 /// The prefixes below which agents write, besides [`LEADER`]; any agent may lead, and a leader seals the leases of others. The incarnation is
 /// written by who begins one alone.
-pub const WRITTEN_BELOW: [&str; 6] = [LEASES, ROLES, SPECS, PLANS, REQUESTS, JOURNALS];
+pub const WRITTEN_BELOW: [&str; 7] = [LEASES, ROLES, SPECS, PLANS, REQUESTS, JOURNALS, MAINTENANCE];
 
 /// The application that a key says something of: of a specification, a plan, a role or a step.
 pub fn app_of(key: &str) -> Option<AppKey> {
@@ -39,6 +41,11 @@ pub fn app_of(key: &str) -> Option<AppKey> {
 /// A cluster's lease.
 pub fn lease(cluster: &ClusterName) -> String {
     format!("{LEASES}{cluster}")
+}
+
+/// What was said of a cluster.
+pub fn maintenance(cluster: &ClusterName) -> String {
+    format!("{MAINTENANCE}{cluster}")
 }
 
 /// A writer role.

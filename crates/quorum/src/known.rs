@@ -13,6 +13,7 @@ use leeward_core::{
     execute::{self, Mode},
     incarnation::Begun,
     lease::{Lease, Moment, Role, Sight},
+    maintenance::Maintenance,
     name::{AppKey, ClusterName, Incarnation, RoleKey},
     operation::{Journal, Request},
     plan::{Plan, Snapshot, Versioned},
@@ -30,6 +31,8 @@ pub struct Known {
     pub sights: BTreeMap<ClusterName, Sight>,
     /// The leader's lease.
     pub leader: Option<Sight>,
+    /// What people said of clusters.
+    pub maintenance: BTreeMap<ClusterName, Versioned<Maintenance>>,
     situations: BTreeMap<AppKey, Arc<Situation>>,
 }
 
@@ -67,10 +70,19 @@ impl Known {
             .filter(|e| e.key.starts_with(key::LEASES) || e.key == key::LEADER)
             .map(|entry| entry.key.clone())
             .collect();
+        let said = entries.iter().filter_map(|entry| entry.key.strip_prefix(key::MAINTENANCE));
+        let said: Vec<_> = said.map(ClusterName::new).collect();
         let changed: BTreeSet<AppKey> = entries.iter().filter_map(|entry| key::app_of(&entry.key)).collect();
         self.view.merge(entries);
         for app in changed {
             self.put_together(app);
+        }
+        for cluster in said {
+            let said = self.view.get(&key::maintenance(&cluster));
+            match said {
+                Some(said) => self.maintenance.insert(cluster, said),
+                None => self.maintenance.remove(&cluster),
+            };
         }
         for key in leases {
             let Some(current) = self.view.get::<Lease>(&key) else {
@@ -91,6 +103,7 @@ impl Known {
     pub fn follow(&mut self, changes: Changes, now: Moment) {
         if changes.whole {
             self.view.replace([], changes.revision);
+            self.maintenance.clear();
             for app in self.situations.keys().cloned().collect::<Vec<_>>() {
                 self.put_together(app);
             }
@@ -197,6 +210,8 @@ impl Situation {
             unseen_by,
             holders,
             reports,
+            maintenance: &known.maintenance,
+            may_drain: true,
             requests: known.requests(&self.app.value.key),
             journal: self.journal.clone(),
         }

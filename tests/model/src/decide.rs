@@ -172,6 +172,9 @@ impl Known {
             unseen_by: &unseen_by,
             holders: BTreeMap::new(),
             reports: Place::BOTH.map(|place| (place.name().clone(), ready())).into(),
+            // A drain makes a switchover as a person asks for one.
+            maintenance: &BTreeMap::new(),
+            may_drain: false,
             requests: (asked != Asked::Nothing).then_some(request).into_iter().collect(),
             journal: self.journal(),
         };

@@ -10,11 +10,12 @@ use leeward_core::{
     check::{Violation, check},
     incarnation::decided_in,
     lease::{Moment, Timing},
+    maintenance::DRAIN,
     name::{AppKey, ClusterName},
-    plan::{self, Change},
+    plan::{self, Change, Commit, Expect},
     report::{AppReport, Seen},
 };
-use leeward_quorum::{Entry, Error, Store, Txn, commit, key, known::Known};
+use leeward_quorum::{Entry, Error, Store, Txn, commit, key, known::{Known, Situation}};
 
 /// Decisions that are sent at the same time.
 const TOGETHER: usize = 32;
@@ -34,6 +35,8 @@ pub struct Look<'a> {
     pub reports: Reports<'a>,
     /// The lengths of leases.
     pub timing: &'a Timing,
+    /// How many applications may be moving off drained clusters at the same time.
+    pub drains: usize,
     /// This observer's monotonic clock.
     pub now: Moment,
     /// The wall clock, for records; Unix ms.
@@ -76,10 +79,12 @@ pub fn plan_all(look: &Look<'_>) -> Vec<Result<Decision, Defect>> {
     let (incarnation, _) = look.known.incarnation();
     let mut sealing = BTreeSet::new();
     let mut decisions = Vec::new();
+    let mut draining = look.known.situations().filter(|situation| is_draining(situation)).count();
     for situation in look.known.situations() {
         let app = &situation.app.value.key;
         let reports = (look.reports)(app);
-        let snapshot = situation.snapshot(look.known, look.unseen_by, look.holders.clone(), reports);
+        let mut snapshot = situation.snapshot(look.known, look.unseen_by, look.holders.clone(), reports);
+        snapshot.may_drain = draining < look.drains;
         let Some(commit) = plan::decide(&snapshot, look.timing, look.now, look.wall_ms) else {
             continue;
         };
@@ -95,6 +100,7 @@ pub fn plan_all(look: &Look<'_>) -> Vec<Result<Decision, Defect>> {
         if seals.is_some_and(|cluster| !sealing.insert(cluster)) {
             continue;
         }
+        draining += usize::from(drains(&commit));
         let commit = decided_in(incarnation, commit);
         let txn = commit::txn(app, &look.known.sights, &commit);
         decisions.push(match txn {
@@ -112,6 +118,15 @@ pub fn plan_all(look: &Look<'_>) -> Vec<Result<Decision, Defect>> {
         });
     }
     decisions
+}
+
+fn is_draining(situation: &Situation) -> bool {
+    let operation = situation.plan().and_then(|plan| plan.operation.as_ref());
+    operation.is_some_and(|operation| operation.id.starts_with(DRAIN))
+}
+
+fn drains(commit: &Commit) -> bool {
+    commit.expects.iter().any(|expect| matches!(expect, Expect::Maintenance(..)))
 }
 
 /// Sends decisions; `learn` is told what was read, in few pieces. How many were applied.

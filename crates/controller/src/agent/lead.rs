@@ -91,6 +91,7 @@ async fn decide(agent: &Agent) {
             holders: &agent.holders(),
             reports: &|app| agent.reports(app),
             timing: &agent.timing,
+            drains: agent.moves_together,
             now: clock::now(),
             wall_ms: clock::wall_ms(),
         };

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod cancel;
+mod maintenance;
 
 fn app(model: Model) -> App {
     let placement = |cluster: &str, priority| Placement {
@@ -57,6 +58,8 @@ struct World {
     leases: BTreeMap<ClusterName, Sight>,
     unseen_by: BTreeMap<ClusterName, BTreeSet<String>>,
     reports: BTreeMap<ClusterName, Seen<AppReport>>,
+    maintenance: BTreeMap<ClusterName, Versioned<Maintenance>>,
+    may_drain: bool,
     requests: Vec<Versioned<Request>>,
     journal: Journal,
     revision: u64,
@@ -71,6 +74,8 @@ impl World {
             leases: BTreeMap::new(),
             unseen_by: BTreeMap::new(),
             reports: BTreeMap::new(),
+            maintenance: BTreeMap::new(),
+            may_drain: true,
             requests: vec![],
             journal: Journal::new(),
             revision: 10,
@@ -124,6 +129,8 @@ impl World {
             unseen_by: &self.unseen_by,
             holders: BTreeMap::new(),
             reports: self.reports.clone(),
+            maintenance: &self.maintenance,
+            may_drain: self.may_drain,
             requests: self.requests.clone(),
             journal: self.journal.clone(),
         }
