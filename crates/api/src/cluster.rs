@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube_derive::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A Kubernetes cluster that takes part. Every cluster holds one `Cluster` for itself and for each of the others.
@@ -23,6 +24,8 @@ use serde::{Deserialize, Serialize};
         type_ = "string"
     ),
     printcolumn(json_path = ".status.lease", name = "Lease", type_ = "string"),
+    printcolumn(json_path = ".status.active", name = "Active", type_ = "integer"),
+    printcolumn(json_path = ".status.maintenance", name = "Maintenance", type_ = "string"),
     printcolumn(json_path = ".spec.ingress", name = "Ingress", type_ = "string", priority = 1),
     printcolumn(json_path = ".spec.peer", name = "Peer", type_ = "string", priority = 1),
     printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date"),
@@ -50,6 +53,20 @@ pub struct ClusterSpec {
     /// Where the other agents reach this one with mutual TLS, `HOST:PORT`.
     #[schemars(regex(pattern = r"^\S+:[0-9]+$"))]
     pub peer: String,
+
+    /// Takes the cluster out of service for a while. It counts in the cluster itself only, not in the others' copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<Maintenance>,
+}
+
+/// How a cluster is out of service.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Maintenance {
+    /// Nothing moves to it.
+    Cordon,
+    /// Nothing moves to it, and what is active in it moves away, a few applications at a time; users of ActiveActive applications are led
+    /// to the other clusters.
+    Drain,
 }
 
 /// What is known of a cluster.
@@ -65,6 +82,14 @@ pub struct ClusterStatus {
     /// more has written stays until its successor writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
+
+    /// How many ActivePassive applications are active in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<u32>,
+
+    /// How it is out of service, as every cluster knows it: `Cordon` or `Drain`; nothing while it is in service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub maintenance: Option<String>,
 
     /// The newest state of each aspect.
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

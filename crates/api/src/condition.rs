@@ -14,6 +14,12 @@ pub const READY: &str = "Ready";
 /// `True` on an `Operation` that has ended, whatever its outcome.
 pub const COMPLETE: &str = "Complete";
 
+/// On a `Cluster` that is drained: `True` once nothing is active in it.
+pub const DRAINED: &str = "Drained";
+
+/// `False` on a `Cluster` that is being deleted while applications have a placement in it.
+pub const LEAVING: &str = "Leaving";
+
 /// On an `Operation` that was asked to be called off: `True` when it was, `False` when it was too late for that.
 pub const CANCELLED: &str = "Cancelled";
 

@@ -1,13 +1,17 @@
 //! `Cluster` resources: where the other clusters are, and what is seen of them.
 
+mod service;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
+    runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use leeward_api::{Cluster, ClusterStatus, FIELD_MANAGER, condition};
-use leeward_core::name::ClusterName;
+use leeward_core::{app::Model, maintenance::Maintenance, name::ClusterName};
+use leeward_quorum::known::{Known, Situation};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -44,8 +48,13 @@ pub fn ingress(cache: &Cache, cluster: &ClusterName) -> Option<SocketAddr> {
     found.spec.ingress.parse().ok()
 }
 
-/// Keeps the peers and the resources' status up to date until `stop`.
+/// Keeps the peers and the resources up to date until `stop`.
 pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: CancellationToken) {
+    let reporter = Reporter {
+        controller: "leeward".into(),
+        instance: Some(agent.me.to_string()),
+    };
+    let recorder = Recorder::new(client.clone(), reporter);
     let mut changes = agent.changes();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
@@ -60,43 +69,57 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
             agent.set_peers(peers);
         }
         for cluster in cache.clusters.state() {
-            let status = status(&agent, &cluster);
-            if cluster.status.as_ref() == Some(&status) {
-                continue;
-            }
-            let patch = json!({
-                "apiVersion": "leeward.dev/v1alpha1",
-                "kind": "Cluster",
-                "metadata": { "name": cluster.name_any() },
-                "status": status,
-            });
-            let api: Api<Cluster> = Api::all(client.clone());
-            let params = PatchParams::apply(FIELD_MANAGER).force();
-            if let Err(error) = api
-                .patch_status(&cluster.name_any(), &params, &Patch::Apply(&patch))
-                .await
+            if cluster.name_any() == agent.me.as_str()
+                && let Err(error) = service::say(&agent, &cluster).await
             {
-                tracing::debug!(cluster = cluster.name_any(), %error, "its status was not written");
+                tracing::debug!(%error, "what was said of this cluster is not in the quorum yet");
+            }
+            if let Err(error) = look_after(&agent, &client, &recorder, &cluster).await {
+                tracing::debug!(cluster = cluster.name_any(), %error, "it was not looked after");
             }
         }
     }
 }
 
-fn status(agent: &Agent, cluster: &Cluster) -> ClusterStatus {
-    let name = ClusterName::new(cluster.name_any());
+/// One resource: its finalizer, its status, and an event for each change of state.
+async fn look_after(agent: &Agent, client: &Client, recorder: &Recorder, cluster: &Cluster) -> Result<(), kube::Error> {
     let known = agent.known();
+    let kept = service::keep(client, &known, cluster).await?;
+    let status = status(agent, &known, cluster, kept);
+    if cluster.status.as_ref() == Some(&status) {
+        return Ok(());
+    }
+    let patch = json!({
+        "apiVersion": "leeward.dev/v1alpha1",
+        "kind": "Cluster",
+        "metadata": { "name": cluster.name_any() },
+        "status": status,
+    });
+    let api: Api<Cluster> = Api::all(client.clone());
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch_status(&cluster.name_any(), &params, &Patch::Apply(&patch))
+        .await?;
+    let before = cluster.status.clone().unwrap_or_default();
+    for event in events(&cluster.name_any(), &before, &status) {
+        recorder.publish(&event, &cluster.object_ref(&())).await?;
+    }
+    Ok(())
+}
+
+fn status(agent: &Agent, known: &Known, cluster: &Cluster, kept: Option<String>) -> ClusterStatus {
+    let name = ClusterName::new(cluster.name_any());
     let now = clock::now();
     let holders = agent.holders();
     let lease = match known.sights.get(&name) {
         None => "Waiting",
-        Some(sight) if sight.over(&agent.timing, now) => "Lost",
+        Some(sight) if sight.over(&agent.timing, now) => LOST,
         Some(sight) if sight.is_of_another(holders.get(&name)) => "Waiting",
-        Some(_) => "Held",
+        Some(_) => HELD,
     };
     let seen = name == agent.me || !agent.unseen().contains(&name);
     let (reason, message) = match (lease, seen) {
-        ("Held", true) => ("Reporting", "its agent reports and holds its lease"),
-        ("Held", false) => ("Silent", "its agent is not heard of here; its lease is not over"),
+        (HELD, true) => ("Reporting", "its agent reports and holds its lease"),
+        (HELD, false) => ("Silent", "its agent is not heard of here; its lease is not over"),
         ("Waiting", true) => (
             "Waiting",
             "its agent has begun and waits for the lease, until the one of the agent before it has ended: what it serves with a writer \
@@ -111,17 +134,139 @@ fn status(agent: &Agent, cluster: &Cluster) -> ClusterStatus {
     let mut status = cluster.status.clone().unwrap_or_default();
     status.lease = Some(lease.to_owned());
     status.agent = Some(agent.holder.clone());
+    let active = known
+        .situations()
+        .filter(|situation| is_active(situation, &name))
+        .count();
+    status.active = Some(u32::try_from(active).unwrap_or(u32::MAX));
+    let said = known
+        .maintenance
+        .get(&name)
+        .map_or(Maintenance::None, |said| said.value);
+    status.maintenance = (said != Maintenance::None).then(|| format!("{said:?}"));
     let wall = jiff::Timestamp::from_millisecond(clock::wall_ms() as i64).unwrap_or_default();
-    let ready = lease == "Held" && seen;
-    let generation = cluster.metadata.generation;
-    condition::set(
-        &mut status.conditions,
-        condition::READY,
-        ready,
-        reason,
-        message,
-        generation,
-        wall,
-    );
+    let ready = lease == HELD && seen;
+    let mut say = |type_, value, reason: &str, message: &str| {
+        let generation = cluster.metadata.generation;
+        condition::set(&mut status.conditions, type_, value, reason, message, generation, wall);
+    };
+    say(condition::READY, ready, reason, message);
+    let drained = service::drained(agent, known, &name, now);
+    if let Some((drained, message)) = &drained {
+        let reason = if *drained { "Drained" } else { "Draining" };
+        say(condition::DRAINED, *drained, reason, message);
+    }
+    if let Some(kept) = &kept {
+        say(condition::LEAVING, false, "InUse", kept);
+    }
+    status.conditions.retain(|condition| match condition.type_.as_str() {
+        condition::DRAINED => drained.is_some(),
+        condition::LEAVING => kept.is_some(),
+        _ => true,
+    });
     status
+}
+
+const HELD: &str = "Held";
+const LOST: &str = "Lost";
+
+fn is_active(situation: &Situation, cluster: &ClusterName) -> bool {
+    let plan = situation.plan();
+    situation.app.value.model == Model::ActivePassive && plan.is_some_and(|plan| plan.active == *cluster)
+}
+
+/// The changes of state between two statuses that deserve an event: one for a lost cluster, however many applications it had.
+fn events(name: &str, before: &ClusterStatus, after: &ClusterStatus) -> Vec<Event> {
+    let event = |type_, reason: &str, action: &str, note: String| Event {
+        type_,
+        reason: reason.to_owned(),
+        note: Some(note),
+        action: action.to_owned(),
+        secondary: None,
+    };
+    let lost = |status: &ClusterStatus| status.lease.as_deref() == Some(LOST);
+    let active = |status: &ClusterStatus| status.active.unwrap_or_default();
+    let drained = |status: &ClusterStatus| {
+        let mut conditions = status.conditions.iter();
+        conditions.any(|condition| condition.type_ == condition::DRAINED && condition.status == "True")
+    };
+    let mut events = vec![];
+    if lost(after) && !lost(before) {
+        let note = format!(
+            "the lease of {name} is over: it is fenced; {} applications were active in it",
+            active(before)
+        );
+        events.push(event(EventType::Warning, "Lost", "Fence", note));
+    }
+    if lost(before) && after.lease.as_deref() == Some(HELD) {
+        let note = format!("{name} holds its lease again; what has moved away stays where it is");
+        events.push(event(EventType::Normal, "Returned", "Renew", note));
+    }
+    if lost(after) && active(after) == 0 && active(before) > 0 {
+        let note = format!("nothing is active in {name} any more: all of it is being started elsewhere");
+        events.push(event(EventType::Normal, "FailedOver", "FailOver", note));
+    }
+    if after.maintenance != before.maintenance {
+        let note = match after.maintenance.as_deref() {
+            None => format!("{name} is in service again"),
+            Some("Cordon") => format!("{name} is cordoned: nothing moves there"),
+            Some(_) => format!("{name} is drained: what is active in it moves away, and nothing moves there"),
+        };
+        events.push(event(EventType::Normal, "Maintenance", "Maintain", note));
+    }
+    if drained(after) && !drained(before) {
+        let note = format!("nothing is active in {name}: it may be switched off");
+        events.push(event(EventType::Normal, "Drained", "Maintain", note));
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(lease: &str, active: u32) -> ClusterStatus {
+        ClusterStatus {
+            lease: Some(lease.into()),
+            active: Some(active),
+            ..ClusterStatus::default()
+        }
+    }
+
+    fn told(before: &ClusterStatus, after: &ClusterStatus) -> Vec<String> {
+        let events = events("west", before, after).into_iter();
+        events
+            .map(|event| format!("{}: {}", event.reason, event.note.unwrap_or_default()))
+            .collect()
+    }
+
+    #[test]
+    fn a_lost_cluster_is_one_event_however_many_applications_it_had() {
+        let (held, lost, left) = (status(HELD, 1000), status(LOST, 1000), status(LOST, 0));
+        assert_eq!(
+            told(&held, &lost),
+            ["Lost: the lease of west is over: it is fenced; 1000 applications were active in it"]
+        );
+        assert_eq!(told(&lost, &status(LOST, 600)), Vec::<String>::new());
+        assert_eq!(told(&lost, &left).len(), 1);
+        assert!(told(&lost, &left)[0].starts_with("FailedOver: nothing is active in west"));
+        assert!(told(&left, &status(HELD, 0))[0].starts_with("Returned: "));
+        // At once.
+        assert_eq!(told(&held, &left).len(), 2);
+    }
+
+    #[test]
+    fn going_out_of_service_and_back_is_told() {
+        let (held, mut drain) = (status(HELD, 1), status(HELD, 1));
+        drain.maintenance = Some("Drain".into());
+        assert!(told(&held, &drain)[0].contains("moves away"));
+        let mut done = drain.clone();
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        condition::set(&mut done.conditions, condition::DRAINED, true, "Drained", "", None, now);
+        assert_eq!(
+            told(&drain, &done),
+            ["Drained: nothing is active in west: it may be switched off"]
+        );
+        assert_eq!(told(&done, &held), ["Maintenance: west is in service again"]);
+    }
 }

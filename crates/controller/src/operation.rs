@@ -17,6 +17,7 @@ use leeward_api::{
     operation::{OperationType, StepStatus},
 };
 use leeward_core::{
+    maintenance::DRAIN,
     name::{AppKey, ClusterName},
     operation::{self as core, Journal, Kind, Request, StepName},
     plan::{Versioned, cancellable},
@@ -371,14 +372,21 @@ async fn record(agent: &Agent, client: &Client, cache: &Cache, situation: &Situa
     let here = cache
         .operations
         .get(&ObjectRef::new(&operation.id).within(&app.namespace));
-    if operation.to != agent.me || here.is_some() || !operation.id.starts_with("failover-") {
+    let unasked = ["failover-", DRAIN]
+        .iter()
+        .any(|prefix| operation.id.starts_with(prefix));
+    if operation.to != agent.me || here.is_some() || !unasked {
         return Ok(());
     }
+    let type_ = match operation.kind {
+        Kind::Failover => OperationType::Failover,
+        Kind::Switchover => OperationType::Switchover,
+    };
     let resource = json!({
         "apiVersion": "leeward.dev/v1alpha1",
         "kind": "Operation",
         "metadata": { "name": operation.id, "namespace": app.namespace },
-        "spec": { "type": "Failover", "app": app.name, "to": operation.to.as_str() },
+        "spec": { "type": type_, "app": app.name, "to": operation.to.as_str() },
     });
     let api: Api<Operation> = Api::namespaced(client.clone(), &app.namespace);
     api.patch(

@@ -13,6 +13,7 @@ pub mod show;
 pub mod status;
 pub mod steps;
 pub mod table;
+pub mod turn;
 pub mod validate;
 pub mod workloads;
 
@@ -37,7 +38,7 @@ use leeward_state::config::{self, Bundle, Kept, Override, Receiver, Running, clu
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::carried::Carried;
+use self::{carried::Carried, turn::Turns};
 use crate::{agent::Agent, cache::Cache, clock, gates::Gates};
 
 /// A round at least this often, while nothing changes.
@@ -65,6 +66,8 @@ pub struct Context {
     pub bundles: carry::Bundles,
     /// What the others offered, on disk.
     pub kept: Kept,
+    /// Whose turn it is to be started here.
+    pub turns: Turns,
     /// Ready endpoints by application, for the edge.
     pub backends: watch::Sender<BTreeMap<AppKey, Vec<std::net::SocketAddr>>>,
 }
@@ -198,6 +201,17 @@ impl Round {
         let mode = self.unfenced(situation, situation.mode(&agent.me));
         let mode = self.effective(app, mode);
         let mut trouble = vec![];
+        let has_come = context.turns.has_come(situation, &agent.known(), clock::now());
+        let mode = match mode {
+            Mode::Serve { .. } if !has_come => Mode::Standby,
+            mode => mode,
+        };
+        if !has_come {
+            let together = agent.moves_together;
+            trouble.push(format!(
+                "its turn to be started: {together} at a time are, those with the tightest rto first"
+            ));
+        }
         self.forget_what_is_over(situation).await;
         if app.authority != agent.me
             && let Err(error) = accept::copy(&context.client, &context.cache, app).await
@@ -209,7 +223,7 @@ impl Round {
             trouble.push(error);
         }
         let step = execute::step(situation.plan(), &situation.journal, &agent.me);
-        if let Some((operation, step)) = step {
+        if let Some((operation, step)) = step.filter(|_| has_come) {
             let tools = steps::Tools {
                 agent,
                 client: &context.client,

@@ -35,7 +35,7 @@ use crate::{
     gates::{self, Gates},
     operation,
     peer::{self, Credentials, PeerError},
-    protected_app::{self, Context, admission, carry, data::Data, show, table},
+    protected_app::{self, Context, admission, carry, data::Data, show, table, turn::Turns},
     quorum::{self, QuorumError},
     reach,
 };
@@ -164,6 +164,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         gates: gates.clone(),
         bundles: bundles.clone(),
         kept: Kept::open(&config.data_dir)?,
+        turns: Turns::new(agent.me.clone(), agent.moves_together),
         backends: watch::Sender::default(),
     });
     let from_peers = Router::new()
@@ -278,7 +279,8 @@ async fn route(context: Arc<Context>, shared: Arc<Shared>, grants: Arc<admission
         let situations: Vec<_> = known.situations().cloned().collect();
         grants.set_roles(table::roles(situations.iter().map(AsRef::as_ref)));
         let (incarnation, _) = known.incarnation();
-        let table = table::build(incarnation, situations.iter().map(AsRef::as_ref), |cluster| {
+        let apps = situations.iter().map(AsRef::as_ref);
+        let table = table::build(incarnation, apps, &known.maintenance, |cluster| {
             cluster::ingress(&context.cache, cluster)
         });
         // Without quorum or API nothing is known; the last table goes on. An agent without fences takes no notice of a plan.

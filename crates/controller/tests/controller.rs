@@ -81,6 +81,7 @@ fn agent(name: &str, quorum: &Arc<Embedded>, http: reqwest::Client, witness_url:
         me: name.into(),
         holder: format!("{name}-{}", rand::random::<u64>()),
         timing: Timing::new(Duration::from_secs(1), Delays::WITHOUT_ELECTIONS).unwrap(),
+        moves_together: 8,
         quorum: Arc::new(Arc::clone(quorum)),
         http,
         witness_url: witness_url.to_owned(),

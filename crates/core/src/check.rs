@@ -134,7 +134,12 @@ fn begins_in_service(commit: &Commit, plan: &Plan, snapshot: &Snapshot<'_>) -> R
     let Some(begins) = plan.operation.as_ref().filter(|begins| running != Some(begins)) else {
         return Ok(());
     };
-    let said = |cluster| snapshot.maintenance.get(cluster).map_or_else(Default::default, |said| said.value);
+    let said = |cluster| {
+        snapshot
+            .maintenance
+            .get(cluster)
+            .map_or_else(Default::default, |said| said.value)
+    };
     let app = plan.app.clone();
     // What was under way there already goes on, also as a failover.
     let under_way = running.is_some_and(|running| running.to == begins.to);

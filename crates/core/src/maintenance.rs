@@ -71,9 +71,7 @@ pub(crate) fn drain(
     };
     let mut commit = switch_over(snapshot, plan, &request, wall_ms);
     // Who was taken back into service an instant ago keeps what it has.
-    commit
-        .expects
-        .push(Expect::Maintenance(from.clone(), drained.revision));
+    commit.expects.push(Expect::Maintenance(from.clone(), drained.revision));
     Some(commit)
 }
 

@@ -22,6 +22,8 @@ pub struct Arrival {
     pub rto: Duration,
     /// When its move was decided; wall clock of who decided, Unix ms.
     pub decided_ms: u64,
+    /// Whether its start has begun: whoever began it may have been this agent's predecessor.
+    pub begun: bool,
 }
 
 /// What is being started, and since when.
@@ -32,13 +34,20 @@ impl Starting {
     /// The applications that may be started now, at most `together` of them, besides those that take longer than they should.
     /// What has begun goes on until it arrives.
     pub fn admit(&mut self, arrivals: &[Arrival], together: usize, now: Moment) -> BTreeSet<AppKey> {
-        self.0.retain(|app, _| arrivals.iter().any(|arrival| arrival.app == *app));
+        self.0
+            .retain(|app, _| arrivals.iter().any(|arrival| arrival.app == *app));
+        for begun in arrivals.iter().filter(|arrival| arrival.begun) {
+            self.0.entry(begun.app.clone()).or_insert(now);
+        }
         let in_time = |arrival: &&Arrival| {
             let since = self.0.get(&arrival.app);
             since.is_some_and(|since| now.since(*since) < arrival.rto)
         };
         let begun = arrivals.iter().filter(in_time).count();
-        let mut waiting: Vec<_> = arrivals.iter().filter(|arrival| !self.0.contains_key(&arrival.app)).collect();
+        let mut waiting: Vec<_> = arrivals
+            .iter()
+            .filter(|arrival| !self.0.contains_key(&arrival.app))
+            .collect();
         waiting.sort_by_key(|arrival| (arrival.rto, arrival.decided_ms, &arrival.app));
         for arrival in waiting.into_iter().take(together.saturating_sub(begun)) {
             self.0.insert(arrival.app.clone(), now);
@@ -59,6 +68,7 @@ mod tests {
             app: AppKey::new("shop", name),
             rto: Duration::from_secs(rto),
             decided_ms,
+            begun: false,
         }
     }
 
@@ -85,6 +95,15 @@ mod tests {
         assert_eq!(names(&starting.admit(&all, 1, at(0))), ["stuck"]);
         assert_eq!(names(&starting.admit(&all, 1, at(4_999))), ["stuck"]);
         assert_eq!(names(&starting.admit(&all, 1, at(5_000))), ["next", "stuck"]);
+    }
+
+    #[test]
+    fn what_a_predecessor_began_goes_on_whoever_would_come_before_it() {
+        let mut starting = Starting::default();
+        let mut all = vec![arrival("a", 5, 1), arrival("b", 60, 1), arrival("c", 60, 1)];
+        all[1].begun = true;
+        assert_eq!(names(&starting.admit(&all, 1, at(0))), ["b"]);
+        assert_eq!(names(&starting.admit(&all, 2, at(1))), ["a", "b"]);
     }
 
     proptest! {

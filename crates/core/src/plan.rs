@@ -136,7 +136,8 @@ pub fn decide(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment, wall_ms: u6
             Some(operation) => go_on(snapshot, plan, operation, timing, now, wall_ms),
             None => answer(snapshot, plan, timing, now, wall_ms)
                 .or_else(|| automatic(snapshot, plan, timing, now, wall_ms))
-                .or_else(|| maintenance::drain(snapshot, plan, timing, now, wall_ms)),
+                .or_else(|| maintenance::drain(snapshot, plan, timing, now, wall_ms))
+                .or_else(|| follow_another(snapshot, plan)),
         }),
     }
 }
@@ -196,6 +197,20 @@ fn missing_roles(snapshot: &Snapshot<'_>, plan: &Versioned<Plan>) -> Option<Comm
             .push(Change::Role(key, Role::held(plan.value.active.clone(), epoch)));
     }
     Some(commit)
+}
+
+/// An ActiveActive application whose objects were those of a cluster that is no placement any more follows another one.
+fn follow_another(snapshot: &Snapshot<'_>, plan: &Versioned<Plan>) -> Option<Commit> {
+    let app = snapshot.app;
+    if app.model != Model::ActiveActive || app.placement(&plan.value.active).is_some() {
+        return None;
+    }
+    let next = app.first_active()?.clone();
+    let why = format!(
+        "{} is no placement of {} any more: {next} is followed",
+        plan.value.active, app.key
+    );
+    Some(advance(plan, |plan| plan.active = next, why))
 }
 
 fn highest_epoch(snapshot: &Snapshot<'_>) -> Epoch {

@@ -8,6 +8,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod fleet;
+mod maintain;
 mod manifests;
 mod operate;
 mod output;
@@ -65,6 +66,12 @@ enum Command {
     Pause(pause::Arguments),
     /// Ends that.
     Resume(pause::Arguments),
+    /// Says that nothing moves to a cluster until it is back in service.
+    Cordon(maintain::Arguments),
+    /// Takes a cluster out of service: what is active in it moves away, and nothing moves to it. Returns once it may be switched off.
+    Drain(maintain::Drain),
+    /// Takes a cluster back into service. What has moved away stays where it is.
+    Uncordon(maintain::Arguments),
     /// Says what an application waits for, and what would be lost if its active cluster were lost now.
     Explain(explain::Arguments),
     /// Looks at this machine and its local regions, and says what to do about what is wrong.
@@ -147,6 +154,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Switchover(arguments) => return operate::switch_over(&arguments),
         Command::Pause(arguments) => return pause::run(&arguments, true),
         Command::Resume(arguments) => return pause::run(&arguments, false),
+        Command::Cordon(arguments) => return maintain::cordon(&arguments),
+        Command::Drain(arguments) => return maintain::drain(&arguments),
+        Command::Uncordon(arguments) => return maintain::uncordon(&arguments),
         Command::Explain(arguments) => explain::run(&arguments)?,
         Command::Doctor(arguments) => return doctor::run(&arguments),
         Command::Quorum(command) => return quorum::run(&command),

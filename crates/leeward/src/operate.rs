@@ -75,7 +75,7 @@ struct Common {
 }
 
 /// The exit code after Ctrl-C: 128 and the number of SIGINT, as shells have it.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Who writes what a person asks for here.
 const MANAGER: &str = "leeward-cli";

@@ -70,7 +70,9 @@ impl Known {
             .filter(|e| e.key.starts_with(key::LEASES) || e.key == key::LEADER)
             .map(|entry| entry.key.clone())
             .collect();
-        let said = entries.iter().filter_map(|entry| entry.key.strip_prefix(key::MAINTENANCE));
+        let said = entries
+            .iter()
+            .filter_map(|entry| entry.key.strip_prefix(key::MAINTENANCE));
         let said: Vec<_> = said.map(ClusterName::new).collect();
         let changed: BTreeSet<AppKey> = entries.iter().filter_map(|entry| key::app_of(&entry.key)).collect();
         self.view.merge(entries);

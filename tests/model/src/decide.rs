@@ -236,6 +236,8 @@ pub(crate) fn flight(commit: &Commit) -> Flight {
             Expect::Lease(_, revision) => flight.lease = Some(*revision == FRESH),
             // There is always a person who asks again.
             Expect::Request(..) => {}
+            // Nothing is drained here.
+            Expect::Maintenance(..) => {}
         }
     }
     for change in &commit.changes {

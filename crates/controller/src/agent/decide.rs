@@ -15,7 +15,10 @@ use leeward_core::{
     plan::{self, Change, Commit, Expect},
     report::{AppReport, Seen},
 };
-use leeward_quorum::{Entry, Error, Store, Txn, commit, key, known::{Known, Situation}};
+use leeward_quorum::{
+    Entry, Error, Store, Txn, commit, key,
+    known::{Known, Situation},
+};
 
 /// Decisions that are sent at the same time.
 const TOGETHER: usize = 32;
@@ -79,7 +82,11 @@ pub fn plan_all(look: &Look<'_>) -> Vec<Result<Decision, Defect>> {
     let (incarnation, _) = look.known.incarnation();
     let mut sealing = BTreeSet::new();
     let mut decisions = Vec::new();
-    let mut draining = look.known.situations().filter(|situation| is_draining(situation)).count();
+    let mut draining = look
+        .known
+        .situations()
+        .filter(|situation| is_draining(situation))
+        .count();
     for situation in look.known.situations() {
         let app = &situation.app.value.key;
         let reports = (look.reports)(app);
@@ -126,7 +133,10 @@ fn is_draining(situation: &Situation) -> bool {
 }
 
 fn drains(commit: &Commit) -> bool {
-    commit.expects.iter().any(|expect| matches!(expect, Expect::Maintenance(..)))
+    commit
+        .expects
+        .iter()
+        .any(|expect| matches!(expect, Expect::Maintenance(..)))
 }
 
 /// Sends decisions; `learn` is told what was read, in few pieces. How many were applied.

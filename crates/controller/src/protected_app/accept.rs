@@ -16,17 +16,15 @@ use leeward_core::{
 use leeward_quorum::{Txn, key};
 use serde_json::json;
 
-use super::validate::{Invalid, validate};
+use super::validate::{Invalid, keeps_active, validate};
 use crate::{
     agent::{Agent, follow},
     cache::Cache,
+    finalizer,
 };
 
 /// The annotation of a read-only copy: the cluster whose resource counts.
 pub const AUTHORITY_ANNOTATION: &str = "leeward.dev/authority";
-
-/// Keeps a resource until it was taken out of the quorum.
-pub const FINALIZER: &str = "leeward.dev/protection";
 
 /// Why something could not be accepted now. Tried again.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +78,7 @@ pub async fn accept(
         .clusters
         .state()
         .iter()
+        .filter(|cluster| cluster.metadata.deletion_timestamp.is_none())
         .map(|cluster| cluster.name_any())
         .collect();
     let clusters: Vec<String> = clusters.into_iter().collect();
@@ -89,6 +88,11 @@ pub async fn accept(
         Ok(app) => app,
         Err(invalid) => return Ok(Accepted::No(invalid)),
     };
+    if let Some(situation) = known.situation(&app.key)
+        && let Err(invalid) = keeps_active(&app, situation.plan())
+    {
+        return Ok(Accepted::No(invalid));
+    }
     let spec = key::spec(&app.key);
     let old = known.view.get::<App>(&spec);
     match &old {
@@ -98,15 +102,7 @@ pub async fn accept(
         Some(old) if old.value == app => return Ok(Accepted::Yes),
         _ => {}
     }
-    if !resource.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-        let finalizers: Vec<_> = resource
-            .finalizers()
-            .iter()
-            .map(String::as_str)
-            .chain([FINALIZER])
-            .collect();
-        set_finalizers(client, resource, &finalizers).await?;
-    }
+    finalizer::add(&api(client, resource), resource).await?;
     let revision = known.view.revision_of(&spec);
     let outcome = agent
         .quorum
@@ -114,19 +110,6 @@ pub async fn accept(
         .await?;
     agent.learn(|known| follow::take(known, outcome.entries));
     Ok(Accepted::Yes)
-}
-
-async fn set_finalizers(client: &Client, resource: &ProtectedApp, finalizers: &[&str]) -> Result<(), kube::Error> {
-    let api: Api<ProtectedApp> = Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default());
-    let patch = json!({
-        "metadata": { "finalizers": finalizers, "resourceVersion": resource.resource_version() },
-    });
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.into()),
-        ..PatchParams::default()
-    };
-    api.patch(&resource.name_any(), &params, &Patch::Merge(&patch)).await?;
-    Ok(())
 }
 
 /// Ends the protection: specification and plan leave the quorum, the roles are released and keep their epochs. Objects and
@@ -154,16 +137,12 @@ async fn withdraw(agent: &Agent, client: &Client, resource: &ProtectedApp) -> Re
             return Ok(());
         }
     }
-    let left: Vec<_> = resource
-        .finalizers()
-        .iter()
-        .map(String::as_str)
-        .filter(|f| *f != FINALIZER)
-        .collect();
-    if left.len() < resource.finalizers().len() {
-        set_finalizers(client, resource, &left).await?;
-    }
+    finalizer::remove(&api(client, resource), resource).await?;
     Ok(())
+}
+
+fn api(client: &Client, resource: &ProtectedApp) -> Api<ProtectedApp> {
+    Api::namespaced(client.clone(), &resource.namespace().unwrap_or_default())
 }
 
 /// Keeps the read-only copy of an application's resource up to date in a cluster that is not its authority.

@@ -1,11 +1,13 @@
 //! The routing table of this cluster's edge: a pure function of the plans and of where the clusters are.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use leeward_core::{
     app::{App, Model},
     handover::Roles,
+    maintenance::Maintenance,
     name::{AppKey, ClusterName, Generation, Incarnation},
+    plan::Versioned,
     routing::{Endpoint, Probe, Profile, Table, Writer},
 };
 
@@ -16,6 +18,7 @@ use leeward_quorum::known::Situation;
 pub fn build<'a>(
     incarnation: Incarnation,
     situations: impl IntoIterator<Item = &'a Situation>,
+    maintenance: &BTreeMap<ClusterName, Versioned<Maintenance>>,
     ingress: impl Fn(&ClusterName) -> Option<SocketAddr>,
 ) -> Table {
     let mut table = Table {
@@ -24,10 +27,13 @@ pub fn build<'a>(
     };
     for situation in situations {
         let Some(plan) = &situation.plan else { continue };
-        let newest = Generation(plan.revision.max(situation.app.revision));
+        let said = maintenance.values().map(|said| said.revision).max().unwrap_or_default();
+        let newest = Generation(plan.revision.max(situation.app.revision).max(said));
         table.generation = table.generation.max(newest.in_incarnation(incarnation));
         let serving = serving(&situation.roles, &plan.value.active);
-        table.profiles.extend(profile(situation, serving, &ingress));
+        table
+            .profiles
+            .extend(profile(situation, serving, maintenance, &ingress));
     }
     table
 }
@@ -35,10 +41,21 @@ pub fn build<'a>(
 fn profile(
     situation: &Situation,
     serving: &ClusterName,
+    maintenance: &BTreeMap<ClusterName, Versioned<Maintenance>>,
     ingress: impl Fn(&ClusterName) -> Option<SocketAddr>,
 ) -> Option<Profile> {
     let app = &situation.app.value;
     let traffic = app.traffic.as_ref()?;
+    let drained = |cluster: &ClusterName| {
+        let said = maintenance.get(cluster);
+        said.is_some_and(|said| said.value == Maintenance::Drain)
+    };
+    // Where every cluster is drained, users are better served than not.
+    let all_drained = app.placements.iter().all(|placement| drained(&placement.cluster));
+    let enabled = |cluster: &ClusterName| match app.model {
+        Model::ActiveActive => all_drained || !drained(cluster),
+        Model::ActivePassive => cluster == serving,
+    };
     let endpoints: Vec<_> = app
         .placements
         .iter()
@@ -48,7 +65,7 @@ fn profile(
                 address: ingress(&placement.cluster)?,
                 priority: placement.priority,
                 weight: placement.weight,
-                enabled: app.model == Model::ActiveActive || placement.cluster == *serving,
+                enabled: enabled(&placement.cluster),
             })
         })
         .collect();
@@ -111,7 +128,6 @@ mod tests {
     use leeward_core::{
         lease::{Hold, Role},
         name::Epoch,
-        plan::Versioned,
     };
 
     use super::*;

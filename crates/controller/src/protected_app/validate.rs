@@ -12,6 +12,7 @@ use leeward_core::{
     in_sync::{self, least_rpo},
     lease::Timing,
     name::{AppKey, ClusterName},
+    plan::Plan,
 };
 
 /// Why a resource is not accepted. The person who wrote it has to change it.
@@ -72,9 +73,40 @@ pub enum Invalid {
         /// The Secret.
         name: String,
     },
+    /// The cluster that is active, or that the application moves from or to, would be no placement any more.
+    #[error(
+        "spec.placements: {cluster} cannot be taken out, {why}; what runs on is the specification before. Move the application with \
+         `leeward switchover` and take it out then"
+    )]
+    InUse {
+        /// Which one.
+        cluster: ClusterName,
+        /// What it does.
+        why: &'static str,
+    },
     /// The specification cannot be written as JSON.
     #[error("spec: {0}")]
     Unwritable(String),
+}
+
+/// Whether the placements that are in use stay. Of an ActiveActive application none is: another one is followed then.
+///
+/// # Errors
+/// Which one would not.
+pub fn keeps_active(app: &App, plan: Option<&Plan>) -> Result<(), Invalid> {
+    let Some(plan) = plan.filter(|_| app.model == app::Model::ActivePassive) else {
+        return Ok(());
+    };
+    let operation = plan.operation.as_ref();
+    let moving = operation.map(|operation| (&operation.from, "the application moves away from it"));
+    let used = [(&plan.active, "it is the active cluster")].into_iter().chain(moving);
+    for (cluster, why) in used {
+        if app.placement(cluster).is_none() {
+            let cluster = cluster.clone();
+            return Err(Invalid::InUse { cluster, why });
+        }
+    }
+    Ok(())
 }
 
 /// Checks a resource of this cluster and turns it into a specification with this cluster as its authority.

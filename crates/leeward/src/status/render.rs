@@ -106,12 +106,27 @@ fn clusters(picture: &Picture, wide: bool) -> String {
                 by.clone(),
             ]);
         }
-        row.push(ready.map_or("its agent has not been heard of yet".into(), |ready| {
-            ready.message.clone()
-        }));
+        row.push(message(resource, ready));
         row
     };
     table(&header, picture.clusters.iter().map(row).collect())
+}
+
+/// What counts most of a cluster: that it is away, else that a person took it out of service.
+fn message(cluster: &Cluster, ready: Option<&Condition>) -> String {
+    let Some(ready) = ready else {
+        return "its agent has not been heard of yet".into();
+    };
+    let status = cluster.status.as_ref();
+    let maintenance = status.and_then(|status| status.maintenance.as_deref());
+    let mut conditions = status.into_iter().flat_map(|status| &status.conditions);
+    let drained = conditions.find(|condition| condition.type_ == condition::DRAINED);
+    match (maintenance, drained) {
+        (Some(_), _) if ready.status != "True" => format!("out of service; {}", ready.message),
+        (Some(_), Some(drained)) => format!("drained: {}", drained.message),
+        (Some(_), None) => "cordoned: nothing moves there".into(),
+        (None, _) => ready.message.clone(),
+    }
 }
 
 fn apps(picture: &Picture, wide: bool) -> String {

@@ -42,7 +42,10 @@ fn what_is_active_in_a_drained_cluster_moves_as_if_a_person_had_asked() {
     world.apply(&commit);
     let plan = world.plan.as_ref().unwrap().value.clone();
     let operation = plan.operation.unwrap();
-    assert_eq!((operation.id.as_str(), operation.kind), ("drain-west-2", Kind::Switchover));
+    assert_eq!(
+        (operation.id.as_str(), operation.kind),
+        ("drain-west-2", Kind::Switchover)
+    );
     assert_eq!(operation.to.as_str(), "east");
     assert!(world.roles.values().all(|role| role.value.hold == Hold::Revoking));
     assert_eq!(world.why_left(at(0)), "drain-west-2 is under way (Quiesce in west)");
@@ -75,7 +78,9 @@ fn nothing_moves_to_a_cluster_that_is_out_of_service() {
         let mut world = started(Model::ActivePassive);
         world.say("east", said);
         // Not by itself.
-        world.unseen_by.insert("west".into(), ["east".into(), "witness".into()].into());
+        world
+            .unseen_by
+            .insert("west".into(), ["east".into(), "witness".into()].into());
         assert_eq!(world.decide(at(60_000)), None);
         // Nor as a person asks.
         for kind in [Kind::Failover, Kind::Switchover] {
@@ -115,10 +120,15 @@ fn what_is_under_way_to_a_cluster_that_is_cordoned_then_goes_on() {
     world.say("east", Maintenance::Cordon);
     assert_eq!(world.decide(at(0)), None);
     // Its source is lost: east is where it goes anyway.
-    world.unseen_by.insert("west".into(), ["east".into(), "witness".into()].into());
+    world
+        .unseen_by
+        .insert("west".into(), ["east".into(), "witness".into()].into());
     let commit = world.decide(at(60_000)).unwrap();
     world.apply(&commit);
-    assert_eq!(world.plan.as_ref().unwrap().value.operation.as_ref().unwrap().kind, Kind::Failover);
+    assert_eq!(
+        world.plan.as_ref().unwrap().value.operation.as_ref().unwrap().kind,
+        Kind::Failover
+    );
 }
 
 #[test]
@@ -126,10 +136,15 @@ fn a_drained_cluster_that_is_lost_fails_over_as_ever() {
     let mut world = started(Model::ActivePassive);
     world.say("west", Maintenance::Drain);
     world.may_drain = false;
-    world.unseen_by.insert("west".into(), ["east".into(), "witness".into()].into());
+    world
+        .unseen_by
+        .insert("west".into(), ["east".into(), "witness".into()].into());
     let commit = world.decide(at(60_000)).unwrap();
     world.apply(&commit);
-    assert_eq!(world.plan.as_ref().unwrap().value.operation.as_ref().unwrap().kind, Kind::Failover);
+    assert_eq!(
+        world.plan.as_ref().unwrap().value.operation.as_ref().unwrap().kind,
+        Kind::Failover
+    );
 }
 
 #[test]
@@ -143,6 +158,17 @@ fn an_application_that_serves_everywhere_leaves_nothing_and_one_that_stops_witho
     assert_eq!(world.left(at(0)), Left::default());
     world.app.when_standby_away = WhenStandbyAway::Stop;
     assert_eq!(world.left(at(0)).stops, [world.app.key.clone()]);
+}
+
+#[test]
+fn an_application_that_serves_everywhere_follows_another_cluster_once_the_one_that_it_followed_left() {
+    let mut world = started(Model::ActiveActive);
+    assert_eq!(world.plan.as_ref().unwrap().value.active.as_str(), "west");
+    world.app.placements.remove(0);
+    let commit = world.decide(at(0)).unwrap();
+    world.apply(&commit);
+    assert_eq!(world.plan.as_ref().unwrap().value.active.as_str(), "east");
+    assert_eq!(world.decide(at(0)), None);
 }
 
 #[test]
