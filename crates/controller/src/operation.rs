@@ -19,7 +19,7 @@ use leeward_api::{
 use leeward_core::{
     maintenance::DRAIN,
     name::{AppKey, ClusterName},
-    operation::{self as core, Journal, Kind, Request, StepName},
+    operation::{self as core, Journal, Kind, Outcome, Request, StepName},
     plan::{Versioned, cancellable},
 };
 use leeward_quorum::{
@@ -256,31 +256,32 @@ fn progress(situation: &Situation, id: &str, resource: &Operation) -> Option<Ope
     };
     status.ended = time(finished.ended_ms);
     status.cancellable = None;
-    if let Some(why) = &finished.failed {
-        status.phase = Some("Failed".into());
-        status.message = Some(why.clone());
-        if plan.operation.is_none() {
-            // Its target never had the roles.
-            status.epoch = None;
-        }
-        status.conditions = conditions;
-        complete(&mut status, false, "Failed", why, resource.metadata.generation);
-        return Some(status);
-    }
-    if finished.cancelled {
-        // No role was raised to it for its target.
-        status.epoch = None;
-        status.conditions = conditions;
-        let message = format!("{} is active again; nothing was moved", finished.operation.from);
-        cancelled(&mut status, &message, resource);
-        return Some(status);
-    }
-    status.phase = Some("Succeeded".into());
-    status.message = Some(format!("{} is active", finished.operation.to));
-    status.rto = Some(Duration::from_millis(finished.ended_ms.saturating_sub(finished.operation.began_ms)).into());
     status.conditions = conditions;
-    let message = status.message.clone().unwrap_or_default();
-    complete(&mut status, true, "Succeeded", &message, resource.metadata.generation);
+    match &finished.outcome {
+        Outcome::Failed(why) => {
+            status.phase = Some("Failed".into());
+            status.message = Some(why.clone());
+            if plan.operation.is_none() {
+                // Its target never had the roles.
+                status.epoch = None;
+            }
+            complete(&mut status, false, "Failed", why, resource.metadata.generation);
+        }
+        Outcome::Cancelled => {
+            // No role was raised to it for its target.
+            status.epoch = None;
+            let message = format!("{} is active again; nothing was moved", finished.operation.from);
+            cancelled(&mut status, &message, resource);
+        }
+        Outcome::Succeeded => {
+            let message = format!("{} is active", finished.operation.to);
+            status.phase = Some("Succeeded".into());
+            let took = finished.ended_ms.saturating_sub(finished.operation.began_ms);
+            status.rto = Some(Duration::from_millis(took).into());
+            complete(&mut status, true, "Succeeded", &message, resource.metadata.generation);
+            status.message = Some(message);
+        }
+    }
     Some(status)
 }
 

@@ -86,7 +86,7 @@ mod tests {
     use crate::{
         lease::Hold,
         name::{Epoch, Generation},
-        operation::{Finished, Kind, Operation},
+        operation::{Finished, Kind, Operation, Outcome},
     };
 
     fn operation(epoch: u64) -> Operation {
@@ -112,8 +112,7 @@ mod tests {
             finished: Some(Finished {
                 operation: operation(4),
                 ended_ms: 0,
-                cancelled: false,
-                failed: None,
+                outcome: Outcome::Succeeded,
             }),
         }
     }

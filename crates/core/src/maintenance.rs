@@ -14,7 +14,7 @@ use crate::{
     lease::{Moment, Timing},
     name::{AppKey, ClusterName},
     operation::{Kind, Request},
-    plan::{Commit, Expect, Plan, Snapshot, Versioned, out_of_sync, switch_over, unready},
+    plan::{Case, Commit, Expect, Snapshot, out_of_sync, switch_over, unready},
 };
 
 /// What a person said of a cluster.
@@ -47,29 +47,24 @@ impl Maintenance {
 pub const DRAIN: &str = "drain-";
 
 /// Moves an application off a drained cluster, if it can and if there is room for one more to move.
-pub(crate) fn drain(
-    snapshot: &Snapshot<'_>,
-    plan: &Versioned<Plan>,
-    timing: &Timing,
-    now: Moment,
-    wall_ms: u64,
-) -> Option<Commit> {
+pub(crate) fn drain(case: &Case<'_>) -> Option<Commit> {
+    let (snapshot, plan) = (case.snapshot, case.plan);
     let from = &plan.value.active;
     let drained = snapshot.maintenance.get(from)?;
     if drained.value != Maintenance::Drain || !snapshot.may_drain {
         return None;
     }
-    let target = target(snapshot, from, timing, now).ok()??;
+    let target = target(case, from).ok()??;
     let request = Request {
         id: format!("{DRAIN}{from}-{}", plan.value.generation.next()),
         kind: Kind::Switchover,
         to: target,
-        asked_ms: wall_ms,
+        asked_ms: case.wall_ms,
         accept_loss_ms: None,
         cancel: false,
         refused: None,
     };
-    let mut commit = switch_over(snapshot, plan, &request, wall_ms);
+    let mut commit = switch_over(case, &request);
     // Who was taken back into service an instant ago keeps what it has.
     commit.expects.push(Expect::Maintenance(from.clone(), drained.revision));
     Some(commit)
@@ -79,12 +74,8 @@ pub(crate) fn drain(
 ///
 /// # Errors
 /// Why it stays, for a person.
-fn target(
-    snapshot: &Snapshot<'_>,
-    from: &ClusterName,
-    timing: &Timing,
-    now: Moment,
-) -> Result<Option<ClusterName>, String> {
+fn target(case: &Case<'_>, from: &ClusterName) -> Result<Option<ClusterName>, String> {
+    let snapshot = case.snapshot;
     let app = snapshot.app;
     let standbys = app.standbys(from);
     if standbys.is_empty() {
@@ -96,15 +87,14 @@ fn target(
     if app.paused {
         return Err("it is paused".into());
     }
-    let over = |cluster: &ClusterName| snapshot.leases.get(cluster).is_none_or(|sight| sight.over(timing, now));
-    if over(from) {
+    if !case.has_lease(from) {
         return Err(format!("{from} has no lease, so it cannot stop in order"));
     }
     let mut lacks = Vec::new();
     for placement in standbys {
         let cluster = &placement.cluster;
         let mut missing = unready(snapshot, cluster);
-        if over(cluster) {
+        if !case.has_lease(cluster) {
             missing.push("it has no lease".into());
         }
         let behind = out_of_sync(snapshot, cluster);
@@ -135,6 +125,13 @@ pub fn left(left: &mut Left, snapshot: &Snapshot<'_>, cluster: &ClusterName, tim
         return;
     }
     let Some(plan) = &snapshot.plan else { return };
+    let case = Case {
+        snapshot,
+        plan,
+        timing,
+        now,
+        wall_ms: 0,
+    };
     let key = app.key.clone();
     let concerns = |id: &str, step: Option<String>| match step {
         Some(step) => format!("{id} is under way ({step})"),
@@ -146,13 +143,11 @@ pub fn left(left: &mut Left, snapshot: &Snapshot<'_>, cluster: &ClusterName, tim
             let step = step.map(|step| format!("{:?} in {}", step.name, step.cluster));
             left.active.push((key, concerns(&operation.id, step)));
         }
-        _ if plan.value.active == *cluster || app.model == Model::ActiveActive => {
-            match target(snapshot, cluster, timing, now) {
-                Ok(None) => {}
-                Ok(Some(to)) => left.active.push((key, format!("it moves to {to} in its turn"))),
-                Err(why) => left.active.push((key, why)),
-            }
-        }
+        _ if plan.value.active == *cluster || app.model == Model::ActiveActive => match target(&case, cluster) {
+            Ok(None) => {}
+            Ok(Some(to)) => left.active.push((key, format!("it moves to {to} in its turn"))),
+            Err(why) => left.active.push((key, why)),
+        },
         _ if app.when_standby_away == WhenStandbyAway::Stop && !app.roles.is_empty() => left.stops.push(key),
         _ => {}
     }

@@ -39,12 +39,19 @@ pub struct Finished {
     pub operation: Operation,
     /// When its last step ended, or when it was cancelled or failed; wall clock, Unix ms.
     pub ended_ms: u64,
-    /// Whether it was cancelled: then nothing was moved.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub cancelled: bool,
-    /// Why it ended before its last step without anybody calling it off.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// All of its steps were done.
+    Succeeded,
+    /// A person called it off, and nothing was moved.
+    Cancelled,
+    /// It ended before its last step without anybody calling it off: why.
+    Failed(String),
 }
 
 /// What an operation does.

@@ -18,7 +18,7 @@ use leeward_core::{
     in_sync::{Confirmed, Sets},
     lease::{Grants, Hold, Lease, Moment, Role, Timing},
     name::{ClusterName, Epoch, RoleKey},
-    operation::{StepName, StepRecord},
+    operation::{self, StepName, StepRecord},
     plan::{Change, Expect, next},
     report::{AppReport, ClusterReport, Seen},
     votes::Heard,
@@ -346,7 +346,10 @@ impl Agent {
         }
         let takes = commit.changes.iter().any(|change| matches!(change, Change::Seal(_)));
         let cancels = commit.changes.iter().any(|change| match change {
-            Change::Plan(plan) => plan.finished.as_ref().is_some_and(|finished| finished.cancelled),
+            Change::Plan(plan) => plan
+                .finished
+                .as_ref()
+                .is_some_and(|finished| finished.outcome == operation::Outcome::Cancelled),
             _ => false,
         });
         match self.mutant {

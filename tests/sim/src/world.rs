@@ -10,7 +10,7 @@ use leeward_core::{
     in_sync::{WhenStandbyAway, least_rpo},
     lease::{Delays, Moment, Role, Timing},
     name::{AppKey, ClusterName},
-    operation::{Journal, Request},
+    operation::{self, Journal, Request},
     plan::Plan,
 };
 use leeward_quorum::{Outcome as Answer, Txn, key, view::View};
@@ -520,12 +520,18 @@ impl World {
             return;
         };
         let id = finished.operation.id.clone();
-        if let Some(why) = finished.failed.clone() {
-            if self.failed.insert(id.clone()) {
-                self.tell(format!("{id} has failed: {why}"));
+        match finished.outcome.clone() {
+            operation::Outcome::Failed(why) => {
+                if self.failed.insert(id.clone()) {
+                    self.tell(format!("{id} has failed: {why}"));
+                }
             }
-        } else if finished.cancelled && self.cancelled.insert(id.clone()) {
-            self.tell(format!("{id} is cancelled"));
+            operation::Outcome::Cancelled => {
+                if self.cancelled.insert(id.clone()) {
+                    self.tell(format!("{id} is cancelled"));
+                }
+            }
+            operation::Outcome::Succeeded => {}
         }
     }
 }

@@ -11,12 +11,12 @@
 //! Invariant: a role that was given back is never held again at the same epoch.
 
 use super::{
-    Change, Commit, Expect, Moment, Plan, Snapshot, Timing, Versioned, advance, answer, automatic, highest_epoch, lost,
+    Case, Change, Commit, Expect, Snapshot, Versioned, advance, highest_epoch, movement::automatic, request::answer,
 };
 use crate::{
     handover::Roles,
     lease::{Hold, Role},
-    operation::{Finished, Journal, Kind, Operation, Request, StepName, is_done},
+    operation::{Finished, Journal, Kind, Operation, Outcome, Request, StepName, is_done},
 };
 
 /// Why an operation cannot be called off.
@@ -80,26 +80,21 @@ pub fn cancellable(operation: &Operation, roles: &Roles, journal: &Journal) -> R
 
 /// What becomes of an operation whose target is lost. What the target has not taken goes back to the source by itself, if that one lives;
 /// what it has taken fails over as from every lost cluster.
-pub(super) fn target_lost(
-    snapshot: &Snapshot<'_>,
-    plan: &Versioned<Plan>,
-    running: &Operation,
-    timing: &Timing,
-    now: Moment,
-    wall_ms: u64,
-) -> Option<Commit> {
-    if snapshot.app.paused || !lost(snapshot, &running.to, timing, now) {
+pub(super) fn target_lost(case: &Case<'_>, running: &Operation) -> Option<Commit> {
+    let snapshot = case.snapshot;
+    if snapshot.app.paused || !case.is_lost(&running.to) {
         return None;
     }
     if cancellable(running, &snapshot.roles, &snapshot.journal).is_err() {
-        return automatic(snapshot, plan, timing, now, wall_ms);
+        return automatic(case);
     }
-    if source_away(snapshot, running, timing, now) {
+    // Nobody would have the roles if the source had them: the target may still take what it was given.
+    if !case.has_lease(&running.from) {
         return None;
     }
     let to = &running.to;
     let failed = format!("{to} was lost before it took over");
-    let mut commit = give_back(snapshot, plan, running, Some(failed), wall_ms);
+    let mut commit = give_back(case, running, Some(failed));
     // The target did not come back meanwhile: one that renews its lease may still take the roles.
     let sight = snapshot.leases.get(to)?;
     commit.expects.push(Expect::Lease(to.clone(), sight.revision));
@@ -109,38 +104,22 @@ pub(super) fn target_lost(
     Some(commit)
 }
 
-/// Whether nobody would have the roles if the source had them: then the target may still take what it was given.
-fn source_away(snapshot: &Snapshot<'_>, running: &Operation, timing: &Timing, now: Moment) -> bool {
-    let sight = snapshot.leases.get(&running.from);
-    sight.is_none_or(|sight| sight.over(timing, now))
-}
-
 /// What is asked for while an operation runs: that it is called off, a failover from a target that is lost, or something that contradicts
 /// it.
-pub(super) fn asked_meanwhile(
-    snapshot: &Snapshot<'_>,
-    plan: &Versioned<Plan>,
-    running: &Operation,
-    timing: &Timing,
-    now: Moment,
-    wall_ms: u64,
-) -> Option<Commit> {
+pub(super) fn asked_meanwhile(case: &Case<'_>, running: &Operation) -> Option<Commit> {
+    let snapshot = case.snapshot;
     let cancels = |request: &&Versioned<Request>| request.value.cancel && request.value.id == running.id;
     if let Some(request) = snapshot.requests.iter().find(cancels) {
         return Some(match cancellable(running, &snapshot.roles, &snapshot.journal) {
-            Ok(()) if gave_back(snapshot) && source_away(snapshot, running, timing, now) => {
-                refuse(request, away(running))
-            }
-            Ok(()) => cancel(snapshot, plan, running, request, wall_ms),
+            Ok(()) if gave_back(snapshot) && !case.has_lease(&running.from) => refuse(request, away(running)),
+            Ok(()) => cancel(case, running, request),
             Err(late) => refuse(request, late.to_string()),
         });
     }
     let request = snapshot.requests.first()?;
     let taken = cancellable(running, &snapshot.roles, &snapshot.journal).is_err();
-    let target = snapshot.leases.get(&running.to);
-    let target_over = target.is_some_and(|sight| sight.over(timing, now));
-    if taken && target_over && request.value.kind == Kind::Failover && !request.value.cancel {
-        return answer(snapshot, plan, timing, now, wall_ms);
+    if taken && case.is_over(&running.to) && request.value.kind == Kind::Failover && !request.value.cancel {
+        return answer(case);
     }
     let reason = match request.value.cancel {
         true => not_running(&request.value),
@@ -162,14 +141,8 @@ fn away(running: &Operation) -> String {
 }
 
 /// A person calls it off.
-fn cancel(
-    snapshot: &Snapshot<'_>,
-    plan: &Versioned<Plan>,
-    running: &Operation,
-    request: &Versioned<Request>,
-    wall_ms: u64,
-) -> Commit {
-    let mut commit = give_back(snapshot, plan, running, None, wall_ms);
+fn cancel(case: &Case<'_>, running: &Operation, request: &Versioned<Request>) -> Commit {
+    let mut commit = give_back(case, running, None);
     let id = request.value.id.clone();
     commit.expects.push(Expect::Request(id, request.revision));
     commit.changes.push(Change::Answer(request.value.clone()));
@@ -177,13 +150,8 @@ fn cancel(
 }
 
 /// The roles are the source's, and the plan says so; `failed` says why where nobody called it off.
-fn give_back(
-    snapshot: &Snapshot<'_>,
-    plan: &Versioned<Plan>,
-    running: &Operation,
-    failed: Option<String>,
-    wall_ms: u64,
-) -> Commit {
+fn give_back(case: &Case<'_>, running: &Operation, failed: Option<String>) -> Commit {
+    let snapshot = case.snapshot;
     let (id, from) = (&running.id, &running.from);
     let anew = gave_back(snapshot).then(|| highest_epoch(snapshot).next());
     let at = anew.map(|epoch| format!(" at epoch {epoch}")).unwrap_or_default();
@@ -194,12 +162,11 @@ fn give_back(
     };
     let finished = Finished {
         operation: running.clone(),
-        ended_ms: wall_ms,
-        cancelled: failed.is_none(),
-        failed,
+        ended_ms: case.wall_ms,
+        outcome: failed.map_or(Outcome::Cancelled, Outcome::Failed),
     };
     let mut commit = advance(
-        plan,
+        case.plan,
         |next| {
             next.active = from.clone();
             next.operation = None;

@@ -1,13 +1,13 @@
 use std::time::Duration;
 
 use super::*;
-use crate::operation::StepRecord;
+use crate::operation::{Kind, StepName, StepRecord};
 use crate::{
     app::{Placement, WriterRole},
     check::{Violation, check},
     execute::{Mode, mode},
     in_sync::WhenStandbyAway,
-    lease::Lease,
+    lease::{Hold, Lease},
     report::{PointReport, RoleReport},
     samples::{at, timing},
 };

@@ -10,6 +10,13 @@ fn switching() -> World {
     world
 }
 
+fn why_failed(finished: &Finished) -> &str {
+    match &finished.outcome {
+        Outcome::Failed(why) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
 fn call_off(world: &mut World) {
     world.ask(Kind::Switchover, "east");
     world.requests.last_mut().unwrap().value.cancel = true;
@@ -30,7 +37,10 @@ fn a_switchover_that_is_called_off_leaves_the_role_where_it_was_at_the_same_epoc
     let plan = &world.plan.as_ref().unwrap().value;
     assert_eq!((plan.active.as_str(), &plan.operation), ("west", &None));
     let finished = plan.finished.as_ref().unwrap();
-    assert!(finished.cancelled && finished.operation.id == "op", "{finished:?}");
+    assert!(
+        finished.outcome == Outcome::Cancelled && finished.operation.id == "op",
+        "{finished:?}"
+    );
     assert_eq!(world.mode("west"), Mode::Serve { epoch: Some(Epoch(1)) });
     assert!(world.requests.is_empty());
     // What gives the role back compares it, and so does this: one of them comes first.
@@ -110,7 +120,7 @@ fn roles_that_were_given_back_and_not_taken_are_the_sources_again_at_a_new_epoch
     let commit = world.step(at(4000));
     assert_eq!(world.role(), &Role::held("west".into(), Epoch(2)));
     assert_eq!(world.mode("west"), Mode::Serve { epoch: Some(Epoch(2)) });
-    assert!(finished(&world).cancelled);
+    assert_eq!(finished(&world).outcome, Outcome::Cancelled);
     // What takes the role compares the same revision of it.
     let compared = take.unwrap().unwrap().expects;
     assert!(
@@ -159,7 +169,7 @@ fn a_switchover_whose_target_is_lost_before_it_took_the_roles_fails_and_the_sour
         assert!(world.leases[&"east".into()].lease.sealed);
         assert_eq!(world.role(), &Role::held("west".into(), Epoch(2)));
         assert_eq!(world.mode("west"), Mode::Serve { epoch: Some(Epoch(2)) });
-        let why = finished(&world).failed.clone().unwrap();
+        let why = why_failed(finished(&world));
         assert!(
             why.contains("east was lost") && why.contains("west is active again at epoch 2"),
             "{why}"
@@ -179,7 +189,7 @@ fn one_whose_target_is_lost_before_its_source_gave_anything_back_fails_at_the_sa
         ..Role::held("west".into(), Epoch(1))
     };
     assert_eq!(world.role(), &held);
-    assert!(finished(&world).failed.is_some() && !finished(&world).cancelled);
+    assert!(matches!(finished(&world).outcome, Outcome::Failed(_)));
 }
 
 #[test]
@@ -205,7 +215,7 @@ fn what_a_lost_target_has_taken_fails_over_only_to_whom_that_is_safe_for() {
     assert_eq!((running.kind, running.to.as_str()), (Kind::Failover, "west"));
     let broken_off = finished(&confirmed);
     assert!(
-        broken_off.operation.id == "op" && broken_off.failed.as_ref().unwrap().contains("east was lost"),
+        broken_off.operation.id == "op" && why_failed(broken_off).contains("east was lost"),
         "{broken_off:?}"
     );
     // It may have answered users with what west never got: a person says whether that may be lost.
