@@ -10,6 +10,7 @@ pub mod facts;
 pub mod json;
 pub mod kinds;
 pub mod list_types;
+mod members;
 pub mod metadata;
 pub mod openapi;
 pub mod patch;

@@ -5,13 +5,13 @@
 //! in the one, by number in the other. Those of the built-in kinds are made of the [`facts`]; a custom resource's come from
 //! its schema. A list of which nothing is said is atomic, a map is granular.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::facts::{self, TypeId};
 use super::kinds::{self, Subresource};
+use super::members::Members;
 
 mod builtin;
 
@@ -64,14 +64,14 @@ pub struct Shape {
 #[derive(Debug, Clone, PartialEq)]
 enum Fields {
     /// These.
-    Own(BTreeMap<String, Shape>),
+    Own(Members<Shape>),
     /// Those of a built-in type, which may have itself below it.
     Of(TypeId),
 }
 
 impl Default for Fields {
     fn default() -> Self {
-        Self::Own(BTreeMap::new())
+        Self::Own(Members::default())
     }
 }
 
@@ -107,12 +107,13 @@ impl ListTypes {
     /// The topology that a custom resource's `openAPIV3Schema` describes; `status` says whether the version has the
     /// status subresource.
     pub fn from_schema(schema: &Value, status: bool) -> Self {
-        let mut root = from_schema(schema);
         // Every kind's metadata are of one type.
         let any_kind = facts::kind("Pod", "v1").map(builtin::of_type);
-        if let (Fields::Own(fields), Some(pod)) = (&mut root.fields, any_kind) {
-            fields.extend(pod.field("metadata").map(|shape| ("metadata".into(), shape.clone())));
-        }
+        let metadata = any_kind.and_then(|pod| Some(("metadata".to_owned(), pod.field("metadata")?.clone())));
+        let root = Shape {
+            fields: Fields::Own(fields(schema).chain(metadata).collect()),
+            ..from_schema(schema)
+        };
         Self {
             root: Arc::new(root),
             status,
@@ -138,15 +139,6 @@ fn from_schema(schema: &Value) -> Shape {
         (Some("atomic"), _) | (_, Some("atomic")) => Topology::Atomic,
         _ => Topology::Unsaid,
     };
-    let fields = schema
-        .get("properties")
-        .and_then(Value::as_object)
-        .map(|all| {
-            all.iter()
-                .map(|(name, field)| (name.clone(), from_schema(field)))
-                .collect()
-        })
-        .unwrap_or_default();
     let items = schema
         .get("items")
         .or_else(|| schema.get("additionalProperties"))
@@ -155,9 +147,16 @@ fn from_schema(schema: &Value) -> Shape {
     Shape {
         topology,
         patch: PatchStrategy::Replace,
-        fields: Fields::Own(fields),
+        fields: Fields::Own(fields(schema).collect()),
         items,
     }
+}
+
+fn fields(schema: &Value) -> impl Iterator<Item = (String, Shape)> {
+    let all = schema.get("properties").and_then(Value::as_object);
+    all.into_iter()
+        .flatten()
+        .map(|(name, field)| (name.clone(), from_schema(field)))
 }
 
 fn keys(schema: &Value) -> Vec<Key> {

@@ -13,7 +13,7 @@ pub(super) fn check(schema: &Schema, at: &str) -> Vec<FieldError> {
 }
 
 fn walk(schema: &Schema, at: &str, errors: &mut Vec<FieldError>) {
-    if let Some(default) = &schema.default {
+    if let Some(default) = schema.default.as_deref() {
         let field = format!("{at}.default");
         let mut pruned = default.clone();
         if !values::prune_value(schema, &mut pruned).is_empty() {
@@ -31,7 +31,7 @@ fn walk(schema: &Schema, at: &str, errors: &mut Vec<FieldError>) {
     if let Some(items) = &schema.items {
         walk(items, &format!("{at}.items"), errors);
     }
-    for (name, property) in &schema.properties {
+    for (name, property) in schema.properties.iter() {
         walk(property, &format!("{at}.properties[{name}]"), errors);
     }
 }

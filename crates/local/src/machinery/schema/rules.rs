@@ -308,7 +308,7 @@ fn walk(
 /// A value as rules see it: integers signed, texts with a format as durations and times, names escaped.
 fn convert(schema: Option<&Schema>, value: &Value) -> cel::Value {
     let kind = schema.and_then(|schema| schema.kind);
-    let format = schema.and_then(|schema| schema.limits.format.as_deref());
+    let format = schema.and_then(|schema| schema.limits().format.as_deref());
     match value {
         Value::Null => cel::Value::Null,
         Value::Bool(value) => cel::Value::Bool(*value),
@@ -330,7 +330,7 @@ fn convert(schema: Option<&Schema>, value: &Value) -> cel::Value {
         }
         Value::Object(map) => {
             let entries = map.iter().map(|(name, child)| {
-                let known = schema.is_some_and(|schema| schema.properties.contains_key(name));
+                let known = schema.is_some_and(|schema| schema.properties.get(name).is_some());
                 let key = if known { escape(name) } else { name.clone() };
                 (
                     Key::from(key),

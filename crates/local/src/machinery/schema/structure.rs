@@ -1,11 +1,12 @@
 //! A schema in compiled form.
 
-use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use regex::Regex;
 use serde_json::Value;
 
 use super::rules::Rule;
+use crate::machinery::members::Members;
 
 /// The JSON types that OpenAPI names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +63,7 @@ pub(super) enum ListKind {
     #[default]
     Atomic,
     Set,
-    Map(Vec<String>),
+    Map(Box<[String]>),
 }
 
 /// What a value must satisfy besides its type.
@@ -85,7 +86,7 @@ pub(super) struct Limits {
     pub(super) required: Vec<String>,
 }
 
-/// One node of a schema.
+/// One node of a schema. There are thousands of them in some definitions, so what few have is apart.
 #[derive(Debug, Default)]
 pub(super) struct Schema {
     pub(super) kind: Option<Type>,
@@ -93,17 +94,23 @@ pub(super) struct Schema {
     pub(super) int_or_string: bool,
     pub(super) preserve_unknown: bool,
     pub(super) embedded: bool,
-    pub(super) default: Option<Value>,
-    pub(super) properties: BTreeMap<String, Schema>,
+    pub(super) default: Option<Box<Value>>,
+    pub(super) properties: Members<Schema>,
     pub(super) additional: Additional,
     pub(super) items: Option<Box<Schema>>,
     pub(super) list: ListKind,
-    pub(super) limits: Limits,
+    limits: Option<Box<Limits>>,
+    alternatives: Option<Box<Alternatives>>,
+    pub(super) rules: Box<[Rule]>,
+}
+
+/// What other schemas say of a value besides its own.
+#[derive(Debug, Default)]
+pub(super) struct Alternatives {
     pub(super) all_of: Vec<Schema>,
     pub(super) any_of: Vec<Schema>,
     pub(super) one_of: Vec<Schema>,
-    pub(super) not: Option<Box<Schema>>,
-    pub(super) rules: Vec<Rule>,
+    pub(super) not: Option<Schema>,
 }
 
 impl Schema {
@@ -117,10 +124,6 @@ impl Schema {
                 .map(Self::compile)
                 .map(Box::new)
         };
-        let alternatives = |name: &str| -> Vec<Self> {
-            let list = source.get(name).and_then(Value::as_array);
-            list.into_iter().flatten().map(Self::compile).collect()
-        };
         let properties = source.get("properties").and_then(Value::as_object);
         let mut schema = Self {
             kind: Type::parse(text(source, "type")),
@@ -128,9 +131,13 @@ impl Schema {
             int_or_string: flag("x-kubernetes-int-or-string"),
             preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
             embedded: flag("x-kubernetes-embedded-resource"),
-            default: source.get("default").filter(|default| !default.is_null()).cloned(),
+            default: source
+                .get("default")
+                .filter(|default| !default.is_null())
+                .cloned()
+                .map(Box::new),
             list: list_kind(source),
-            limits: limits(source),
+            limits: limits(source).map(Box::new),
             properties: properties
                 .into_iter()
                 .flatten()
@@ -141,11 +148,8 @@ impl Schema {
                 _ => node("additionalProperties").map_or(Additional::None, Additional::Schema),
             },
             items: node("items"),
-            all_of: alternatives("allOf"),
-            any_of: alternatives("anyOf"),
-            one_of: alternatives("oneOf"),
-            not: node("not"),
-            rules: Vec::new(),
+            alternatives: Alternatives::compile(source).map(Box::new),
+            rules: Box::default(),
         };
         let rules = source.get("x-kubernetes-validations").and_then(Value::as_array);
         schema.rules = rules
@@ -154,6 +158,17 @@ impl Schema {
             .map(|rule| Rule::compile(rule, &schema))
             .collect();
         schema
+    }
+
+    /// What a value must satisfy besides its type.
+    pub(super) fn limits(&self) -> &Limits {
+        static NONE: LazyLock<Limits> = LazyLock::new(Limits::default);
+        self.limits.as_deref().unwrap_or(&NONE)
+    }
+
+    /// What other schemas say of a value, if any do.
+    pub(super) fn alternatives(&self) -> Option<&Alternatives> {
+        self.alternatives.as_deref()
     }
 
     /// The schema of the field `name`; `None` where the field is unknown or may be anything.
@@ -188,10 +203,29 @@ impl Schema {
     }
 }
 
+impl Alternatives {
+    fn compile(source: &Value) -> Option<Self> {
+        let list = |name: &str| -> Vec<Schema> {
+            let list = source.get(name).and_then(Value::as_array);
+            list.into_iter().flatten().map(Schema::compile).collect()
+        };
+        let found = Self {
+            all_of: list("allOf"),
+            any_of: list("anyOf"),
+            one_of: list("oneOf"),
+            not: source.get("not").filter(|inner| inner.is_object()).map(Schema::compile),
+        };
+        let some = [&found.all_of, &found.any_of, &found.one_of]
+            .iter()
+            .any(|list| !list.is_empty());
+        (some || found.not.is_some()).then_some(found)
+    }
+}
+
 fn list_kind(source: &Value) -> ListKind {
     match source.get("x-kubernetes-list-type").and_then(Value::as_str) {
         Some("set") => ListKind::Set,
-        Some("map") => ListKind::Map(texts(source, "x-kubernetes-list-map-keys")),
+        Some("map") => ListKind::Map(texts(source, "x-kubernetes-list-map-keys").into()),
         _ => ListKind::Atomic,
     }
 }
@@ -211,11 +245,33 @@ pub(super) fn texts(source: &Value, name: &str) -> Vec<String> {
         .collect()
 }
 
-fn limits(source: &Value) -> Limits {
+/// The keywords that [`Limits`] come from.
+const LIMITS: [&str; 15] = [
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "pattern",
+    "format",
+    "enum",
+    "required",
+];
+
+fn limits(source: &Value) -> Option<Limits> {
+    if LIMITS.iter().all(|keyword| source.get(keyword).is_none()) {
+        return None;
+    }
     let number = |name: &str| source.get(name).and_then(Value::as_f64);
     let count = |name: &str| source.get(name).and_then(Value::as_u64);
     let flag = |name: &str| source.get(name) == Some(&Value::Bool(true));
-    Limits {
+    Some(Limits {
         minimum: number("minimum"),
         maximum: number("maximum"),
         exclusive_minimum: flag("exclusiveMinimum"),
@@ -235,5 +291,5 @@ fn limits(source: &Value) -> Limits {
             .map(str::to_owned),
         allowed: source.get("enum").and_then(Value::as_array).cloned(),
         required: texts(source, "required"),
-    }
+    })
 }

@@ -60,7 +60,7 @@ fn check_new(schema: &Schema, value: &Value, old: Option<&Value>, at: &str) -> C
         None => checked.looked += 2 * usize::from(typed),
     }
     if value.is_null() {
-        enumerated(&schema.limits, value, at, &mut checked);
+        enumerated(schema.limits(), value, at, &mut checked);
         return checked;
     }
     alternatives(schema, value, old, at, &mut checked);
@@ -70,7 +70,7 @@ fn check_new(schema: &Schema, value: &Value, old: Option<&Value>, at: &str) -> C
         Value::Array(items) => check_items(schema, items, old, at, &mut checked),
         _ => {}
     }
-    enumerated(&schema.limits, value, at, &mut checked);
+    enumerated(schema.limits(), value, at, &mut checked);
     if value.is_object() {
         check_fields(schema, value, old, at, &mut checked);
     }
@@ -99,7 +99,7 @@ fn wrong_type(schema: &Schema, value: &Value, at: &str) -> Option<FieldError> {
     let numeric = matches!(schema.kind, Some(Type::Integer | Type::Number)) || schema.int_or_string;
     let fits = match value {
         Value::Null => schema.nullable || wanted.is_empty(),
-        Value::String(_) | Value::Array(_) if !numeric && formats::is_known(&schema.limits.format) => true,
+        Value::String(_) | Value::Array(_) if !numeric && formats::is_known(&schema.limits().format) => true,
         Value::Number(_) if is_integer(value) && wanted == "integer,string" => true,
         Value::Number(_) if is_integer(value) => matches!(schema.kind, None | Some(Type::Integer | Type::Number)),
         Value::String(_) if wanted == "integer,string" => true,
@@ -109,8 +109,8 @@ fn wrong_type(schema: &Schema, value: &Value, at: &str) -> Option<FieldError> {
         return None;
     }
     let (wanted, found) = match value {
-        Value::Bool(_) | Value::Number(_) | Value::Object(_) if formats::is_known(&schema.limits.format) => {
-            (schema.limits.format.as_deref().unwrap_or_default(), format)
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) if formats::is_known(&schema.limits().format) => {
+            (schema.limits().format.as_deref().unwrap_or_default(), format)
         }
         _ => (wanted, found),
     };
@@ -128,7 +128,7 @@ fn in_body(at: &str) -> String {
 
 fn check_text(schema: &Schema, text: &str, value: &Value, at: &str, checked: &mut Checked) {
     checked.looked += 1;
-    let limits = &schema.limits;
+    let limits = schema.limits();
     let length = text.chars().count() as u64;
     if let Some(most) = limits.max_length.filter(|most| length > *most) {
         let message = format!("Too long: may not be more than {most} bytes");
@@ -149,7 +149,7 @@ fn check_text(schema: &Schema, text: &str, value: &Value, at: &str, checked: &mu
 
 fn check_number(schema: &Schema, value: &Value, at: &str, checked: &mut Checked) {
     checked.looked += 2;
-    let limits = &schema.limits;
+    let limits = schema.limits();
     let format = limits.format.as_deref().unwrap_or_default();
     if schema.kind == Some(Type::Integer) {
         let fits = match format {
@@ -224,10 +224,10 @@ fn check_items(schema: &Schema, items: &[Value], old: Option<&Value>, at: &str, 
         }
     }
     let count = items.len() as u64;
-    if let Some(least) = schema.limits.min_items.filter(|least| count < *least) {
+    if let Some(least) = schema.limits().min_items.filter(|least| count < *least) {
         checked.invalid(at, &count.into(), &format!("should have at least {least} items"));
     }
-    if let Some(most) = schema.limits.max_items.filter(|most| count > *most) {
+    if let Some(most) = schema.limits().max_items.filter(|most| count > *most) {
         checked.errors.push(too_many(count, most, at));
     }
 }
@@ -236,10 +236,10 @@ fn check_fields(schema: &Schema, value: &Value, old: Option<&Value>, at: &str, c
     checked.looked += 1;
     let Some(map) = value.as_object() else { return };
     let count = map.len() as u64;
-    if let Some(least) = schema.limits.min_properties.filter(|least| count < *least) {
+    if let Some(least) = schema.limits().min_properties.filter(|least| count < *least) {
         checked.invalid(at, &count.into(), &format!("should have at least {least} properties"));
     }
-    if let Some(most) = schema.limits.max_properties.filter(|most| count > *most) {
+    if let Some(most) = schema.limits().max_properties.filter(|most| count > *most) {
         checked.errors.push(too_many(count, most, at));
     }
     for (name, child) in map {
@@ -251,12 +251,13 @@ fn check_fields(schema: &Schema, value: &Value, old: Option<&Value>, at: &str, c
         let old = old.and_then(|old| old.get(name));
         checked.add(check(inner, child, old, &join(at, name)));
     }
-    for name in schema.limits.required.iter().filter(|name| !map.contains_key(*name)) {
+    for name in schema.limits().required.iter().filter(|name| !map.contains_key(*name)) {
         checked.errors.push(FieldError::required(join(at, name), ""));
     }
 }
 
 fn alternatives(schema: &Schema, value: &Value, old: Option<&Value>, at: &str, checked: &mut Checked) {
+    let Some(schema) = schema.alternatives() else { return };
     let all =
         |inner: &[Schema]| -> Vec<Checked> { inner.iter().map(|inner| check_new(inner, value, old, at)).collect() };
     let holds = |inner: &Checked| inner.errors.is_empty();
@@ -290,11 +291,8 @@ fn alternatives(schema: &Schema, value: &Value, old: Option<&Value>, at: &str, c
         let none = if good == 0 { ". None validated" } else { "" };
         checked.says(&format!("{at:?} must validate all the schemas (allOf){none}"));
     }
-    if schema
-        .not
-        .as_deref()
-        .is_some_and(|inner| holds(&check_new(inner, value, old, at)))
-    {
+    let not = schema.not.as_ref();
+    if not.is_some_and(|inner| holds(&check_new(inner, value, old, at))) {
         checked.says(&format!("{at:?} must not validate the schema (not)"));
     }
 }

@@ -9,11 +9,11 @@ pub(super) fn default(schema: &Schema, value: &mut Value) {
     let misplaced = |schema: &Schema, value: &Value| value.is_null() && !schema.nullable;
     match value {
         Value::Object(map) => {
-            for (name, property) in &schema.properties {
-                if let Some(filler) = &property.default
+            for (name, property) in schema.properties.iter() {
+                if let Some(filler) = property.default.as_deref()
                     && map.get(name).is_none_or(|value| misplaced(property, value))
                 {
-                    map.insert(name.clone(), filler.clone());
+                    map.insert(name.to_owned(), filler.clone());
                 }
             }
             map.retain(|name, child| schema.field(name).is_none_or(|inner| !misplaced(inner, child)));
@@ -26,7 +26,7 @@ pub(super) fn default(schema: &Schema, value: &mut Value) {
         Value::Array(items) => {
             if let Some(schema) = &schema.items {
                 for item in items {
-                    if let Some(filler) = schema.default.as_ref().filter(|_| misplaced(schema, item)) {
+                    if let Some(filler) = schema.default.as_deref().filter(|_| misplaced(schema, item)) {
                         *item = filler.clone();
                     }
                     default(schema, item);
