@@ -4,6 +4,7 @@
 //! that every rule can be tested by a table and replayed by a simulator.
 
 pub mod app;
+pub mod capacity;
 pub mod check;
 pub mod execute;
 pub mod gates;
@@ -17,6 +18,7 @@ pub mod moves;
 pub mod name;
 pub mod operation;
 pub mod plan;
+pub mod quantity;
 pub mod report;
 pub mod routing;
 #[cfg(test)]

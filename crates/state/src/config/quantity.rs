@@ -1,32 +1,12 @@
 //! Amounts of a resource, such as `0.5` of a processor or `64Mi` of memory: an API server writes each in one way, whatever way it was
 //! given, so what was applied is not what is read back.
 
+use leeward_core::quantity::Amount;
 use serde_json::Value;
 
 /// The fields that hold amounts: maps of them by resource, and single ones.
 const MAPS: &[&str] = &["limits", "requests", "hard", "overhead", "capacity"];
 const SINGLE: &[&str] = &["sizeLimit", "divisor"];
-
-/// How many of the smallest unit a suffix stands for. That unit is a nano.
-const SUFFIXES: &[(&str, i128)] = &[
-    ("n", 1),
-    ("u", 1_000),
-    ("m", 1_000_000),
-    ("k", 1_000 * UNIT),
-    ("M", 1_000_000 * UNIT),
-    ("G", 1_000_000_000 * UNIT),
-    ("T", 1_000_000_000_000 * UNIT),
-    ("P", 1_000_000_000_000_000 * UNIT),
-    ("E", 1_000_000_000_000_000_000 * UNIT),
-    ("Ki", UNIT << 10),
-    ("Mi", UNIT << 20),
-    ("Gi", UNIT << 30),
-    ("Ti", UNIT << 40),
-    ("Pi", UNIT << 50),
-    ("Ei", UNIT << 60),
-];
-
-const UNIT: i128 = 1_000_000_000;
 
 /// Whether both values of a field are the same amount. `path` is the field's, such as `spec.resources.requests.storage`.
 pub(super) fn same(path: &str, one: &Value, other: &Value) -> bool {
@@ -36,34 +16,12 @@ pub(super) fn same(path: &str, one: &Value, other: &Value) -> bool {
     amounts && parse(one).is_some_and(|one| parse(other) == Some(one))
 }
 
-/// An amount in nanos, rounded up as the API does; none when it is none, or too large to be counted so.
-fn parse(value: &Value) -> Option<i128> {
-    let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        _ => return None,
-    };
-    let digits = text
-        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
-        .unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let (exponent, factor) = match suffix.strip_prefix(['e', 'E']).filter(|rest| !rest.is_empty()) {
-        Some(exponent) => (exponent.parse::<i32>().ok()?, UNIT),
-        None if suffix.is_empty() => (0, UNIT),
-        None => (0, SUFFIXES.iter().find(|(known, _)| *known == suffix)?.1),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let negative = whole.starts_with('-');
-    let all: i128 = format!("{}{fraction}", whole.trim_start_matches(['+', '-']))
-        .parse()
-        .ok()?;
-    let places = exponent - i32::try_from(fraction.len()).ok()?;
-    let scale = 10_i128.checked_pow(places.unsigned_abs())?;
-    let nanos = match places {
-        0.. => all.checked_mul(factor)?.checked_mul(scale)?,
-        _ => all.checked_mul(factor)?.checked_add(scale - 1)? / scale,
-    };
-    Some(if negative { -nanos } else { nanos })
+fn parse(value: &Value) -> Option<Amount> {
+    match value {
+        Value::String(text) => Amount::parse(text),
+        Value::Number(number) => Amount::parse(&number.to_string()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
