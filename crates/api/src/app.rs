@@ -411,13 +411,17 @@ pub struct PlacementStatus {
     #[serde(default)]
     pub state: String,
 
-    /// Whether everything that a start needs is there: configuration, verified images, data.
+    /// Whether everything that a start needs is there: configuration, verified images, data, room on the nodes.
     #[serde(default)]
     pub ready: bool,
 
     /// What is missing.
     #[serde(default)]
     pub missing: Vec<String>,
+
+    /// What could not be looked at, so that nobody knows whether it is missing. Nothing is refused for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
 
     /// How far the copy of the data is behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
+use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
-    core::v1::{Pod, Service},
+    core::v1::{Node, Pod, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -14,14 +14,14 @@ use kube::{
     runtime::{
         WatchStreamExt as _,
         reflector::{self, Store},
-        watcher,
+        watcher::{self, Event, watcher},
     },
 };
 use leeward_api::{Cluster, Operation, ProtectedApp};
 use serde::de::DeserializeOwned;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::agent::Agent;
+use crate::{agent::Agent, room::Ledger};
 
 /// Copies of what is in this cluster.
 #[derive(Clone)]
@@ -42,20 +42,29 @@ pub struct Cache {
     pub services: Store<Service>,
     /// All EndpointSlices.
     pub slices: Store<EndpointSlice>,
+    /// What the nodes have left.
+    pub room: Ledger,
 }
 
 impl Cache {
     /// Starts the watches; they end with `stop`.
     pub fn start(client: &Client, agent: &Arc<Agent>, tasks: &TaskTracker, stop: &CancellationToken) -> Self {
+        let room = Ledger::default();
+        let (of_nodes, of_pods) = (room.clone(), room.clone());
+        let nodes = watcher(Api::<Node>::all(client.clone()), watcher::Config::default()).default_backoff();
+        // Nodes say that they are well all the time: only what changes the room wakes anybody.
+        heed(nodes, agent, tasks, stop, move |event| of_nodes.heed_node(event));
+        let heed_pod = move |event: &_| of_pods.heed_pod(event);
         Self {
             clusters: follow(client, agent, tasks, stop, |_| {}),
             apps: follow(client, agent, tasks, stop, |_| {}),
             operations: follow(client, agent, tasks, stop, |_| {}),
             deployments: follow(client, agent, tasks, stop, |_| {}),
             stateful_sets: follow(client, agent, tasks, stop, |_| {}),
-            pods: follow(client, agent, tasks, stop, slim_pod),
+            pods: follow_and_heed(client, agent, tasks, stop, slim_pod, heed_pod),
             services: follow(client, agent, tasks, stop, |_| {}),
             slices: follow(client, agent, tasks, stop, |_| {}),
+            room,
         }
     }
 }
@@ -85,6 +94,21 @@ fn follow<K>(
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
 {
+    follow_and_heed(client, agent, tasks, stop, slim, |_| {})
+}
+
+/// Keeps a copy of all objects of a kind, and shows each event to `see`.
+fn follow_and_heed<K>(
+    client: &Client,
+    agent: &Arc<Agent>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    slim: impl Fn(&mut K) + Send + Sync + 'static,
+    see: impl Fn(&watcher::Result<Event<K>>) + Send + 'static,
+) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
+{
     let (reader, writer) = reflector::store();
     let stream = watcher(Api::<K>::all(client.clone()), watcher::Config::default())
         .default_backoff()
@@ -93,6 +117,23 @@ where
             slim(object);
         })
         .reflect(writer);
+    heed(stream, agent, tasks, stop, move |event| {
+        see(event);
+        event.is_ok()
+    });
+    reader
+}
+
+/// Shows each event to `see`, and wakes the agent's tasks where it says so.
+fn heed<K>(
+    stream: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    agent: &Arc<Agent>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+    see: impl Fn(&watcher::Result<Event<K>>) -> bool + Send + 'static,
+) where
+    K: Resource<DynamicType = ()> + Send + 'static,
+{
     let (agent, stop) = (Arc::clone(agent), stop.clone());
     tasks.spawn(async move {
         let mut stream = std::pin::pin!(stream);
@@ -101,12 +142,13 @@ where
                 () = stop.cancelled() => return,
                 event = stream.next() => event,
             };
-            match event {
-                Some(Ok(_)) => agent.wake(),
-                Some(Err(error)) => tracing::debug!(kind = %K::kind(&()), %error, "a watch was interrupted"),
-                None => return,
+            let Some(event) = event else { return };
+            if see(&event) {
+                agent.wake();
+            }
+            if let Err(error) = event {
+                tracing::debug!(kind = %K::kind(&()), %error, "a watch was interrupted");
             }
         }
     });
-    reader
 }

@@ -19,5 +19,6 @@ pub mod peer;
 pub mod protected_app;
 pub mod quorum;
 pub mod reach;
+pub mod room;
 pub mod serve;
 pub mod witness;

@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod admission;
+pub mod capacity;
 pub mod carried;
 pub mod carry;
 pub mod data;
@@ -28,7 +29,7 @@ use leeward_core::{
     app::{App, Model},
     execute::{self, Mode},
     lease::{Hold, Moment},
-    name::{AppKey, Epoch, RoleKey},
+    name::{AppKey, ClusterName, Epoch, RoleKey},
     report::AppReport,
 };
 use leeward_images::inventory::Inventory;
@@ -38,7 +39,7 @@ use leeward_state::config::{self, Bundle, Kept, Override, Receiver, Running, clu
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::{carried::Carried, turn::Turns};
+use self::{capacity::Capacity, carried::Carried, turn::Turns};
 use crate::{agent::Agent, cache::Cache, clock, gates::Gates};
 
 /// A round at least this often, while nothing changes.
@@ -123,6 +124,7 @@ struct Round {
     helpers: Vec<JoinHandle<()>>,
     compared: Option<(String, Moment)>,
     lacking: Vec<String>,
+    capacity: Capacity,
     ungranted_since: Option<Moment>,
     /// What it did last while it served, and since when that is over.
     #[cfg(feature = "unfenced")]
@@ -154,6 +156,7 @@ impl Round {
             helpers,
             compared: None,
             lacking: vec!["its configuration has not come yet".into()],
+            capacity: Capacity::default(),
             ungranted_since: None,
             #[cfg(feature = "unfenced")]
             served: None,
@@ -392,16 +395,7 @@ impl Round {
         {
             return Ok(());
         }
-        let overrides: Vec<Override> = app
-            .placement(&context.agent.me)
-            .into_iter()
-            .flat_map(|placement| &placement.overrides)
-            .map(|(kind, name, patch)| Override {
-                kind: kind.clone(),
-                name: name.clone(),
-                patch: patch.clone(),
-            })
-            .collect();
+        let overrides = overrides(app, &context.agent.me);
         let receiver = Receiver {
             cluster: context.agent.me.clone(),
             authority: app.authority.clone(),
@@ -456,6 +450,29 @@ impl Round {
             missing.extend(images(&context.inventory, bundle));
         }
         let workloads = workloads::find(&context.cache, app);
+        let pods = workloads::pods(&context.cache, app, &workloads);
+        let mut unknown = vec![];
+        if let Some(bundle) = bundle
+            .as_ref()
+            .filter(|_| !source && app.placement(&context.agent.me).is_some())
+        {
+            let me = &context.agent.me;
+            let objects = || {
+                let overrides = if bundle.source == *me {
+                    vec![]
+                } else {
+                    overrides(app, me)
+                };
+                // An override that cannot be applied is said where it would be.
+                config::desired(bundle, &overrides, Running::Serve).unwrap_or_default()
+            };
+            let state = format!("{} {}", bundle.hash, app.observed);
+            let room = &context.cache.room;
+            match self.capacity.look(room, state, objects, &pods, clock::now()) {
+                Ok(lacks) => missing.extend(lacks.iter().map(ToString::to_string)),
+                Err(why) => unknown.push(why.to_owned()),
+            }
+        }
         let backends = app.traffic.as_ref().map_or_else(Vec::new, |traffic| {
             workloads::backends(
                 &context.cache.services,
@@ -466,8 +483,9 @@ impl Round {
         });
         let report = AppReport {
             missing,
+            unknown,
             backends: backends.len() as u32,
-            pods: workloads::pods(&context.cache, app, &workloads).len() as u32,
+            pods: pods.len() as u32,
             roles: context.data.report(app).await,
         };
         context
@@ -475,6 +493,19 @@ impl Round {
             .send_if_modified(|all| all.insert(self.key.clone(), backends.clone()) != Some(backends));
         context.agent.say(&self.key, Some(report));
     }
+}
+
+/// What is different in this cluster.
+fn overrides(app: &App, me: &ClusterName) -> Vec<Override> {
+    let placement = app.placement(me).into_iter();
+    let patches = placement.flat_map(|placement| &placement.overrides);
+    patches
+        .map(|(kind, name, patch)| Override {
+            kind: kind.clone(),
+            name: name.clone(),
+            patch: patch.clone(),
+        })
+        .collect()
 }
 
 /// The images of a bundle that are not whole and verified in this region's own store.

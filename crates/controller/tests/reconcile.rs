@@ -9,6 +9,8 @@
 
 #[path = "reconcile/application.rs"]
 mod application;
+#[path = "reconcile/capacity.rs"]
+mod capacity;
 #[path = "reconcile/data.rs"]
 mod data;
 #[path = "reconcile/operations.rs"]
@@ -19,6 +21,7 @@ mod resource;
 mod stage;
 
 use application::*;
+use capacity::*;
 use data::*;
 use operations::*;
 use resource::*;
@@ -40,5 +43,6 @@ leeward_testing::scenarios! {
     a_switchover_whose_target_is_lost_fails_and_its_source_goes_on,
     an_automatic_failover_leaves_a_record,
     a_paused_application_waits_for_a_person,
+    nothing_fails_over_to_a_cluster_without_room_until_there_is_some,
     data_follows_bound_claims_with_pods_frozen,
 }

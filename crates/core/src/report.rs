@@ -49,8 +49,11 @@ pub struct ClusterReport {
 /// What a cluster says of an application.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AppReport {
-    /// What a start here would lack: configuration, images, keys.
+    /// What a start here would lack: configuration, images, keys, room on the nodes.
     pub missing: Vec<String>,
+    /// What of that could not be looked at. Nothing is refused for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
     /// How many of the application's endpoints are ready here.
     pub backends: u32,
     /// How many pods of it run here.
@@ -141,6 +144,8 @@ pub struct PlacementReport {
     pub state: PlacementState,
     /// What it lacks.
     pub missing: Vec<String>,
+    /// What of that could not be looked at.
+    pub unknown: Vec<String>,
     /// Its newest point, the oldest of its roles.
     pub point: Option<PointReport>,
     /// Of a standby of an application with roles: whether it lacks no more than the rpo of any of them.
@@ -262,6 +267,7 @@ fn placement(snapshot: &Snapshot<'_>, cluster: &ClusterName, timing: &Timing, no
         answers,
         state,
         missing,
+        unknown: heard.map(|seen| seen.value.unknown.clone()).unwrap_or_default(),
         point,
         mirror,
         kept,

@@ -174,9 +174,9 @@ const AGENT_RULES: &[(&str, &[&str], &[&str])] = &[
         WRITE,
     ),
     ("apps", &["deployments", "statefulsets"], WRITE),
-    ("", &["pods"], READ),
+    ("", &["pods", "nodes"], READ),
     ("discovery.k8s.io", &["endpointslices"], READ),
-    ("", &["nodes", "persistentvolumes"], &["get"]),
+    ("", &["persistentvolumes"], &["get"]),
     ("storage.k8s.io", &["storageclasses"], &["list"]),
     ("events.k8s.io", &["events"], &["create", "patch"]),
 ];

@@ -101,6 +101,7 @@ pub(crate) fn report(volume: &Volume, process: Process, role: &str) -> AppReport
     };
     AppReport {
         missing: vec![],
+        unknown: vec![],
         backends: running,
         pods: u32::from(process != Process::Stopped),
         roles: [(role.to_owned(), of_role)].into(),

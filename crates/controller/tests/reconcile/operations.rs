@@ -13,7 +13,7 @@ use crate::application::{active, replicas};
 use crate::resource::{person_of, protect, protected};
 use crate::stage::{Region, Stage, until, until_file};
 
-async fn ask(region: &Region, type_: OperationType, to: &str) -> String {
+pub(crate) async fn ask(region: &Region, type_: OperationType, to: &str) -> String {
     let operation = Operation {
         metadata: ObjectMeta {
             generate_name: Some("web-".into()),
@@ -44,7 +44,7 @@ pub(crate) fn phase(operation: &Operation) -> &str {
         .unwrap_or_default()
 }
 
-fn waits(app: &ProtectedApp, part: &str) -> bool {
+pub(crate) fn waits(app: &ProtectedApp, part: &str) -> bool {
     let waits = app.status.iter().flat_map(|status| &status.waiting_for);
     waits.into_iter().any(|wait| wait.contains(part))
 }

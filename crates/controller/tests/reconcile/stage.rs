@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
@@ -164,6 +165,7 @@ impl Region {
                 .await
                 .unwrap();
         }
+        offer(&client, json!({ "cpu": "8", "memory": "16Gi", "pods": "110" })).await;
         let players = vec![tokio::spawn(play(client.clone(), namespace.clone()))];
         Self {
             client,
@@ -193,6 +195,11 @@ impl Region {
             stop.cancel();
             task.await.unwrap();
         }
+    }
+
+    /// Gives the region's one node this much for pods.
+    pub(crate) async fn offer(&self, allocatable: Value) {
+        offer(&self.client, allocatable).await;
     }
 
     /// Where images are pushed to.
@@ -296,6 +303,22 @@ async fn define(client: &Client) {
         })
         .await;
     }
+}
+
+/// The one node of a cluster, with this much for pods.
+async fn offer(client: &Client, allocatable: Value) {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let params = PatchParams::apply("played-controllers").force();
+    let mut node = json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "played" } });
+    nodes.patch("played", &params, &Patch::Apply(&node)).await.unwrap();
+    node["status"] = json!({
+        "capacity": allocatable, "allocatable": allocatable,
+        "conditions": [{ "type": "Ready", "status": "True", "reason": "KubeletReady", "message": "played" }],
+    });
+    nodes
+        .patch_status("played", &params, &Patch::Apply(&node))
+        .await
+        .unwrap();
 }
 
 /// Takes away what a scenario before left, finished or not.

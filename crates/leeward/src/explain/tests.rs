@@ -74,6 +74,36 @@ fn a_protected_application_says_who_would_take_over() {
 }
 
 #[test]
+fn a_standby_without_room_cannot_take_over_and_one_whose_nodes_are_unknown_can() {
+    let lack = "capacity: 3 pods of Deployment shop need 1Gi memory each; the nodes have room for 1: short of memory";
+    let mut app = shop(5, "west", &[&format!("east: {lack}")]);
+    let placements = &mut app.status.as_mut().unwrap().placements;
+    let east = placements
+        .iter_mut()
+        .find(|placement| placement.cluster == "east")
+        .unwrap();
+    east.missing = vec![lack.into()];
+    let text = explained(app, &[]);
+    for part in [
+        format!("  1. east: {lack}\n     why: the pods that would start there must find room").as_str(),
+        &format!("  east could not take over: missing: {lack}\n"),
+        "nobody could take over",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    let mut app = shop(5, "west", &[]);
+    let placements = &mut app.status.as_mut().unwrap().placements;
+    let east = placements
+        .iter_mut()
+        .find(|placement| placement.cluster == "east")
+        .unwrap();
+    east.unknown = vec!["capacity: nodes cannot be read".into()];
+    let text = explained(app, &[]);
+    let part = "  east could take over\n    role data: at most the last 1 s of writes would be lost (rpo 3 s)\n    not known: capacity: nodes cannot be read\n";
+    assert!(text.contains(part), "{text}");
+}
+
+#[test]
 fn who_may_write_is_said_with_what_that_rests_on() {
     let mut app = shop(5, "west", &[]);
     let placements = &mut app.status.as_mut().unwrap().placements;

@@ -47,6 +47,11 @@ pub(super) fn why(picture: &Picture, app: &ProtectedApp, wait: &str) -> Option<S
 fn missing(wait: &str) -> Option<String> {
     let known = [
         (
+            ": capacity: ",
+            "the pods that would start there must find room on nodes that are ready and take them: add a node, take load away, or ask for \
+             less there with an override; it goes away by itself",
+        ),
+        (
             "its configuration",
             "the objects of the application are carried from the active cluster; it is compared at least every few seconds",
         ),

@@ -1,5 +1,6 @@
 //! Tells the API that the node is there: the Node object once, its lease every second.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Namespace, Node as Object};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use nix::sys::statvfs::statvfs;
 use serde_json::{Value, json};
 
 use super::{Config, Node};
@@ -127,6 +129,7 @@ fn status(config: &Config, since: Timestamp, now: Timestamp) -> Value {
     let resources = json!({
         "cpu": std::thread::available_parallelism().map_or(1, std::num::NonZero::get).to_string(),
         "memory": format!("{}Ki", memory_bytes() / 1024),
+        "ephemeral-storage": format!("{}Ki", disk_bytes(&config.dir) / 1024),
         "pods": "110",
     });
     let condition = |kind: &str, status: &str, reason: &str, message: &str| {
@@ -188,6 +191,11 @@ pub(super) fn memory_bytes() -> u64 {
         * 1024
 }
 
+/// The size in bytes of the file system that the node keeps its files on; zero while that cannot be asked.
+fn disk_bytes(dir: &Path) -> u64 {
+    statvfs(dir).map_or(0, |stat| stat.blocks() * stat.fragment_size())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,5 +216,6 @@ mod tests {
         let whole: Object = serde_json::from_value(json!({"metadata": node["metadata"], "status": status})).unwrap();
         assert_eq!(whole.status.unwrap().conditions.unwrap().len(), 4);
         assert!(memory_bytes() > 1 << 20);
+        assert!(disk_bytes(Path::new("/")) > 1 << 20);
     }
 }
