@@ -1,15 +1,25 @@
-//! The store that a configuration names.
+//! The store that a configuration names, and the certificates that it rests on.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use leeward_quorum::{
-    Error, Store, embedded,
+    Error, Store,
+    certificate::{self, Trouble},
+    embedded,
     encrypted::{Encrypted, Keys},
     etcd,
     pin::{self, Pinned},
 };
 
-use crate::config::{self, Quorum, Serve};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock,
+    config::{self, Quorum, Serve},
+};
+
+/// How often it is looked when the certificates end.
+const LOOK: Duration = Duration::from_secs(3600);
 
 /// A quorum that cannot be used as it is configured.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +61,33 @@ pub fn store(config: &Serve, http: &reqwest::Client, timeout: Duration) -> Resul
     let keys: Vec<String> = keys.collect::<Result<_, _>>()?;
     let keys = Keys::new(keys.iter().map(String::as_str))?;
     Ok(Arc::new(Encrypted::new(store, keys)))
+}
+
+/// Logs which certificates of the quorum end soon or have ended, until `stop`: what was said is said again only as it changes, once a day.
+pub async fn watch_certificates(etcd: etcd::Config, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(LOOK);
+    let mut told = BTreeSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let looked = tokio::select! {
+            () = stop.cancelled() => return,
+            looked = certificate::look(&etcd) => looked,
+        };
+        // A member that does not answer is no news here: whoever asks it something says so.
+        let certificates = looked.unwrap_or_default().into_iter().flatten();
+        let now = i64::try_from(clock::wall_ms() / 1000).unwrap_or(i64::MAX);
+        let troubles: Vec<Trouble> = certificates.filter_map(|one| one.trouble(now)).collect();
+        for trouble in troubles.iter().filter(|trouble| !told.contains(trouble.text())) {
+            match trouble {
+                Trouble::Soon(text) => tracing::warn!("{text}"),
+                Trouble::Over(text) => tracing::error!("{text}"),
+            }
+        }
+        told = troubles.iter().map(|trouble| trouble.text().to_owned()).collect();
+    }
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, QuorumError> {

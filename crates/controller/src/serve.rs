@@ -31,7 +31,7 @@ use crate::{
     agent::{Agent, Start, exchange, follow, lead, renew},
     cache::Cache,
     clock, cluster,
-    config::Serve as Config,
+    config::{self, Serve as Config},
     gates::{self, Gates},
     operation,
     peer::{self, Credentials, PeerError},
@@ -174,6 +174,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         .merge(registry::router(store.clone(), Mode::ReadOnly, image_peers.clone()));
     let to_nodes = registry::router(store.clone(), Mode::ReadWrite, image_peers.clone());
 
+    if let config::Quorum::Etcd(etcd) = &config.quorum {
+        let etcd = quorum::settings(etcd, &config, timing.ttl / 3)?;
+        tasks.spawn(quorum::watch_certificates(etcd, stop.clone()));
+    }
     tasks.spawn(follow::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(renew::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(exchange::run(Arc::clone(&agent), stop.clone()));

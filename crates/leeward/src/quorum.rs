@@ -12,10 +12,11 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
-use leeward_controller::{config, quorum::settings};
+use leeward_controller::{clock, config, quorum::settings};
 use leeward_core::lease::{Delays, Timing};
 use leeward_local::instance::Instance;
 use leeward_local::instance::quorum::ELECTION_MS;
+use leeward_quorum::certificate::{self, Certificate, Trouble};
 use leeward_quorum::etcd::status::{self, Alarm, Status};
 
 use crate::{output, process, up::Place};
@@ -103,7 +104,7 @@ impl Which {
 /// `leeward quorum`
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Shows the quorum's incarnation and members, how many may still be lost, and its alarms
+    /// Shows the quorum's incarnation and members, how many may still be lost, its alarms, and when its certificates end
     Status(Arguments),
     /// Begins a new incarnation from the member that is left, after a majority of the members was lost for good
     Recover(recover::Arguments),
@@ -134,7 +135,7 @@ pub(crate) fn run(command: &Command) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Asks and prints. Fails where no decision can be made, or an alarm is raised.
+/// Asks and prints. Fails where no decision can be made, an alarm is raised, or a certificate has ended.
 fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let file = match &arguments.config {
         Some(file) => file.clone(),
@@ -153,11 +154,19 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         config::Quorum::Etcd(etcd) => settings(etcd, &serve, PATIENCE)?,
     };
-    let status = process::runtime(1)?
+    let runtime = process::runtime(1)?;
+    let status = runtime
         .block_on(status::ask(&etcd))
         .context("the quorum's members were asked")?;
-    output::write(&render(&status))?;
-    let well = status.spare().is_some() && status.alarms.as_ref().is_some_and(Vec::is_empty);
+    let certificates = runtime
+        .block_on(certificate::look(&etcd))
+        .context("the quorum's certificates were read")?;
+    let now = i64::try_from(clock::wall_ms() / 1000)?;
+    output::write(&(render(&status) + &terms(&certificates, now)))?;
+    let over = |one: &Certificate| matches!(one.trouble(now), Some(Trouble::Over(_)));
+    let well = status.spare().is_some()
+        && status.alarms.as_ref().is_some_and(Vec::is_empty)
+        && !certificates.iter().flatten().any(over);
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -217,6 +226,36 @@ fn render(status: &Status) -> String {
     text
 }
 
+/// When each certificate ends, and what to do about those that do so soon.
+fn terms(certificates: &[Result<Certificate, String>], now: i64) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["CERTIFICATE", "SUBJECT", "COUNTS"]);
+    let mut troubles = String::new();
+    for one in certificates.iter().flatten() {
+        table.add_row([one.whose.to_string(), one.subject.clone(), one.term(now)]);
+        match one.trouble(now) {
+            None => {}
+            Some(Trouble::Soon(text)) => troubles += &format!("\nWARNING: {text}\n"),
+            Some(Trouble::Over(text)) => troubles += &format!("\nALARM: {text}\n"),
+        }
+    }
+    for why in certificates.iter().filter_map(|one| one.as_ref().err()) {
+        troubles += &format!("\nits certificate cannot be seen: {why}\n");
+    }
+    let rows = match certificates.iter().any(Result::is_ok) {
+        true => {
+            table
+                .lines()
+                .map(|line| format!("\n{}", line.trim_end()))
+                .collect::<String>()
+                + "\n"
+        }
+        false => String::new(),
+    };
+    rows + &troubles
+}
+
 fn kib(bytes: u64) -> String {
     format!("{} KiB", bytes.div_ceil(1024))
 }
@@ -262,6 +301,42 @@ mod tests {
         status.alarms = Some(vec![(7, Alarm::NoSpace)]);
         let text = render(&status);
         assert!(text.contains("NO majority") && text.contains("alarm disarm"), "{text}");
+    }
+
+    #[test]
+    fn it_is_said_when_each_certificate_ends_and_what_to_do_about_it() {
+        use leeward_quorum::certificate::Whose;
+        const DAY: i64 = 24 * 3600;
+        let one = |whose, days: i64| {
+            Ok(Certificate {
+                whose,
+                subject: "CN=west".into(),
+                from: 0,
+                until: 20_000 * DAY + days * DAY,
+            })
+        };
+        assert_eq!(terms(&[], 20_000 * DAY), "");
+        let text = terms(
+            &[
+                one(Whose::Authority, 400),
+                one(Whose::Client, 3),
+                one(Whose::Member("https://a:2379".into()), 0),
+                Err("https://b:2379: no answer".into()),
+            ],
+            20_000 * DAY,
+        );
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[1].contains("CERTIFICATE") && lines[2].contains("400 days left"),
+            "{text}"
+        );
+        for part in [
+            "\nWARNING: this agent's certificate for the quorum (CN=west) ends in 3 days",
+            "\nALARM: the certificate of https://a:2379 (CN=west) has ended on 2024-10-04",
+            "\nits certificate cannot be seen: https://b:2379: no answer",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
     }
 
     #[test]

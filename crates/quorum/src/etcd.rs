@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
-use crate::{Answer, Changes, Entry, Error, Outcome, Store, Txn};
+use crate::{Answer, Changes, Entry, Error, Outcome, Store, Txn, certificate};
 use connection::Connection;
 use wire::{
     CompactionRequest, CompactionResponse, Compare, DeleteRangeRequest, Event, KeyValue, PutRequest, RangeRequest,
@@ -86,12 +86,7 @@ impl Etcd {
         }
         let endpoints = config.endpoints.iter().map(|url| endpoint(url, &config));
         Ok(Self {
-            connection: Connection::new(
-                endpoints.collect::<Result<_, _>>()?,
-                config.login.clone(),
-                config.timeout,
-                (config.cluster, config.revision),
-            ),
+            connection: connection(endpoints.collect::<Result<_, _>>()?, &config, config.revision),
             prefix: config.prefix,
         })
     }
@@ -288,6 +283,19 @@ impl Store for Etcd {
             }
         })
     }
+}
+
+/// A connection to one of these members, which have reached this revision.
+fn connection(endpoints: Vec<Endpoint>, config: &Config, revision: u64) -> Connection {
+    // One that cannot be read is refused where it is used.
+    let certificates = config.tls.as_ref().and_then(|tls| certificate::of_files(tls).ok());
+    Connection::new(
+        endpoints,
+        config.login.clone(),
+        config.timeout,
+        (config.cluster, revision),
+    )
+    .resting_on(certificates.unwrap_or_default())
 }
 
 fn endpoint(url: &str, config: &Config) -> Result<Endpoint, Error> {

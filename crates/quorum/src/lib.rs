@@ -7,6 +7,7 @@
 //! Invariants: the store is linearizable; a transaction applies as a whole or not at all; each applied transaction gets
 //! the next revision, durable before it is answered; a revision never comes back.
 
+pub mod certificate;
 pub mod commit;
 pub mod embedded;
 pub mod encrypted;

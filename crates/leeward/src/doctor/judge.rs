@@ -1,5 +1,7 @@
 //! What was found, judged: pure functions, with the limits that they use.
 
+use leeward_quorum::certificate::{Certificate, Trouble};
+
 use crate::status::seconds;
 
 /// Under this a demo does not fit: the sample's image, its volumes and the copies of both.
@@ -192,6 +194,32 @@ pub(super) fn api(region: &str, answer: Result<std::time::Duration, String>) -> 
     }
 }
 
+/// Whether the certificates of a region's quorum go on to count, at this time in Unix seconds; nothing where there are none.
+pub(super) fn certificates(
+    region: &str,
+    read: Result<Vec<Certificate>, String>,
+    file: &std::path::Path,
+    now: i64,
+) -> Option<Check> {
+    let name = format!("{region} quorum");
+    let advice = format!("`leeward quorum status --config {}` shows all of them", file.display());
+    let all = match read {
+        Ok(all) => all,
+        Err(reason) => return Some(Check::fail(name, reason, advice)),
+    };
+    let first = all.iter().min_by_key(|one| one.until)?;
+    let troubles: Vec<Trouble> = all.iter().filter_map(|one| one.trouble(now)).collect();
+    let over = troubles.iter().find(|trouble| matches!(trouble, Trouble::Over(_)));
+    Some(match over.or(troubles.first()) {
+        Some(Trouble::Over(text)) => Check::fail(name, text, advice),
+        Some(Trouble::Soon(text)) => Check::warn(name, text, advice),
+        None => Check::ok(
+            name,
+            format!("{} certificates, the first counts {}", all.len(), first.term(now)),
+        ),
+    })
+}
+
 /// A size for a person.
 fn size(bytes: u64) -> String {
     match bytes {
@@ -233,5 +261,34 @@ mod tests {
             assert_eq!(check.advice.is_some(), level != Level::Ok, "{check:?}");
         }
         assert_eq!(disk(dir, Ok(3 * gib)).finding, "3.0 GiB free in /x");
+    }
+
+    #[test]
+    fn certificates_are_warned_of_before_they_end_and_fail_after() {
+        use leeward_quorum::certificate::Whose;
+        const DAY: i64 = 24 * 3600;
+        let one = |days: i64| Certificate {
+            whose: Whose::Client,
+            subject: "CN=west".into(),
+            from: -DAY,
+            until: days * DAY,
+        };
+        let judged = |all| certificates("west", all, Path::new("/c"), 0).unwrap();
+        let cases = [
+            (vec![one(30), one(400)], Level::Ok),
+            (vec![one(400), one(29)], Level::Warn),
+            (vec![one(29), one(0)], Level::Fail),
+        ];
+        for (all, level) in cases {
+            let check = judged(Ok(all));
+            assert_eq!(check.level, level, "{check:?}");
+            assert_eq!(check.advice.is_some(), level != Level::Ok, "{check:?}");
+        }
+        assert_eq!(
+            judged(Ok(vec![one(31), one(400)])).finding,
+            "2 certificates, the first counts until 1970-02-01 00:00 UTC, 31 days left"
+        );
+        assert_eq!(judged(Err("no certificate".into())).level, Level::Fail);
+        assert_eq!(certificates("west", Ok(vec![]), Path::new("/c"), 0), None);
     }
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use futures::future::join_all;
+use leeward_controller::{clock, config, quorum::settings};
 use leeward_local::instance::{Error, Instance, addresses, config::node_name};
+
+use leeward_quorum::certificate;
 
 use super::judge::{self, Check, Life};
 use crate::{bring_up, fleet};
@@ -50,7 +53,30 @@ pub(super) async fn look(dir: &Path) -> Vec<Check> {
         checks.push(judge::process(&expected.name, &life));
     }
     checks.extend(join_all(instance.regions().iter().map(|region| api(&instance, region))).await);
+    let certificates = instance.regions().iter().map(|region| certificates(&instance, region));
+    checks.extend(join_all(certificates).await.into_iter().flatten());
     checks
+}
+
+/// What a region's agent and the members of its quorum show each other, where the quorum is on etcd.
+async fn certificates(instance: &Instance, region: &str) -> Option<Check> {
+    let file = instance.layout().config(Some(region), "serve");
+    // Without its configuration the agent does not run, which is said above.
+    let serve: config::Serve = config::read(&file).ok()?;
+    let config::Quorum::Etcd(etcd) = &serve.quorum else {
+        return None;
+    };
+    let looked = match settings(etcd, &serve, PATIENCE) {
+        Ok(settings) => certificate::look(&settings).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let now = i64::try_from(clock::wall_ms() / 1000).unwrap_or(i64::MAX);
+    judge::certificates(
+        region,
+        looked.map(|all| all.into_iter().flatten().collect()),
+        &file,
+        now,
+    )
 }
 
 /// Whether a new instance would find addresses.

@@ -13,11 +13,12 @@ use std::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use http::uri::PathAndQuery;
 use prost::Message;
+use rustls::CertificateError;
 use tonic::{
     Code, Request, Status, Streaming,
     client::Grpc,
@@ -30,7 +31,10 @@ use super::{
     Login,
     wire::{AuthenticateRequest, AuthenticateResponse, ResponseHeader},
 };
-use crate::Error;
+use crate::{
+    Error,
+    certificate::{Certificate, Trouble},
+};
 
 const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
 
@@ -92,6 +96,8 @@ pub(super) struct Connection {
     cluster: AtomicU64,
     /// The highest revision of any answer.
     seen: AtomicU64,
+    /// What this side shows and trusts.
+    certificates: Vec<Certificate>,
 }
 
 impl Connection {
@@ -104,7 +110,25 @@ impl Connection {
             state: Mutex::default(),
             cluster: AtomicU64::new(known.0),
             seen: AtomicU64::new(known.1),
+            certificates: Vec::new(),
         }
+    }
+
+    /// Says with each failure whether one of these certificates is behind it: a member that is shown one which has ended only hangs up.
+    pub(super) fn resting_on(self, certificates: Vec<Certificate>) -> Self {
+        Self { certificates, ..self }
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        let Error::Unreachable(why) = error else { return error };
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        let mut troubles = self.certificates.iter().filter_map(|one| one.trouble(now));
+        let over = troubles.find(|trouble| matches!(trouble, Trouble::Over(_)));
+        Error::Unreachable(match over {
+            Some(over) => format!("{why}; {}", over.text()),
+            None => why,
+        })
     }
 
     /// The identity of the cluster that answered, zero while none did.
@@ -194,7 +218,7 @@ impl Connection {
                 Err(error) => wrong.push(format!("{}: {error}", endpoint.uri())),
             }
         }
-        Err(Error::Unreachable(wrong.join("; ")))
+        Err(self.explain(Error::Unreachable(wrong.join("; "))))
     }
 
     async fn connect(&self, endpoint: &Endpoint, index: usize) -> Result<Open, Error> {
@@ -260,7 +284,7 @@ impl Connection {
         if error.is_transient() {
             self.leave(open, true);
         }
-        error
+        self.explain(error)
     }
 
     /// Stops using a member, and begins with the one after it where that member is to blame.
@@ -370,9 +394,35 @@ fn error_of(status: &Status) -> Error {
     }
 }
 
+/// What to do about a certificate that does not count now, where that is what is behind an error.
+fn over(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // An I/O error tells the source of what it wraps, and not the wrapped one itself.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let wrapped = wrapped.and_then(|error| error.downcast_ref::<rustls::Error>());
+        match wrapped.or_else(|| error.downcast_ref()) {
+            Some(rustls::Error::InvalidCertificate(
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. },
+            )) => {
+                return Some(
+                    "the member's certificate, or that of its authority, has ended or has not begun: give it a new one; \
+                     `leeward quorum status` shows when each ends",
+                );
+            }
+            _ => next = error.source(),
+        }
+    }
+    None
+}
+
 /// An error with what caused it: the outermost says little.
-fn causes(error: &dyn std::error::Error) -> String {
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
+    let over = over(error);
     let mut source = error.source();
     while let Some(error) = source {
         let inner = error.to_string();
@@ -381,5 +431,8 @@ fn causes(error: &dyn std::error::Error) -> String {
         }
         source = error.source();
     }
-    text
+    match over {
+        Some(what) => format!("{text}: {what}"),
+        None => text,
+    }
 }

@@ -3,9 +3,7 @@
 use leeward_core::name::Incarnation;
 
 use super::{
-    Config, Etcd,
-    connection::Connection,
-    endpoint,
+    Config, Etcd, connection, endpoint,
     wire::{AlarmResponse, Empty, MemberListResponse, StatusResponse},
 };
 use crate::{Error, Store as _, Txn, incarnation, key};
@@ -83,12 +81,7 @@ impl Status {
 pub async fn ask(config: &Config) -> Result<Status, Error> {
     let mut endpoints = Vec::new();
     for url in &config.endpoints {
-        let one = Connection::new(
-            vec![endpoint(url, config)?],
-            config.login.clone(),
-            config.timeout,
-            (config.cluster, 0),
-        );
+        let one = connection(vec![endpoint(url, config)?], config, 0);
         let answer = one.ask::<_, StatusResponse>(STATUS, Empty {}).await;
         endpoints.push(Member {
             endpoint: url.clone(),
