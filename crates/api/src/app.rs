@@ -419,6 +419,10 @@ pub struct PlacementStatus {
     #[serde(default)]
     pub missing: Vec<String>,
 
+    /// What is there in part: it would serve from here, with fewer pods than it should have. Nothing is refused for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub short: Vec<String>,
+
     /// What could not be looked at, so that nobody knows whether it is missing. Nothing is refused for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,

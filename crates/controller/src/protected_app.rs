@@ -451,7 +451,7 @@ impl Round {
         }
         let workloads = workloads::find(&context.cache, app);
         let pods = workloads::pods(&context.cache, app, &workloads);
-        let mut unknown = vec![];
+        let (mut short, mut unknown) = (vec![], vec![]);
         if let Some(bundle) = bundle
             .as_ref()
             .filter(|_| !source && app.placement(&context.agent.me).is_some())
@@ -469,7 +469,12 @@ impl Round {
             let state = format!("{} {}", bundle.hash, app.observed);
             let room = &context.cache.room;
             match self.capacity.look(room, state, objects, &pods, clock::now()) {
-                Ok(lacks) => missing.extend(lacks.iter().map(ToString::to_string)),
+                Ok(lacks) => {
+                    for lack in lacks {
+                        let list = if lack.is_whole() { &mut missing } else { &mut short };
+                        list.push(lack.to_string());
+                    }
+                }
                 Err(why) => unknown.push(why.to_owned()),
             }
         }
@@ -483,6 +488,7 @@ impl Round {
         });
         let report = AppReport {
             missing,
+            short,
             unknown,
             backends: backends.len() as u32,
             pods: pods.len() as u32,

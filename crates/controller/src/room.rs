@@ -267,6 +267,7 @@ mod tests {
         vec![Demand {
             workload: "Deployment web".into(),
             pods: 1,
+            running: 0,
             pod: pod(&serde_json::from_value(template).unwrap()),
         }]
     }

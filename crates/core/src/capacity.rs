@@ -27,6 +27,8 @@ pub struct Demand {
     pub workload: String,
     /// How many more pods.
     pub pods: u32,
+    /// How many of it run here already.
+    pub running: u32,
     /// What each of them asks of its node.
     pub pod: Pod,
 }
@@ -42,6 +44,13 @@ pub struct Lack {
     pub short_of: Vec<String>,
     /// Why the other nodes do not take such a pod, and how many.
     pub refusals: BTreeMap<Refusal, u32>,
+}
+
+impl Lack {
+    /// Whether not a single pod would run. With fewer pods than it should have, a workload still serves.
+    pub fn is_whole(&self) -> bool {
+        self.demand.running + self.room_for == 0
+    }
 }
 
 /// The workloads that do not have room here, all of them to be started together.
@@ -125,7 +134,9 @@ fn shortest(requests: &Amounts, frees: impl Iterator<Item = Amounts>) -> Vec<Str
 
 impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Demand { workload, pods, pod } = &self.demand;
+        let Demand {
+            workload, pods, pod, ..
+        } = &self.demand;
         let (noun, verb, each) = match pods {
             1 => ("pod", "needs", ""),
             _ => ("pods", "need", " each"),

@@ -51,6 +51,9 @@ pub struct ClusterReport {
 pub struct AppReport {
     /// What a start here would lack: configuration, images, keys, room on the nodes.
     pub missing: Vec<String>,
+    /// What is there in part: a start here would serve, with fewer pods than it should have. Nothing is refused for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub short: Vec<String>,
     /// What of that could not be looked at. Nothing is refused for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
@@ -144,6 +147,8 @@ pub struct PlacementReport {
     pub state: PlacementState,
     /// What it lacks.
     pub missing: Vec<String>,
+    /// What is there in part.
+    pub short: Vec<String>,
     /// What of that could not be looked at.
     pub unknown: Vec<String>,
     /// Its newest point, the oldest of its roles.
@@ -267,6 +272,7 @@ fn placement(snapshot: &Snapshot<'_>, cluster: &ClusterName, timing: &Timing, no
         answers,
         state,
         missing,
+        short: heard.map(|seen| seen.value.short.clone()).unwrap_or_default(),
         unknown: heard.map(|seen| seen.value.unknown.clone()).unwrap_or_default(),
         point,
         mirror,
@@ -340,7 +346,8 @@ fn standby_trouble(snapshot: &Snapshot<'_>, active: &ClusterName, placements: &[
             PlacementState::Lost => trouble.push(format!("{} is not heard of", placement.cluster)),
             PlacementState::Fenced => trouble.push(format!("{} has no lease", placement.cluster)),
             PlacementState::Active | PlacementState::Standby => {
-                trouble.extend(placement.missing.iter().map(|m| format!("{}: {m}", placement.cluster)));
+                let lacks = placement.missing.iter().chain(&placement.short);
+                trouble.extend(lacks.map(|m| format!("{}: {m}", placement.cluster)));
                 let roles = out_of_sync(snapshot, &placement.cluster);
                 if snapshot.app.model == Model::ActivePassive && !roles.is_empty() {
                     trouble.push(format!(

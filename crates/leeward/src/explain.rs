@@ -134,6 +134,8 @@ fn loss(picture: &Picture, app: &ProtectedApp, status: &ProtectedAppStatus) -> V
             false => format!("  {} could not take over: {}", placement.cluster, trouble.join("; ")),
         });
         lines.extend(data(app, found).map(|data| format!("    {data}")));
+        let short = found.into_iter().flat_map(|found| &found.short);
+        lines.extend(short.map(|short| format!("    with fewer pods than it should have: {short}")));
         let unknown = found.into_iter().flat_map(|found| &found.unknown);
         lines.extend(unknown.map(|unknown| format!("    not known: {unknown}")));
         let kept = found.and_then(|found| found.kept.as_ref());

@@ -102,6 +102,7 @@ pub(crate) fn report(volume: &Volume, process: Process, role: &str) -> AppReport
     AppReport {
         missing: vec![],
         unknown: vec![],
+        short: vec![],
         backends: running,
         pods: u32::from(process != Process::Stopped),
         roles: [(role.to_owned(), of_role)].into(),

@@ -91,6 +91,7 @@ impl Capacity {
                 .map(|(wanted, running)| Demand {
                     workload: wanted.workload.clone(),
                     pods: wanted.replicas.saturating_sub(*running),
+                    running: *running,
                     pod: wanted.pod.clone(),
                 })
                 .collect();

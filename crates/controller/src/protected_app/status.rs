@@ -139,6 +139,7 @@ fn placement(report: &leeward_core::report::PlacementReport, plan: Option<&Plan>
         state: report.state.as_str().to_owned(),
         ready: report.missing.is_empty(),
         missing: report.missing.clone(),
+        short: report.short.clone(),
         unknown: report.unknown.clone(),
         in_sync: report.in_sync,
         // Rounded, so that a status is not written again for each millisecond.

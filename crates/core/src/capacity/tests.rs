@@ -39,7 +39,12 @@ fn pod(requests: &[(&str, &str)]) -> Pod {
 
 fn demand(workload: &str, pods: u32, pod: Pod) -> Demand {
     let workload = workload.to_owned();
-    Demand { workload, pods, pod }
+    Demand {
+        workload,
+        pods,
+        running: 0,
+        pod,
+    }
 }
 
 fn room(nodes: &[(&str, Node)]) -> Room {
@@ -171,6 +176,19 @@ fn nodes_that_take_no_such_pod_are_told_apart() {
         let lacks = lacking(&room, &[demand("Deployment web", 1, web)]);
         assert_eq!(lacks.is_empty(), fits, "{toleration:?}");
     }
+}
+
+#[test]
+fn a_workload_lacks_its_place_as_a_whole_only_where_none_of_its_pods_would_run() {
+    let room = room(&[("a", node(&[("cpu", "1")]))]);
+    let whole = |pods, running, cpu: &str| {
+        let mut web = demand("Deployment web", pods, pod(&[("cpu", cpu)]));
+        web.running = running;
+        lacking(&room, &[web])[0].is_whole()
+    };
+    assert!(whole(2, 0, "2"));
+    assert!(!whole(2, 0, "1"));
+    assert!(!whole(2, 1, "2"));
 }
 
 #[test]

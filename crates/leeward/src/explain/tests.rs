@@ -75,7 +75,7 @@ fn a_protected_application_says_who_would_take_over() {
 
 #[test]
 fn a_standby_without_room_cannot_take_over_and_one_whose_nodes_are_unknown_can() {
-    let lack = "capacity: 3 pods of Deployment shop need 1Gi memory each; the nodes have room for 1: short of memory";
+    let lack = "capacity: 3 pods of Deployment shop need 1Gi memory each; the nodes have room for 0: short of memory";
     let mut app = shop(5, "west", &[&format!("east: {lack}")]);
     let placements = &mut app.status.as_mut().unwrap().placements;
     let east = placements
@@ -97,9 +97,10 @@ fn a_standby_without_room_cannot_take_over_and_one_whose_nodes_are_unknown_can()
         .iter_mut()
         .find(|placement| placement.cluster == "east")
         .unwrap();
+    east.short = vec!["capacity: room for 1".into()];
     east.unknown = vec!["capacity: nodes cannot be read".into()];
     let text = explained(app, &[]);
-    let part = "  east could take over\n    role data: at most the last 1 s of writes would be lost (rpo 3 s)\n    not known: capacity: nodes cannot be read\n";
+    let part = "  east could take over\n    role data: at most the last 1 s of writes would be lost (rpo 3 s)\n    with fewer pods than it should have: capacity: room for 1\n    not known: capacity: nodes cannot be read\n";
     assert!(text.contains(part), "{text}");
 }
 
