@@ -7,7 +7,8 @@
 //! - nobody is granted more than the region has, nor further ahead than a quarter of the rpo: so a standby that comes into the in-sync set
 //!   later, with a last point younger than half of the rpo, does not shorten what a gate was granted already;
 //! - all of it is forgotten with the agent, whose successor waits until its lease, and with it every grant, is over: until then any gate
-//!   may be open, so nothing is granted and no role is given back.
+//!   may be open, so nothing is granted and no role is given back;
+//! - so it is, too, with an agent whose own lease is over: another one of its region may have it since, and grants.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -122,8 +123,8 @@ pub struct Held {
 /// What may still be letting something out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open<'a> {
-    /// A gate that an agent before this one granted: which, nobody knows.
-    OfPredecessor,
+    /// A gate that another agent of this region granted, one before this one or one beside it: which, is not known here.
+    OfAnother,
     /// A gate that this agent granted.
     Gate(&'a Held),
 }
@@ -132,8 +133,8 @@ pub enum Open<'a> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gates {
     granted: BTreeMap<RoleKey, Held>,
-    /// Whether this agent has held the region's lease.
-    begun: bool,
+    /// Until when this agent holds the region's lease.
+    holds_until: Moment,
 }
 
 /// By how much longer this may take on a clock that runs a hundredth slow than on one that runs a hundredth fast: 2/99, rounded up.
@@ -205,9 +206,10 @@ impl Gates {
             .retain(|role, held| !(roles.contains(role) && held.gate == gate && held.nonce == nonce));
     }
 
-    /// This agent holds the region's lease, so the one of its predecessor is over, and with it whatever that one granted.
-    pub fn begin(&mut self) {
-        self.begun = true;
+    /// This agent holds the region's lease until then, see [`Timing::stopped_by`]: so that of any other one is over, and with it whatever that
+    /// one granted.
+    pub fn hold(&mut self, until: Moment) {
+        self.holds_until = until;
     }
 
     /// Which gate was granted a role.
@@ -217,8 +219,8 @@ impl Gates {
 
     /// What may be open in a role. Only when nothing is, its last point is the last and it may be given back.
     pub fn open(&self, role: &RoleKey, now: Moment) -> Option<Open<'_>> {
-        match self.begun {
-            false => Some(Open::OfPredecessor),
+        match now < self.holds_until {
+            false => Some(Open::OfAnother),
             true => self.held(role, now).map(Open::Gate),
         }
     }
@@ -370,13 +372,24 @@ mod tests {
     #[test]
     fn an_agent_that_never_held_the_lease_knows_nothing_of_its_predecessors_gates() {
         let mut gates = Gates::default();
-        assert_eq!(gates.open(&role("data"), at(1_000_000)), Some(Open::OfPredecessor));
-        gates.begin();
+        assert_eq!(gates.open(&role("data"), at(1_000_000)), Some(Open::OfAnother));
+        gates.hold(at(3_000));
         assert_eq!(gates.open(&role("data"), at(0)), None);
         gates
             .ask(asker("a", "1"), &rights(1_000, None), &timing(), at(0))
             .unwrap();
         assert!(matches!(gates.open(&role("data"), at(500)), Some(Open::Gate(held)) if held.gate == "a"));
         assert_eq!(gates.open(&role("data"), at(2_000)), None);
+    }
+
+    #[test]
+    fn an_agent_whose_lease_is_over_knows_nothing_of_what_another_one_grants_since() {
+        let mut gates = Gates::default();
+        gates.hold(at(3_000));
+        assert_eq!(gates.open(&role("data"), at(2_999)), None);
+        // It stood still, or its renewals fail: another agent of its region may have the lease.
+        assert_eq!(gates.open(&role("data"), at(3_000)), Some(Open::OfAnother));
+        gates.hold(at(9_000));
+        assert_eq!(gates.open(&role("data"), at(8_000)), None);
     }
 }

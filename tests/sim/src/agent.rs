@@ -1,8 +1,10 @@
 //! One region's agent: what `leeward-controller` does around the core, without tasks. It asks the core on each tick and sends what it
 //! says; answers come back through [`Agent::answered`].
 
+mod decide;
 mod gate;
 mod in_sync;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,25 +12,23 @@ use std::time::Duration;
 
 use leeward_core::{
     app::App,
-    check::check,
-    execute::{self, Mode},
+    execute::Mode,
     gates::Gates,
-    handover::{self, Revoked},
+    handover::Revoked,
     holder::{Holder, Offer, Renewal},
     in_sync::{Confirmed, Sets},
     lease::{Grants, Hold, Lease, Moment, Role, Timing},
     name::{ClusterName, Epoch, RoleKey},
-    operation::{self, StepName, StepRecord},
-    plan::{Change, Expect, next},
-    report::{AppReport, ClusterReport, Seen},
+    report::ClusterReport,
     votes::Heard,
 };
 use leeward_quorum::{
-    Entry, Outcome, Txn, commit, key,
+    Entry, Outcome, Txn, key,
     known::{Known, Situation, roles},
 };
 
 use crate::app::{Process, Volume, report};
+use crate::disk::{Carried, Disk};
 use crate::mutant::Mutant;
 
 /// Why a transaction was sent.
@@ -77,6 +77,7 @@ pub(crate) struct Agent {
     role: RoleKey,
     /// What the copy says of the application, made anew when the copy changed.
     situation: Option<Arc<Situation>>,
+    pub(crate) carried: Carried,
 }
 
 /// What an agent sees of its own region.
@@ -85,6 +86,8 @@ pub(crate) struct Here<'a> {
     pub(crate) process: Process,
     /// Whether every point that was sent is confirmed, of a log that does not grow any more.
     pub(crate) all_confirmed: bool,
+    pub(crate) disk: &'a mut Disk,
+    pub(crate) is_full: bool,
 }
 
 impl Agent {
@@ -118,6 +121,7 @@ impl Agent {
             role: RoleKey::new(app.key.clone(), "data"),
             app,
             situation: None,
+            carried: Carried::default(),
         }
     }
 
@@ -150,7 +154,12 @@ impl Agent {
             let after = self.known.view.revision();
             sends.push(Send::Follow(self.call(Purpose::Follow, now), after));
         }
-        let said = report(here.volume, here.process, "data");
+        let plan = self.situation.as_ref().and_then(|situation| situation.plan().cloned());
+        if let Some(plan) = &plan {
+            self.forgets_configuration(plan, here.disk);
+        }
+        let missing = self.lacks(plan.as_ref());
+        let said = report(here.volume, here.process, missing, "data");
         if now >= self.next_report {
             self.next_report = now.after(self.timing.renew_every() / 2);
             sends.push(Send::Report(ClusterReport {
@@ -264,7 +273,11 @@ impl Agent {
                 }
                 let revision = outcome.applied.then_some(outcome.revision);
                 if outcome.applied {
-                    self.gates.begin();
+                    let until = match self.mutant {
+                        Some(Mutant::OnceHolderAlwaysHolder) => Moment(Duration::MAX),
+                        _ => self.timing.stopped_by(sent),
+                    };
+                    self.gates.hold(until);
                     self.sets.renewed(&roles);
                 }
                 let grants = self.holder.renewed(offer, sent, revision, &roles, &self.timing);
@@ -297,96 +310,9 @@ impl Agent {
         }
     }
 
-    /// Accepts the application where it was not yet, as the cluster of its resource does.
-    fn accept(&mut self, now: Moment, sends: &mut Vec<Send>) {
-        let spec = key::spec(&self.app.key);
-        if self.me != self.app.authority || self.known.view.revision() == 0 || self.known.view.revision_of(&spec) != 0 {
-            return;
-        }
-        if let Ok(txn) = Txn::default().expect(&spec, 0).put(&spec, &self.app)
-            && !self.waits(|purpose| matches!(purpose, Purpose::Other))
-        {
-            sends.push(self.send(Purpose::Other, txn.read(&spec), now));
-        }
-    }
-
-    fn decide(&mut self, situation: &Situation, said: AppReport, now: Moment, sends: &mut Vec<Send>) {
-        if self.waits(|purpose| matches!(purpose, Purpose::Other)) {
-            return;
-        }
-        let unseen_by = self.heard.unseen_by(&self.me, [&self.peer], &self.timing, now);
-        let mut reports: BTreeMap<_, _> = self
-            .heard
-            .reports
-            .iter()
-            .filter_map(|(cluster, (report, at))| {
-                let value = report.apps.get(&self.app.key)?.clone();
-                let age = now.since(*at);
-                Some((cluster.clone(), Seen { value, age }))
-            })
-            .collect();
-        let age = Duration::ZERO;
-        reports.insert(self.me.clone(), Seen { value: said, age });
-        let holders = self.heard.reports.values();
-        let holders = holders.map(|(report, _)| (report.cluster.clone(), report.holder.clone()));
-        let mut snapshot = situation.snapshot(&self.known, &unseen_by, holders.collect(), reports);
-        if self.mutant == Some(Mutant::AnyoneIsInSync) {
-            let all = [self.me.clone(), self.peer.clone()];
-            snapshot
-                .roles
-                .values_mut()
-                .for_each(|role| role.value.in_sync.extend(all.clone()));
-        }
-        let timing = self.taker();
-        let (Some(mut commit), _) = next(&snapshot, &timing, now, 0) else {
-            return;
-        };
-        if check(&commit, &snapshot, &timing, now).is_err() {
-            return;
-        }
-        let takes = commit.changes.iter().any(|change| matches!(change, Change::Seal(_)));
-        let cancels = commit.changes.iter().any(|change| match change {
-            Change::Plan(plan) => plan
-                .finished
-                .as_ref()
-                .is_some_and(|finished| finished.outcome == operation::Outcome::Cancelled),
-            _ => false,
-        });
-        match self.mutant {
-            Some(Mutant::CancelledUncompared) if cancels => {
-                commit.expects.retain(|expect| matches!(expect, Expect::Plan(_)));
-            }
-            Some(Mutant::LeaseNotCompared) if takes => {
-                commit.expects.retain(|expect| !matches!(expect, Expect::Lease(..)));
-            }
-            Some(Mutant::NeitherSealedNorCompared) if takes => {
-                commit.changes.retain(|change| !matches!(change, Change::Seal(_)));
-                commit
-                    .expects
-                    .retain(|expect| !matches!(expect, Expect::Role(..) | Expect::Plan(_)));
-            }
-            _ => {}
-        }
-        let Ok(txn) = commit::txn(&self.app.key, &self.known.sights, &commit) else {
-            return;
-        };
-        let txn = txn.expect(key::spec(&self.app.key), situation.app.revision);
-        sends.push(self.send(Purpose::Other, txn, now));
-    }
-
-    fn taker(&self) -> Timing {
-        match self.mutant {
-            Some(Mutant::TakerWithoutDrift) => Timing {
-                drift: Duration::ZERO,
-                ..self.timing
-            },
-            Some(Mutant::TakerDoesNotWait) => Timing {
-                ttl: Duration::ZERO,
-                drift: Duration::ZERO,
-                ..self.timing
-            },
-            _ => self.timing,
-        }
+    /// What the copy says of the application.
+    pub(crate) fn situation(&self) -> Option<&Situation> {
+        self.situation.as_deref()
     }
 
     /// What the application does here now.
@@ -413,63 +339,6 @@ impl Agent {
         self.known.take(entries, now);
         if !leases_only {
             self.situation = self.known.situation(&self.app.key);
-        }
-    }
-
-    fn execute(&mut self, situation: &Situation, here: &mut Here<'_>, now: Moment, sends: &mut Vec<Send>) {
-        let Some((operation, step)) = execute::step(situation.plan(), &situation.journal, &self.me) else {
-            return;
-        };
-        if self.waits(|purpose| matches!(purpose, Purpose::Other)) {
-            return;
-        }
-        let done = match step.name {
-            StepName::Quiesce => here.process == Process::Stopped && !self.has_open_gate(now),
-            StepName::LastPoint => here.all_confirmed || self.mutant == Some(Mutant::LastPointNotWaitedFor),
-            StepName::Release => {
-                if self.mutant != Some(Mutant::ReleasedBeforeClosed) {
-                    self.revoked.close(&situation.roles, operation, &mut self.grants);
-                }
-                let gated = self.has_open_gate(now);
-                let plan = situation.plan.as_ref().map_or(0, |plan| plan.revision);
-                match handover::release(&situation.roles, plan, operation) {
-                    _ if gated => false,
-                    None => true,
-                    Some(commit) => {
-                        let txn = commit::txn(&self.app.key, &self.known.sights, &commit);
-                        sends.extend(txn.ok().map(|txn| self.send(Purpose::Other, txn, now)));
-                        false
-                    }
-                }
-            }
-            StepName::Take => match handover::take(&situation.roles, operation) {
-                Ok(None) => true,
-                Ok(Some(commit)) => {
-                    let txn = commit::txn(&self.app.key, &self.known.sights, &commit);
-                    sends.extend(txn.ok().map(|txn| self.send(Purpose::Other, txn, now)));
-                    false
-                }
-                Err(_) => false,
-            },
-            StepName::Promote => {
-                here.volume.promote(operation.epoch.0);
-                true
-            }
-            StepName::Start => {
-                matches!(here.process, Process::Running { .. }) && self.answer(now) == Some(operation.epoch)
-            }
-        };
-        if done {
-            let record = StepRecord {
-                started_ms: 0,
-                ended_ms: Some(0),
-                trouble: None,
-                point_ms: None,
-            };
-            let key = key::journal(&self.app.key, &operation.id, step.name);
-            if let Ok(txn) = Txn::default().put(&key, &record) {
-                sends.push(self.send(Purpose::Other, txn.read(&key), now));
-            }
         }
     }
 }

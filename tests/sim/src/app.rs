@@ -2,9 +2,12 @@
 
 use std::rc::Rc;
 
-use leeward_core::report::{AppReport, PointReport, RoleReport};
+use leeward_core::{
+    execute::Mode,
+    report::{AppReport, PointReport, RoleReport},
+};
 
-use crate::fault::Time;
+use crate::{fault::Time, world::MS};
 
 /// A number in a log, with the epoch at which it was written.
 pub(crate) type Line = (u64, u64);
@@ -14,6 +17,8 @@ pub(crate) type Line = (u64, u64);
 pub(crate) struct Point {
     pub(crate) epoch: u64,
     pub(crate) sequence: u64,
+    /// When it was taken, in real time: for who looks at the run alone.
+    pub(crate) taken: Time,
     pub(crate) log: Rc<Vec<Line>>,
 }
 
@@ -63,11 +68,12 @@ impl Volume {
         self.point = None;
     }
 
-    pub(crate) fn take_point(&mut self, epoch: u64) -> Point {
+    pub(crate) fn take_point(&mut self, epoch: u64, now: Time) -> Point {
         self.sent += 1;
         Point {
             epoch,
             sequence: self.sent,
+            taken: now,
             log: Rc::new(self.log.clone()),
         }
     }
@@ -87,8 +93,26 @@ pub(crate) enum Process {
     },
 }
 
+/// The process as its mode wants it: started in a moment, stopped at once.
+pub(crate) fn process(process: Process, mode: Mode, now: Time) -> Process {
+    match (process, mode) {
+        (Process::Stopped, Mode::Serve { epoch: Some(epoch) }) => Process::Starting {
+            epoch: epoch.0,
+            until: now + 200 * MS,
+        },
+        (Process::Starting { epoch, .. } | Process::Running { epoch }, Mode::Serve { epoch: Some(wanted) })
+            if epoch != wanted.0 =>
+        {
+            Process::Stopped
+        }
+        (Process::Starting { epoch, until }, Mode::Serve { .. }) if now >= until => Process::Running { epoch },
+        (process, Mode::Serve { .. } | Mode::Unmanaged) => process,
+        (_, Mode::Standby) => Process::Stopped,
+    }
+}
+
 /// What an agent says of the application.
-pub(crate) fn report(volume: &Volume, process: Process, role: &str) -> AppReport {
+pub(crate) fn report(volume: &Volume, process: Process, missing: Vec<String>, role: &str) -> AppReport {
     let running = u32::from(matches!(process, Process::Running { .. }));
     let point = volume.point.as_ref().map(|point| PointReport {
         epoch: leeward_core::name::Epoch(point.epoch),
@@ -100,9 +124,9 @@ pub(crate) fn report(volume: &Volume, process: Process, role: &str) -> AppReport
         ..RoleReport::default()
     };
     AppReport {
-        missing: vec![],
-        unknown: vec![],
+        missing,
         short: vec![],
+        unknown: vec![],
         backends: running,
         pods: u32::from(process != Process::Stopped),
         roles: [(role.to_owned(), of_role)].into(),

@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 
 use crate::app::Process;
+use crate::protected::AUTHORITY;
 use crate::world::{BEGIN, Event, MS, Region, SECOND, World, name};
 
 /// Microseconds of real time since the run began.
@@ -45,6 +46,10 @@ pub(crate) enum Fault {
     Crash(Place),
     /// The agent alone dies, and its gate with it; the application runs on.
     CrashAgent(Place),
+    /// One of two replicas of an agent dies.
+    CrashReplica(Place, usize),
+    /// One of two replicas of an agent stands still.
+    FreezeReplica(Place, usize),
     /// Every process of a region stands still.
     Freeze(Place),
     /// Messages from one place to another are lost.
@@ -57,6 +62,8 @@ pub(crate) enum Fault {
     WitnessAway,
     /// Points are not sent from a region.
     MirrorStalls(Place),
+    /// The disk of a region takes nothing more.
+    DiskFull(Place),
     /// Messages take up to two seconds.
     Slow,
     /// The gate of a region's pod is started anew.
@@ -126,7 +133,9 @@ fn index_of(place: Place) -> usize {
 impl Region {
     /// Every process dies; none is started before that time.
     fn lose(&mut self, until: Time) {
-        self.agent = None;
+        self.replicas
+            .iter_mut()
+            .for_each(|replica| replica.dies(replica.down_until));
         self.process = Process::Stopped;
         self.pods.clear();
         self.frozen_until = 0;
@@ -151,9 +160,14 @@ impl World {
                 }
             }
             Fault::CrashAgent(place) => {
-                if let Some(region) = self.region(place) {
-                    region.agent = None;
-                    region.agent_down_until = planned.until;
+                self.agent_dies(place, 0, planned.until);
+            }
+            Fault::CrashReplica(place, slot) => self.agent_dies(place, slot, planned.until),
+            Fault::FreezeReplica(place, slot) => {
+                let region = self.region(place).filter(|region| now >= region.down_until);
+                let replica = region.and_then(|region| region.replicas.get_mut(slot));
+                if let Some(replica) = replica.filter(|replica| now >= replica.down_until) {
+                    replica.frozen_until = planned.until;
                 }
             }
             Fault::Freeze(place) => {
@@ -183,6 +197,14 @@ impl World {
                 self.perhaps_calls_off(request, 0.25, 2 * SECOND);
             }
             _ => self.active.push(planned),
+        }
+    }
+
+    /// One agent dies alone.
+    fn agent_dies(&mut self, place: Place, slot: usize, until: Time) {
+        let region = self.region(place);
+        if let Some(replica) = region.and_then(|region| region.replicas.get_mut(slot)) {
+            replica.dies(until);
         }
     }
 
@@ -258,7 +280,9 @@ impl World {
         {
             return;
         }
-        let for_good = self.loss_random.random_bool(0.5);
+        // Nobody could resume an application whose authority is gone for good.
+        let nobody_resumes = self.is_paused_anywhere() && target == name(AUTHORITY);
+        let for_good = self.loss_random.random_bool(0.5) && !nobody_resumes;
         // What is on its way may still arrive.
         let until = match for_good {
             true => Time::MAX,
@@ -281,7 +305,7 @@ impl World {
     }
 
     /// Something was decided or done: now and then its agent dies before it hears of that, and the other region stands still.
-    pub(crate) fn after_a_step(&mut self, place: Place, txn: &Txn) {
+    pub(crate) fn after_a_step(&mut self, place: Place, start: u64, txn: &Txn) {
         let renewal = txn.writes.iter().all(|write| write.key.starts_with(key::LEASES));
         if renewal || self.now < BEGIN || self.now >= self.calm_from || !self.random.random_bool(0.04) {
             return;
@@ -291,10 +315,8 @@ impl World {
         let until = |random: &mut StdRng| (now + random.random_range(0..ttl * 3)).min(calm);
         let (agent, other) = (until(&mut self.random), until(&mut self.random));
         let both = self.random.random_bool(0.3);
-        if let Some(region) = self.region(place) {
-            region.agent = None;
-            region.agent_down_until = agent;
-        }
+        let slot = self.region(place).and_then(|region| region.slot_of(start));
+        self.agent_dies(place, slot.unwrap_or(0), agent);
         if both && let Some(region) = self.region(place.other()).filter(|region| now >= region.down_until) {
             region.frozen_until = other;
         }

@@ -1,10 +1,13 @@
 //! What must always hold, one a file. Each looks at the world after an event and says what is wrong, in the words of a person.
 
+mod bound;
 mod epochs;
 mod one_pod;
 mod one_writer;
 mod order;
+mod paused;
 mod points;
+mod ready;
 mod rest;
 mod written;
 
@@ -24,8 +27,11 @@ pub struct Violation {
 /// What invariants remember from event to event.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
+    bound: bound::Memory,
     epochs: epochs::Memory,
     order: order::Memory,
+    paused: paused::Memory,
+    ready: ready::Memory,
 }
 
 /// Looks at what must hold at every instant.
@@ -35,6 +41,9 @@ pub(crate) fn at_every_event(world: &mut World) -> Result<(), Violation> {
         .and_then(|()| one_pod::check(world))
         .and_then(|()| epochs::check(world, &mut memory.epochs))
         .and_then(|()| order::check(world, &mut memory.order))
+        .and_then(|()| bound::check(world, &mut memory.bound))
+        .and_then(|()| paused::check(world, &mut memory.paused))
+        .and_then(|()| ready::check(world, &mut memory.ready))
         .and_then(|()| points::check(world));
     world.memory = memory;
     let violation = |(invariant, what)| Violation {

@@ -3,9 +3,16 @@
 //!
 //! ```text
 //! fault.rs     what goes wrong when: processes that die or stand still, links that are cut one way, a quorum that is away
+//! protected.rs the application as a person asks for it
+//! pause.rs     a person who pauses and resumes it
+//! clock.rs     clocks that run off true time
 //! world.rs     time, the processes and the order of events
+//! committed.rs what the quorum has taken
+//! data.rs      writes, and points on their way
+//! disk.rs      disks that fill, and what an agent keeps on them
 //! network.rs   messages: late, twice, in another order, or lost
 //! quorum.rs    the store: linearizable, sometimes away
+//! replica.rs   the agents of a region, one or two at the same time
 //! agent.rs     one region's agent: asks the core, sends what it says
 //! pod.rs       a region's pods, each a writer behind a real gate's decisions
 //! app.rs       the application and its volume, mirrored as points
@@ -20,12 +27,19 @@
 mod agent;
 mod app;
 mod client;
+mod clock;
+mod committed;
+mod data;
+mod disk;
 mod fault;
 pub mod invariant;
 pub mod mutant;
 mod network;
+mod pause;
 mod pod;
+mod protected;
 mod quorum;
+mod replica;
 mod world;
 
 pub use invariant::Violation;

@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     }
     let began = Instant::now();
     let next = AtomicU64::new(0);
-    let totals = [const { AtomicU64::new(0) }; 5];
+    let totals = [const { AtomicU64::new(0) }; 6];
     let failed = std::sync::Mutex::new(None);
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -79,10 +79,10 @@ fn main() -> ExitCode {
             });
         }
     });
-    let [events, acknowledged, moves, cancels, failed_ones] = totals.map(AtomicU64::into_inner);
+    let [events, acknowledged, moves, cancels, failed_ones, pauses] = totals.map(AtomicU64::into_inner);
     println!(
         "{} seeds from {}: {events} events, {acknowledged} acknowledged writes, {moves} changes of the writer, {cancels} switchovers \
-         called off, {failed_ones} operations that failed in {:.1} s",
+         called off, {failed_ones} operations that failed, {pauses} pauses in {:.1} s",
         options.seeds,
         options.from,
         began.elapsed().as_secs_f64()

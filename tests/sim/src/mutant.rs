@@ -22,6 +22,10 @@ pub enum Mutant {
     /// A cancel compares neither the roles that it leaves where they are nor what was asked for. Here comparing what was asked for would be enough:
     /// an agent that knows that it is too late says so before it takes a role.
     CancelledUncompared,
+    /// The planner does not know that the application is paused.
+    PauseIgnored,
+    /// A decision does not compare the specification that it was taken on.
+    SpecificationUncompared,
     /// A role that is being given back is granted.
     RevokingIsGranted,
     /// A role is given back in the quorum before the gate is closed.
@@ -32,6 +36,8 @@ pub enum Mutant {
     LastPointNotWaitedFor,
     /// The writer goes on however old the last confirmed point is.
     BoundIgnored,
+    /// With `Stop` the writer goes on without a standby as with `Serve`.
+    StopGoesOn,
     /// A point counts from its confirmation, not from before it was taken.
     PointCountsFromConfirmation,
     /// The writer goes on without a standby before it is known that it was committed out.
@@ -44,17 +50,25 @@ pub enum Mutant {
     ReleasedBeforeGatesClosed,
     /// A restarted agent takes no gate that its predecessor granted for open.
     PredecessorsGatesForgotten,
+    /// An agent that has held the lease takes no gate for open that another agent of its region granted since.
+    OnceHolderAlwaysHolder,
     /// Another pod is granted while the first one's grant lasts.
     AnyPodIsGranted,
     /// A gate is granted as far ahead as the lease goes, whatever the rpo.
     GateGrantedWithoutEnd,
+    /// The planner takes no region to lack anything.
+    AnyoneIsReady,
+    /// A point that found no room is confirmed.
+    ConfirmedThoughFull,
+    /// A write that found no room is acknowledged.
+    AcknowledgedThoughFull,
     /// The planner takes every standby for one that is in sync.
     AnyoneIsInSync,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 29] = [
         Self::TakerWithoutDrift,
         Self::HolderWithoutDrift,
         Self::HolderCountsFromAnswer,
@@ -63,19 +77,26 @@ impl Mutant {
         Self::LeaseNotCompared,
         Self::NeitherSealedNorCompared,
         Self::CancelledUncompared,
+        Self::PauseIgnored,
+        Self::SpecificationUncompared,
         Self::RevokingIsGranted,
         Self::ReleasedBeforeClosed,
         Self::LowerEpochReceived,
         Self::LastPointNotWaitedFor,
         Self::BoundIgnored,
+        Self::StopGoesOn,
         Self::PointCountsFromConfirmation,
         Self::OutBeforeCommitted,
         Self::InAfterCommitted,
         Self::SyncWithoutLease,
         Self::ReleasedBeforeGatesClosed,
         Self::PredecessorsGatesForgotten,
+        Self::OnceHolderAlwaysHolder,
         Self::AnyPodIsGranted,
         Self::GateGrantedWithoutEnd,
+        Self::AnyoneIsReady,
+        Self::ConfirmedThoughFull,
+        Self::AcknowledgedThoughFull,
         Self::AnyoneIsInSync,
     ];
 }

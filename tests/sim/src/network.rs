@@ -62,7 +62,7 @@ impl World {
                 let answer = self.commit(&txn);
                 if answer.applied {
                     self.perhaps_calls_off_after_a_step(&txn);
-                    self.after_a_step(from, &txn);
+                    self.after_a_step(from, start, &txn);
                     self.perhaps_loses_the_target(&txn);
                 }
                 self.post(to, from, start, Message::Answer(call, answer));
@@ -72,7 +72,15 @@ impl World {
                     let changes = self.quorum.changes(after);
                     self.post(to, from, start, Message::Changes(call, changes));
                 } else {
-                    self.waiting.retain(|(place, ..)| *place != from);
+                    // Who asked before and died, or asks anew, waits no more.
+                    let lives = |start| {
+                        self.regions
+                            .iter()
+                            .any(|r| r.place == from && r.slot_of(start).is_some())
+                    };
+                    let mut waiting = std::mem::take(&mut self.waiting);
+                    waiting.retain(|(place, s, ..)| *place != from || *s != start && lives(*s));
+                    self.waiting = waiting;
                     self.waiting.push((from, start, call, after));
                 }
             }
@@ -91,23 +99,42 @@ impl World {
 
     pub(crate) fn heard_by(&mut self, from: Place, to: Place, start: u64, message: Message) {
         let now = self.now;
+        let confirms_nothing = self.mutant == Some(Mutant::ConfirmedThoughFull);
         let any_epoch = self.mutant == Some(Mutant::LowerEpochReceived);
-        let Some(region) = self.region(to) else { return };
-        if region.is_frozen(now) {
-            // It lies in the socket until the region goes on.
-            let until = region.frozen_until;
+        let is_full = self.is(Fault::DiskFull(to));
+        let Some(region) = self.regions.iter_mut().find(|region| region.place == to) else {
+            return;
+        };
+        let answers = match message {
+            Message::Answer(..) | Message::Changes(..) | Message::Sights(..) => true,
+            Message::Confirm(..) => region.slot_of(start).is_some(),
+            _ => false,
+        };
+        let slot = match answers {
+            true => region.slot_of(start),
+            false => region.any_slot(&mut self.replica_random),
+        };
+        let replica_until = slot.map_or(0, |slot| region.replicas[slot].frozen_until);
+        let until = region.frozen_until.max(replica_until);
+        if now < until {
+            // It lies in the socket until the region, or the process, goes on.
             return self.at(until, Event::Deliver(from, to, start, Box::new(message)));
         }
-        let (local, starts) = (region.clock.at(now), region.starts);
-        let Some(agent) = &mut region.agent else { return };
+        let local = region.clock.at(now);
+        let Some(replica) = slot.map(|slot| &mut region.replicas[slot]) else {
+            return;
+        };
+        let starts = replica.start;
+        let Some(agent) = &mut replica.agent else { return };
         let mut sends = Vec::new();
         match message {
-            Message::Answer(call, answer) if start == starts => sends = agent.answered(call, answer, local),
-            Message::Changes(call, changes) if start == starts => agent.followed(call, changes, local),
+            Message::Answer(call, answer) => sends = agent.answered(call, answer, local),
+            Message::Changes(call, changes) => agent.followed(call, changes, local),
             Message::Report(report) => {
+                agent.is_sent_configuration(from, &mut replica.disk, is_full);
                 agent.heard.reports.insert(report.cluster.clone(), (report, local));
             }
-            Message::Sights(asked, ago) if start == starts => {
+            Message::Sights(asked, ago) => {
                 agent.heard.witness = ago
                     .into_iter()
                     .map(|(cluster, ago)| (cluster, Moment(asked.since(Moment(ago)))))
@@ -116,7 +143,11 @@ impl World {
             }
             Message::Point(point) => {
                 let (epoch, length, sequence) = (point.epoch, point.log.len(), point.sequence);
-                if region.volume.receive(point, any_epoch) {
+                let kept = match is_full {
+                    true => confirms_nothing,
+                    false => region.volume.receive(point, any_epoch),
+                };
+                if kept {
                     self.post(to, from, start, Message::Confirm(epoch, length, sequence));
                 }
                 return;

@@ -12,8 +12,9 @@ use rand::{Rng, rngs::StdRng};
 
 use crate::{
     app::Process,
+    clock::Clock,
     fault::Time,
-    world::{Clock, Event, MS, World},
+    world::{Event, MS, World},
 };
 
 /// What a gate and its agent say to each other.
@@ -165,8 +166,10 @@ impl World {
             }
             return;
         }
-        if region.is_frozen(now) {
-            let until = region.frozen_until;
+        let slot = region.any_slot(&mut self.replica_random);
+        let replica_until = slot.map_or(0, |slot| region.replicas[slot].frozen_until);
+        let until = region.frozen_until.max(replica_until);
+        if now < until {
             return self.at(until, Event::Word(index, uid, Box::new(word)));
         }
         let local = region.clock.at(now);
@@ -176,7 +179,9 @@ impl World {
             .filter(|pod| !pod.cut_off)
             .map(|pod| pod.uid.clone())
             .collect();
-        let Some(agent) = &mut region.agent else { return };
+        let Some(agent) = slot.and_then(|slot| region.replicas[slot].agent.as_mut()) else {
+            return;
+        };
         match word {
             Word::Ask(ask) if known.contains(&ask.pod) => {
                 let answer = agent.ask_gate(ask, local);

@@ -5,26 +5,29 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use leeward_core::{
-    app::{App, Model, Placement, WriterRole},
-    execute::Mode,
-    in_sync::{WhenStandbyAway, least_rpo},
-    lease::{Delays, Moment, Role, Timing},
-    name::{AppKey, ClusterName},
-    operation::{self, Journal, Request},
+    app::App,
+    in_sync::least_rpo,
+    lease::{Delays, Role, Timing},
+    name::ClusterName,
+    operation::{Journal, Request},
     plan::Plan,
 };
-use leeward_quorum::{Outcome as Answer, Txn, key, view::View};
+use leeward_quorum::view::View;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::agent::{Agent, Here, Send};
 use crate::app::{Process, Volume};
 use crate::client::Clients;
+use crate::clock::Clock;
+use crate::disk;
 use crate::fault::{self, Fault, Place, Planned, Time};
 use crate::invariant::{self, Violation};
 use crate::mutant::Mutant;
 use crate::network::Message;
+use crate::pause::Paused;
 use crate::pod::{self, Pod, Word};
+use crate::protected;
+use crate::replica::{self, Replica};
 
 pub(crate) const MS: Time = 1_000;
 pub(crate) const SECOND: Time = 1_000 * MS;
@@ -33,9 +36,7 @@ pub(crate) const BEGIN: Time = 5 * SECOND;
 /// Nothing goes wrong for this long at the end.
 pub(crate) const CALM: Time = 16 * SECOND;
 /// Time between points.
-const INTERVAL: Time = 500 * MS;
-/// How often each client writes.
-const WRITES: Time = 100 * MS;
+pub(crate) const INTERVAL: Time = 500 * MS;
 
 /// What is run.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +60,8 @@ pub struct Outcome {
     pub events: u64,
     /// Switchovers that were called off.
     pub cancels: u64,
+    /// Times that the application was paused.
+    pub pauses: u64,
     /// Operations whose target was lost, or whose source was lost, before they ended.
     pub failed: u64,
     /// Writes that were acknowledged.
@@ -67,48 +70,18 @@ pub struct Outcome {
     pub moves: u64,
 }
 
-/// A monotonic clock that runs within the bound.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Clock {
-    offset: Time,
-    /// Millionths by which it runs fast (or slow).
-    rate: i64,
-}
-
-impl Clock {
-    pub(crate) fn random(random: &mut StdRng) -> Self {
-        // Often at the ends of what is allowed: one hundredth, as `drift` is of `ttl`.
-        let rate = match random.random_range(0..4) {
-            0 => 9_900,
-            1 => -9_900,
-            _ => random.random_range(-9_900..=9_900),
-        };
-        Self {
-            offset: random.random_range(0..1_000) * SECOND,
-            rate,
-        }
-    }
-
-    pub(crate) fn at(self, now: Time) -> Moment {
-        let off = i64::try_from(now).unwrap_or(i64::MAX) / 1_000 * self.rate / 1_000;
-        Moment(Duration::from_micros((self.offset + now).saturating_add_signed(off)))
-    }
-}
-
 pub(crate) struct Region {
     pub(crate) place: Place,
     pub(crate) clock: Clock,
-    pub(crate) agent: Option<Agent>,
+    pub(crate) replicas: Vec<Replica>,
     pub(crate) process: Process,
     pub(crate) volume: Volume,
     /// Agents that were started here.
     pub(crate) starts: u64,
     /// Until when every process stands still.
     pub(crate) frozen_until: Time,
-    /// Until when there is no process at all, and until when no agent.
+    /// Until when there is no process at all.
     pub(crate) down_until: Time,
-    pub(crate) agent_down_until: Time,
-    pub(crate) next_point: Time,
     pub(crate) pods: Vec<Pod>,
     pub(crate) pods_made: u64,
 }
@@ -121,11 +94,14 @@ impl Region {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    Tick(usize),
+    /// A replica of a region looks.
+    Tick(usize, usize),
     Write(usize),
     Fault(usize),
     /// A person asks for something.
     Ask(Box<Request>),
+    /// A person pauses the application, or resumes it.
+    Pause(bool),
     /// A pod's gate looks.
     Pod(usize, String),
     /// Something between a pod's gate and its agent.
@@ -149,6 +125,8 @@ pub(crate) struct World {
     pub(crate) gate_random: StdRng,
     pub(crate) cancel_random: StdRng,
     pub(crate) loss_random: StdRng,
+    pub(crate) replica_random: StdRng,
+    pub(crate) paused: Paused,
     /// The region that never comes back.
     pub(crate) lost_for_good: Option<Place>,
     /// What is to come, by its time and by when it was made.
@@ -173,9 +151,16 @@ pub(crate) struct World {
 }
 
 impl Outcome {
-    /// Events, acknowledged writes, changes of the writer, switchovers that were called off and operations that failed.
-    pub fn counts(&self) -> [u64; 5] {
-        [self.events, self.acknowledged, self.moves, self.cancels, self.failed]
+    /// Events, acknowledged writes, changes of the writer, switchovers that were called off, operations that failed, and pauses.
+    pub fn counts(&self) -> [u64; 6] {
+        [
+            self.events,
+            self.acknowledged,
+            self.moves,
+            self.cancels,
+            self.failed,
+            self.pauses,
+        ]
     }
 }
 
@@ -205,6 +190,7 @@ pub fn run(run: &Run) -> Outcome {
         acknowledged: world.clients.acks.len() as u64,
         moves: world.moves,
         cancels: world.cancelled.len() as u64,
+        pauses: world.paused.times,
         failed: world.failed.len() as u64,
         history: world.history,
     }
@@ -212,36 +198,6 @@ pub fn run(run: &Run) -> Outcome {
 
 pub(crate) fn name(place: Place) -> ClusterName {
     place.name().into()
-}
-
-fn the_app(rpo: Duration) -> App {
-    let placement = |cluster: Place, priority| Placement {
-        cluster: name(cluster),
-        priority,
-        weight: 100,
-        standby_replicas: 0,
-        overrides: vec![],
-    };
-    App {
-        key: AppKey::new("shop", "web"),
-        authority: name(Place::West),
-        observed: 1,
-        model: Model::ActivePassive,
-        placements: vec![placement(Place::West, 1), placement(Place::East, 2)],
-        rpo,
-        when_standby_away: WhenStandbyAway::Serve,
-        rto: Duration::from_secs(60),
-        automatic: true,
-        paused: false,
-        roles: vec![WriterRole {
-            name: "data".into(),
-            claims: vec!["data".into()],
-            interval: Duration::from_micros(INTERVAL),
-        }],
-        traffic: None,
-        selector: serde_json::Value::Null,
-        resource: serde_json::Value::Null,
-    }
 }
 
 impl World {
@@ -257,22 +213,29 @@ impl World {
         // From the smallest that is allowed, when nothing may go wrong, to one with room.
         let rpo =
             least_rpo(Duration::from_micros(INTERVAL), &timing) + Duration::from_millis(random.random_range(0..2_000));
+        let mut replica_random = replica::random(run.seed);
+        let replicas = replica::replicas(&mut replica_random);
+        let are_two = replicas[0].len() > 1;
+        let mut replicas = replicas.into_iter();
         let mut region = |place| Region {
             place,
             clock: Clock::random(&mut random),
-            agent: None,
+            replicas: replicas.next().unwrap_or_default(),
             process: Process::Stopped,
             volume: Volume::default(),
             starts: 0,
             frozen_until: 0,
             down_until: 0,
-            agent_down_until: 0,
-            next_point: 0,
             pods: Vec::new(),
             pods_made: 0,
         };
         let regions = [region(Place::West), region(Place::East)];
-        let faults = fault::plan(&mut random, BEGIN, BEGIN + run.seconds * SECOND, ttl * MS);
+        let calm_from = BEGIN + run.seconds * SECOND;
+        let mut faults = fault::plan(&mut random, BEGIN, calm_from, ttl * MS);
+        faults.extend(disk::plan(run.seed, BEGIN, calm_from));
+        if are_two {
+            faults.extend(replica::plan(&mut replica_random, BEGIN, calm_from, ttl * MS));
+        }
         let mut world = Self {
             now: 0,
             regions,
@@ -280,13 +243,15 @@ impl World {
             clients: Clients::default(),
             memory: invariant::Memory::default(),
             failed_over: BTreeSet::new(),
-            app: the_app(rpo),
+            app: protected::app(run.seed, rpo),
             timing,
             mutant: run.mutant,
             random,
             gate_random: pod::random(run.seed),
             cancel_random: StdRng::seed_from_u64(run.seed ^ 0x6863_616d),
             loss_random: StdRng::seed_from_u64(run.seed ^ 0x6c6f_7373),
+            replica_random,
+            paused: Paused::default(),
             lost_for_good: None,
             events: BTreeMap::new(),
             made: 0,
@@ -301,17 +266,24 @@ impl World {
             requests: 0,
             cancelled: BTreeSet::new(),
             failed: BTreeSet::new(),
-            calm_from: BEGIN + run.seconds * SECOND,
+            calm_from,
             history: Vec::new(),
         };
-        world.tell(format!("a lease lives for {ttl} ms; the rpo is {} ms", rpo.as_millis()));
+        world.tell(format!(
+            "a lease lives for {ttl} ms; the rpo is {} ms; {:?} when the standby is away",
+            rpo.as_millis(),
+            world.app.when_standby_away
+        ));
         for index in 0..2 {
-            world.at(0, Event::Tick(index));
+            for slot in 0..world.regions[index].replicas.len() {
+                world.at(0, Event::Tick(index, slot));
+            }
             world.at(SECOND, Event::Write(index));
         }
         for index in 0..world.faults.len() {
             world.at(world.faults[index].at, Event::Fault(index));
         }
+        world.plan_pauses(run.seed, BEGIN, world.calm_from);
         world
     }
 
@@ -354,202 +326,12 @@ impl World {
                 self.ask(&request);
                 self.perhaps_slow();
             }
-            Event::Tick(index) => self.tick(index),
+            Event::Pause(paused) => self.pause(paused),
+            Event::Tick(index, slot) => self.tick(index, slot),
             Event::Write(index) => self.write(index),
             Event::Pod(index, uid) => self.pod(index, uid),
             Event::Word(index, uid, word) => self.heard_word(index, uid, *word),
             Event::Deliver(from, to, start, message) => self.deliver(from, to, start, *message),
         }
-    }
-
-    fn tick(&mut self, index: usize) {
-        let now = self.now;
-        let every = self.random.random_range(2 * MS..60 * MS);
-        self.active.retain(|planned| planned.until > now);
-        let region = &mut self.regions[index];
-        if region.is_frozen(now) {
-            let until = region.frozen_until;
-            return self.at(until, Event::Tick(index));
-        }
-        self.at(now + every, Event::Tick(index));
-        let region = &mut self.regions[index];
-        if now < region.down_until.max(region.agent_down_until) {
-            return;
-        }
-        if region.agent.is_none() {
-            region.starts += 1;
-            let holder = format!("{}-{}", region.place.name(), region.starts);
-            region.agent = Some(Agent::new(
-                self.app.clone(),
-                name(region.place),
-                name(region.place.other()),
-                holder.clone(),
-                self.timing,
-                self.mutant,
-            ));
-            self.tell(format!("{holder} starts"));
-        }
-        let region = &mut self.regions[index];
-        let local = region.clock.at(now);
-        let Some(agent) = &mut region.agent else { return };
-        let length = region.volume.log.len();
-        let all_confirmed = region.volume.confirmed == (region.volume.epoch, length);
-        let mut here = Here {
-            volume: &mut region.volume,
-            process: region.process,
-            all_confirmed,
-        };
-        let sends = agent.tick(&mut here, local);
-        let mode = agent.mode();
-        let (place, start) = (region.place, region.starts);
-        let before = region.process;
-        region.process = process(region.process, mode, now);
-        self.keep_pods(index, before);
-        let after = self.regions[index].process;
-        if after != before {
-            self.tell(format!("the application in {} is {after:?}", place.name()));
-        }
-        for send in sends {
-            self.sent(place, start, send);
-        }
-        self.mirror(index, mode);
-    }
-
-    pub(crate) fn sent(&mut self, from: Place, start: u64, send: Send) {
-        match send {
-            Send::Txn(call, txn) => self.post(from, Place::Quorum, start, Message::Txn(call, txn)),
-            Send::Follow(call, after) => self.post(from, Place::Quorum, start, Message::Ask(call, after)),
-            Send::Report(report) => self.post(from, from.other(), start, Message::Report(report)),
-            Send::Heartbeat(at) => self.post(from, Place::Witness, start, Message::Heartbeat(at)),
-        }
-    }
-
-    /// The active region sends points, also the last one of a switchover when the application has stopped.
-    fn mirror(&mut self, index: usize, mode: Mode) {
-        let now = self.now;
-        let stalled = self.is(Fault::MirrorStalls(self.regions[index].place));
-        let role = self.regions[index]
-            .agent
-            .as_ref()
-            .and_then(|agent| agent.known_role().cloned());
-        let region = &mut self.regions[index];
-        let Some(role) = role.filter(|role| role.owner.as_str() == region.place.name()) else {
-            return;
-        };
-        let epoch = role.epoch.0;
-        // Not before the newest point became the volume. Who was given the role back has its volume, also where it never served at that epoch.
-        let its_own = region.volume.point.is_none() && region.agent.as_ref().is_some_and(Agent::is_promoted);
-        let promoted = region.volume.epoch >= epoch || its_own || matches!(mode, Mode::Serve { .. });
-        if !promoted || region.volume.epoch > epoch || now < region.next_point || stalled {
-            return;
-        }
-        region.next_point = now + INTERVAL;
-        region.volume.begin(epoch);
-        let point = region.volume.take_point(epoch);
-        let local = region.clock.at(now);
-        if let Some(agent) = &mut region.agent {
-            agent.takes(epoch, point.sequence, local);
-        }
-        let (place, start) = (region.place, region.starts);
-        self.post(place, place.other(), start, Message::Point(point));
-    }
-
-    /// A client's write, to the region that it is pinned to.
-    fn write(&mut self, index: usize) {
-        self.at(self.now + WRITES, Event::Write(index));
-        let now = self.now;
-        let region = &mut self.regions[index];
-        if region.is_frozen(now) {
-            return;
-        }
-        let place = region.place;
-        // It goes around the edge: only the gates stand in its way.
-        let open: Vec<u64> = region.pods.iter().filter_map(|pod| pod.answers(now)).collect();
-        for epoch in open {
-            let n = self.clients.number();
-            self.regions[index].volume.log.push((n, epoch));
-            self.clients.acknowledged(n, epoch, place, now);
-        }
-    }
-
-    pub(crate) fn commit(&mut self, txn: &Txn) -> Answer {
-        let before = self.role.clone();
-        let answer = self.quorum.txn(txn);
-        if answer.applied && !txn.writes.is_empty() {
-            let changes = self.quorum.changes(self.view.revision());
-            self.view.merge(changes.entries);
-            self.view.advance(changes.revision);
-            if txn.writes.iter().any(|write| write.key.starts_with(key::ROLES)) {
-                let mut roles = self.view.roles(&self.app.key).into_values();
-                self.role = roles.next().map(|role| role.value);
-            }
-            if txn.writes.iter().any(|write| write.key.starts_with(key::PLANS)) {
-                self.plan = self.view.get(&key::plan(&self.app.key)).map(|plan| plan.value);
-                self.note_end();
-            }
-            if let (Some(before), Some(after)) = (before, self.role.clone())
-                && before != after
-            {
-                let in_sync: Vec<&str> = after.in_sync.iter().map(ClusterName::as_str).collect();
-                self.tell(format!(
-                    "{} {:?} at epoch {}, in sync: {}",
-                    after.owner,
-                    after.hold,
-                    after.epoch,
-                    in_sync.join(" ")
-                ));
-                if before.owner != after.owner {
-                    self.moves += 1;
-                    if before.hold != leeward_core::lease::Hold::Released {
-                        self.failed_over.insert(before.epoch.0);
-                    }
-                }
-            }
-            for (place, start, call, after) in std::mem::take(&mut self.waiting) {
-                let changes = self.quorum.changes(after);
-                self.post(Place::Quorum, place, start, Message::Changes(call, changes));
-            }
-        }
-        answer
-    }
-}
-
-impl World {
-    fn note_end(&mut self) {
-        let Some(finished) = self.plan.as_ref().and_then(|plan| plan.finished.as_ref()) else {
-            return;
-        };
-        let id = finished.operation.id.clone();
-        match finished.outcome.clone() {
-            operation::Outcome::Failed(why) => {
-                if self.failed.insert(id.clone()) {
-                    self.tell(format!("{id} has failed: {why}"));
-                }
-            }
-            operation::Outcome::Cancelled => {
-                if self.cancelled.insert(id.clone()) {
-                    self.tell(format!("{id} is cancelled"));
-                }
-            }
-            operation::Outcome::Succeeded => {}
-        }
-    }
-}
-
-/// The process as its mode wants it: started in a moment, stopped at once.
-fn process(process: Process, mode: Mode, now: Time) -> Process {
-    match (process, mode) {
-        (Process::Stopped, Mode::Serve { epoch: Some(epoch) }) => Process::Starting {
-            epoch: epoch.0,
-            until: now + 200 * MS,
-        },
-        (Process::Starting { epoch, .. } | Process::Running { epoch }, Mode::Serve { epoch: Some(wanted) })
-            if epoch != wanted.0 =>
-        {
-            Process::Stopped
-        }
-        (Process::Starting { epoch, until }, Mode::Serve { .. }) if now >= until => Process::Running { epoch },
-        (process, Mode::Serve { .. } | Mode::Unmanaged) => process,
-        (_, Mode::Standby) => Process::Stopped,
     }
 }

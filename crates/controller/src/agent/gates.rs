@@ -57,17 +57,17 @@ impl Agent {
         self.wake();
     }
 
-    /// This agent holds its region's lease.
-    pub(super) fn gates_begin(&self) {
-        lock(&self.gates).begin();
+    /// This agent holds its region's lease until then.
+    pub(super) fn holds_gates(&self, until: Moment) {
+        lock(&self.gates).hold(until);
     }
 
     /// Why something may still be written in a role; none when no gate is open.
     pub(crate) fn open_gate(&self, role: &RoleKey) -> Option<String> {
         let (gates, now) = (lock(&self.gates), clock::now());
         Some(match gates.open(role, now)? {
-            Open::OfPredecessor => format!(
-                "this agent to hold the region's lease: gates of its predecessor may be open in role {} until that one's lease is over",
+            Open::OfAnother => format!(
+                "this agent to hold the region's lease: gates that another one granted may be open in role {} until that one's lease is over",
                 role.role
             ),
             Open::Gate(held) => format!(

@@ -73,7 +73,7 @@ async fn renew(agent: &Agent, holder: &mut Holder, sent: Moment) -> Result<(), E
     let revision = outcome.applied.then_some(outcome.revision);
     let roles = roles(&outcome.entries);
     if outcome.applied {
-        agent.gates_begin();
+        agent.holds_gates(agent.timing.stopped_by(sent));
         agent.bound_by(|sets| sets.renewed(&roles));
     }
     agent.grant(holder.renewed(offer, sent, revision, &roles, &agent.timing));

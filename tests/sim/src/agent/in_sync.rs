@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leeward_core::{
-    in_sync::{Bound, Confirmed},
+    in_sync::{Bound, Confirmed, WhenStandbyAway},
     lease::{Hold, Moment, Role},
     name::{ClusterName, Epoch},
 };
@@ -39,7 +39,10 @@ impl Agent {
     fn bound(&self) -> Bound {
         Bound {
             rpo: self.app.rpo,
-            away: self.app.when_standby_away,
+            away: match self.mutant {
+                Some(Mutant::StopGoesOn) => WhenStandbyAway::Serve,
+                _ => self.app.when_standby_away,
+            },
         }
     }
 

@@ -4,12 +4,15 @@
 //! A region that is lost for good leaves the other one at rest. But for what it may have acknowledged and the other one never got: then
 //! it has the role, the other one is not in sync, and nothing moves without a person. So it is, too, when it was lost while a switchover
 //! asked it to stop: the switchover waits for a person, who calls it off and accepts the loss by name.
+//!
+//! With `Stop`, a standby that was in sync and is lost for good leaves a writer that stands and waits for it, as was asked: all but the writes is
+//! at rest then.
 
-use leeward_core::lease::Hold;
+use leeward_core::{in_sync::WhenStandbyAway, lease::Hold};
 
 use super::Checked;
 use crate::app::Process;
-use crate::world::{CALM, World};
+use crate::world::{CALM, World, name};
 
 pub(super) fn check(world: &World) -> Checked {
     let wrong = |what: String| Err(("everything comes to rest", what));
@@ -46,6 +49,9 @@ pub(super) fn check(world: &World) -> Checked {
             Process::Stopped if !active => {}
             other => return wrong(format!("{:?} is {other:?} in epoch {}", region.place, role.epoch)),
         }
+        if !active && !region.replicas.iter().all(|replica| replica.disk.has_configuration) {
+            return wrong(format!("{:?} has not kept its configuration", region.place));
+        }
         if !active
             && region
                 .volume
@@ -56,7 +62,13 @@ pub(super) fn check(world: &World) -> Checked {
             return wrong(format!("{:?} has no point of epoch {}", region.place, role.epoch));
         }
     }
+    // With `Stop` the writer waits for a standby that was in sync, and this one does not come back.
+    let waits = world.app.when_standby_away == WhenStandbyAway::Stop
+        && world
+            .lost_for_good
+            .is_some_and(|lost| role.in_sync.contains(&name(lost)));
     match world.clients.acks.last() {
+        _ if waits => Ok(()),
         Some(ack) if ack.epoch == role.epoch.0 && ack.at + CALM / 4 > world.now => Ok(()),
         other => wrong(format!("the last acknowledgement is {other:?}")),
     }

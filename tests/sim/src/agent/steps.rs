@@ -1,0 +1,71 @@
+//! The steps of operations that are this region's turn: each a level to reach, noted in the journal once it is reached.
+
+use leeward_core::{
+    execute, handover,
+    lease::Moment,
+    operation::{StepName, StepRecord},
+};
+use leeward_quorum::{Txn, commit, key, known::Situation};
+
+use super::{Agent, Here, Purpose, Send};
+use crate::{app::Process, mutant::Mutant};
+
+impl Agent {
+    pub(super) fn execute(&mut self, situation: &Situation, here: &mut Here<'_>, now: Moment, sends: &mut Vec<Send>) {
+        let Some((operation, step)) = execute::step(situation.plan(), &situation.journal, &self.me) else {
+            return;
+        };
+        if self.waits(|purpose| matches!(purpose, Purpose::Other)) {
+            return;
+        }
+        let done = match step.name {
+            StepName::Quiesce => here.process == Process::Stopped && !self.has_open_gate(now),
+            StepName::LastPoint => here.all_confirmed || self.mutant == Some(Mutant::LastPointNotWaitedFor),
+            StepName::Release => {
+                if self.mutant != Some(Mutant::ReleasedBeforeClosed) {
+                    self.revoked.close(&situation.roles, operation, &mut self.grants);
+                }
+                let gated = self.has_open_gate(now);
+                let plan = situation.plan.as_ref().map_or(0, |plan| plan.revision);
+                match handover::release(&situation.roles, plan, operation) {
+                    _ if gated => false,
+                    None => true,
+                    Some(commit) => {
+                        let txn = commit::txn(&self.app.key, &self.known.sights, &commit);
+                        sends.extend(txn.ok().map(|txn| self.send(Purpose::Other, txn, now)));
+                        false
+                    }
+                }
+            }
+            StepName::Take => match handover::take(&situation.roles, operation) {
+                Ok(None) => true,
+                Ok(Some(commit)) => {
+                    let txn = commit::txn(&self.app.key, &self.known.sights, &commit);
+                    sends.extend(txn.ok().map(|txn| self.send(Purpose::Other, txn, now)));
+                    false
+                }
+                Err(_) => false,
+            },
+            StepName::Promote if here.is_full => false,
+            StepName::Promote => {
+                here.volume.promote(operation.epoch.0);
+                true
+            }
+            StepName::Start => {
+                matches!(here.process, Process::Running { .. }) && self.answer(now) == Some(operation.epoch)
+            }
+        };
+        if done {
+            let record = StepRecord {
+                started_ms: 0,
+                ended_ms: Some(0),
+                trouble: None,
+                point_ms: None,
+            };
+            let key = key::journal(&self.app.key, &operation.id, step.name);
+            if let Ok(txn) = Txn::default().put(&key, &record) {
+                sends.push(self.send(Purpose::Other, txn.read(&key), now));
+            }
+        }
+    }
+}

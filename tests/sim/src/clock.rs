@@ -1,0 +1,36 @@
+//! Clocks: each process of a region, and each node of its pods, has one that runs off true time within the bound.
+
+use std::time::Duration;
+
+use leeward_core::lease::Moment;
+use rand::{Rng, rngs::StdRng};
+
+use crate::{fault::Time, world::SECOND};
+
+/// A monotonic clock that runs within the bound.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Clock {
+    offset: Time,
+    /// Millionths by which it runs fast (or slow).
+    rate: i64,
+}
+
+impl Clock {
+    pub(crate) fn random(random: &mut StdRng) -> Self {
+        // Often at the ends of what is allowed: one hundredth, as `drift` is of `ttl`.
+        let rate = match random.random_range(0..4) {
+            0 => 9_900,
+            1 => -9_900,
+            _ => random.random_range(-9_900..=9_900),
+        };
+        Self {
+            offset: random.random_range(0..1_000) * SECOND,
+            rate,
+        }
+    }
+
+    pub(crate) fn at(self, now: Time) -> Moment {
+        let off = i64::try_from(now).unwrap_or(i64::MAX) / 1_000 * self.rate / 1_000;
+        Moment(Duration::from_micros((self.offset + now).saturating_add_signed(off)))
+    }
+}

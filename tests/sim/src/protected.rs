@@ -1,0 +1,55 @@
+//! What is protected, as a person asks for it.
+
+use std::time::Duration;
+
+use leeward_core::{
+    app::{App, Model, Placement, WriterRole},
+    in_sync::WhenStandbyAway,
+    name::AppKey,
+};
+
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+use crate::{
+    fault::Place,
+    world::{INTERVAL, name},
+};
+
+/// The cluster whose resource it is.
+pub(crate) const AUTHORITY: Place = Place::West;
+
+/// The application of a run: in a quarter of the seeds the writer stops while the standby is away.
+pub(crate) fn app(seed: u64, rpo: Duration) -> App {
+    // A generator of its own, so that what else happens in a seed stays as it is.
+    let when_standby_away = match StdRng::seed_from_u64(seed ^ 0x7374_6f70).random_bool(0.25) {
+        true => WhenStandbyAway::Stop,
+        false => WhenStandbyAway::Serve,
+    };
+    let placement = |cluster: Place, priority| Placement {
+        cluster: name(cluster),
+        priority,
+        weight: 100,
+        standby_replicas: 0,
+        overrides: vec![],
+    };
+    App {
+        key: AppKey::new("shop", "web"),
+        authority: name(AUTHORITY),
+        observed: 1,
+        model: Model::ActivePassive,
+        placements: vec![placement(Place::West, 1), placement(Place::East, 2)],
+        rpo,
+        when_standby_away,
+        rto: Duration::from_secs(60),
+        automatic: true,
+        paused: false,
+        roles: vec![WriterRole {
+            name: "data".into(),
+            claims: vec!["data".into()],
+            interval: Duration::from_micros(INTERVAL),
+        }],
+        traffic: None,
+        selector: serde_json::Value::Null,
+        resource: serde_json::Value::Null,
+    }
+}
