@@ -3,7 +3,7 @@
 
 use crate::{
     lease::{Hold, Moment, Timing},
-    maintenance::Maintenance,
+    maintenance::{Maintenance, in_service},
     name::{AppKey, ClusterName, RoleKey},
     operation::Kind,
     plan::{Change, Commit, Expect, Plan, Snapshot},
@@ -155,6 +155,9 @@ fn begins_in_service(commit: &Commit, plan: &Plan, snapshot: &Snapshot<'_>) -> R
             app,
             from: begins.from.clone(),
         });
+    }
+    if !commit.expects.contains(&in_service(snapshot, &begins.to)) {
+        return Err(Violation::NotCompared(format!("whether {} is in service", begins.to)));
     }
     Ok(())
 }

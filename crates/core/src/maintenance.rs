@@ -43,6 +43,12 @@ impl Maintenance {
     }
 }
 
+/// What a commit compares that moves something to a cluster: that nobody took it out of service meanwhile.
+pub(crate) fn in_service(snapshot: &Snapshot<'_>, to: &ClusterName) -> Expect {
+    let said = snapshot.maintenance.get(to);
+    Expect::Maintenance(to.clone(), said.map_or(0, |said| said.revision))
+}
+
 /// The beginning of the names of the operations that a drain makes.
 pub const DRAIN: &str = "drain-";
 

@@ -12,7 +12,7 @@ use leeward_core::{
     lease::{Moment, Timing},
     maintenance::DRAIN,
     name::{AppKey, ClusterName},
-    plan::{self, Change, Commit, Expect},
+    plan::{self, Change, Commit},
     report::{AppReport, Seen},
 };
 use leeward_quorum::{
@@ -133,10 +133,10 @@ fn is_draining(situation: &Situation) -> bool {
 }
 
 fn drains(commit: &Commit) -> bool {
-    commit
-        .expects
-        .iter()
-        .any(|expect| matches!(expect, Expect::Maintenance(..)))
+    commit.changes.iter().any(|change| match change {
+        Change::Plan(plan) => plan.operation.iter().any(|operation| operation.id.starts_with(DRAIN)),
+        _ => false,
+    })
 }
 
 /// Sends decisions; `learn` is told what was read, in few pieces. How many were applied.

@@ -8,7 +8,6 @@ use leeward_api::{Operation, ProtectedApp, condition};
 use leeward_testing::Cluster;
 use serde_json::json;
 
-use crate::application::active;
 use crate::operations::{ask, phase, waits};
 use crate::resource::{condition_of, protect, protected};
 use crate::stage::{Region, Stage, until};

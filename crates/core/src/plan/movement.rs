@@ -9,6 +9,7 @@ use super::{
 use crate::{
     app::App,
     lease::{Hold, Role},
+    maintenance::in_service,
     name::ClusterName,
     operation::{Finished, Kind, Operation, Outcome, Request, Step, StepName, is_done},
 };
@@ -103,6 +104,7 @@ pub(super) fn take_over(
         },
         why,
     );
+    commit.expects.push(in_service(snapshot, to));
     commit.expects.push(Expect::Lease(from.clone(), sight.revision));
     // Once is enough: the other applications of the same cluster compare the sealed lease, and do not get into each other's way.
     if !sight.lease.sealed {
@@ -146,6 +148,7 @@ pub(crate) fn switch_over(case: &Case<'_>, request: &Request) -> Commit {
         },
         why,
     );
+    commit.expects.push(in_service(snapshot, &to));
     for (key, role) in &snapshot.roles {
         commit.expects.push(Expect::Role(key.clone(), role.revision));
         commit.changes.push(Change::Role(
