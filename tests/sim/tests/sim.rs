@@ -51,6 +51,7 @@ fn each_safety_check_that_is_taken_away_is_noticed() {
         (Mutant::BoundIgnored, 18),
         (Mutant::StopGoesOn, 15),
         (Mutant::PointCountsFromConfirmation, 221),
+        (Mutant::OutBeforeCommitted, 157),
         (Mutant::AnyPodIsGranted, 0),
         (Mutant::ReleasedBeforeGatesClosed, 7588),
         (Mutant::GateGrantedWithoutEnd, 2159),
