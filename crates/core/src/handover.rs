@@ -79,11 +79,12 @@ impl Revoked {
     }
 }
 
-/// Takes the roles for the target; none when that is done.
+/// Takes the roles for the target; none when that is done. The plan is compared here, too, at the revision at which it was read: roles may be known
+/// that were given back for another operation since, and the epoch of this one was given out again when it was called off.
 ///
 /// # Errors
 /// The first role that was not given back yet.
-pub fn take(roles: &Roles, operation: &Operation) -> Result<Option<Commit>, RoleKey> {
+pub fn take(roles: &Roles, plan: u64, operation: &Operation) -> Result<Option<Commit>, RoleKey> {
     let missing = roles
         .iter()
         .filter(|(_, role)| role.value.owner != operation.to || role.value.epoch != operation.epoch);
@@ -95,10 +96,11 @@ pub fn take(roles: &Roles, operation: &Operation) -> Result<Option<Commit>, Role
         let after = Role::held(operation.to.clone(), operation.epoch);
         taken.push((key, role.revision, after));
     }
-    Ok(commit(
-        taken.into_iter(),
-        format!("{} takes the roles at epoch {}", operation.to, operation.epoch),
-    ))
+    let why = format!("{} takes the roles at epoch {}", operation.to, operation.epoch);
+    Ok(commit(taken.into_iter(), why).map(|mut commit| {
+        commit.expects.push(Expect::Plan(plan));
+        commit
+    }))
 }
 
 fn commit<'a>(changed: impl Iterator<Item = (&'a RoleKey, u64, Role)>, why: String) -> Option<Commit> {
@@ -191,9 +193,12 @@ mod tests {
 
     #[test]
     fn a_role_is_taken_only_when_it_was_given_back() {
-        assert!(take(&roles("west", 4, Hold::Revoking), &operation()).is_err());
-        assert!(take(&roles("west", 4, Hold::Held), &operation()).is_err());
-        let commit = take(&roles("west", 4, Hold::Released), &operation()).unwrap().unwrap();
+        assert!(take(&roles("west", 4, Hold::Revoking), 7, &operation()).is_err());
+        assert!(take(&roles("west", 4, Hold::Held), 7, &operation()).is_err());
+        let commit = take(&roles("west", 4, Hold::Released), 7, &operation())
+            .unwrap()
+            .unwrap();
+        assert!(commit.expects.contains(&Expect::Plan(7)));
         let Change::Role(_, role) = &commit.changes[0] else {
             panic!()
         };
@@ -201,6 +206,6 @@ mod tests {
             (role.owner.as_str(), role.epoch, role.hold),
             ("east", Epoch(5), Hold::Held)
         );
-        assert_eq!(take(&roles("east", 5, Hold::Held), &operation()), Ok(None));
+        assert_eq!(take(&roles("east", 5, Hold::Held), 7, &operation()), Ok(None));
     }
 }

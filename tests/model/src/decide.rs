@@ -203,7 +203,7 @@ impl Known {
                 None => Turn::Done(StepName::Release),
                 commit => Turn::Release(commit.as_ref().map(flight)),
             },
-            StepName::Take => match handover::take(&roles, operation) {
+            StepName::Take => match handover::take(&roles, FRESH, operation) {
                 Ok(None) => Turn::Done(StepName::Take),
                 commit => Turn::Take(commit.ok().flatten().as_ref().map(flight)),
             },

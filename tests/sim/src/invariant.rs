@@ -9,6 +9,7 @@ mod paused;
 mod points;
 mod ready;
 mod rest;
+mod service;
 mod written;
 
 use crate::world::World;
@@ -32,6 +33,7 @@ pub(crate) struct Memory {
     order: order::Memory,
     paused: paused::Memory,
     ready: ready::Memory,
+    service: service::Memory,
 }
 
 /// Looks at what must hold at every instant.
@@ -44,6 +46,7 @@ pub(crate) fn at_every_event(world: &mut World) -> Result<(), Violation> {
         .and_then(|()| bound::check(world, &mut memory.bound))
         .and_then(|()| paused::check(world, &mut memory.paused))
         .and_then(|()| ready::check(world, &mut memory.ready))
+        .and_then(|()| service::check(world, &mut memory.service))
         .and_then(|()| points::check(world));
     world.memory = memory;
     let violation = |(invariant, what)| Violation {

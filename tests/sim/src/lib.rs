@@ -4,6 +4,8 @@
 //! ```text
 //! fault.rs     what goes wrong when: processes that die or stand still, links that are cut one way, a quorum that is away
 //! protected.rs the application as a person asks for it
+//! aimed.rs     faults at the moments at which they could do the most
+//! maintain.rs  a person who takes a region out of service, and back
 //! pause.rs     a person who pauses and resumes it
 //! clock.rs     clocks that run off true time
 //! world.rs     time, the processes and the order of events
@@ -25,6 +27,7 @@
 //! instant at which the gate looked at its clock.
 
 mod agent;
+mod aimed;
 mod app;
 mod client;
 mod clock;
@@ -33,6 +36,7 @@ mod data;
 mod disk;
 mod fault;
 pub mod invariant;
+mod maintain;
 pub mod mutant;
 mod network;
 mod pause;

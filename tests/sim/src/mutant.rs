@@ -46,6 +46,10 @@ pub enum Mutant {
     InAfterCommitted,
     /// A change of the set does not compare the holder's lease.
     SyncWithoutLease,
+    /// What moves somewhere does not compare whether that cluster was taken out of service.
+    MaintenanceUncompared,
+    /// The target of a switchover takes the roles without comparing the plan.
+    TakenForAnyPlan,
     /// A role is given back while a gate may be open.
     ReleasedBeforeGatesClosed,
     /// A restarted agent takes no gate that its predecessor granted for open.
@@ -68,7 +72,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::TakerWithoutDrift,
         Self::HolderWithoutDrift,
         Self::HolderCountsFromAnswer,
@@ -89,6 +93,8 @@ impl Mutant {
         Self::OutBeforeCommitted,
         Self::InAfterCommitted,
         Self::SyncWithoutLease,
+        Self::TakenForAnyPlan,
+        Self::MaintenanceUncompared,
         Self::ReleasedBeforeGatesClosed,
         Self::PredecessorsGatesForgotten,
         Self::OnceHolderAlwaysHolder,

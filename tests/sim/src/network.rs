@@ -61,6 +61,8 @@ impl World {
             (Place::Quorum, Message::Txn(call, txn)) => {
                 let answer = self.commit(&txn);
                 if answer.applied {
+                    self.perhaps_cuts_off_the_holder(from, &txn);
+                    self.perhaps_replaces_pod_and_agent(&txn);
                     self.perhaps_calls_off_after_a_step(&txn);
                     self.after_a_step(from, start, &txn);
                     self.perhaps_loses_the_target(&txn);

@@ -175,6 +175,7 @@ impl World {
 
     pub(crate) fn sent(&mut self, from: Place, start: u64, send: Send) {
         match send {
+            Send::Txn(call, txn) if self.is_aimed_at(from, start, call, &txn) => {}
             Send::Txn(call, txn) => self.post(from, Place::Quorum, start, Message::Txn(call, txn)),
             Send::Follow(call, after) => self.post(from, Place::Quorum, start, Message::Ask(call, after)),
             Send::Report(report) => self.post(from, from.other(), start, Message::Report(report)),

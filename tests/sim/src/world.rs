@@ -8,6 +8,7 @@ use leeward_core::{
     app::App,
     in_sync::least_rpo,
     lease::{Delays, Role, Timing},
+    maintenance::Maintenance,
     name::ClusterName,
     operation::{Journal, Request},
     plan::Plan,
@@ -16,6 +17,7 @@ use leeward_quorum::view::View;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::aimed;
 use crate::app::{Process, Volume};
 use crate::client::Clients;
 use crate::clock::Clock;
@@ -102,6 +104,8 @@ pub(crate) enum Event {
     Ask(Box<Request>),
     /// A person pauses the application, or resumes it.
     Pause(bool),
+    /// A person says something of a region.
+    Maintain(Place, Maintenance),
     /// A pod's gate looks.
     Pod(usize, String),
     /// Something between a pod's gate and its agent.
@@ -126,6 +130,7 @@ pub(crate) struct World {
     pub(crate) cancel_random: StdRng,
     pub(crate) loss_random: StdRng,
     pub(crate) replica_random: StdRng,
+    pub(crate) aim_random: StdRng,
     pub(crate) paused: Paused,
     /// The region that never comes back.
     pub(crate) lost_for_good: Option<Place>,
@@ -251,6 +256,7 @@ impl World {
             cancel_random: StdRng::seed_from_u64(run.seed ^ 0x6863_616d),
             loss_random: StdRng::seed_from_u64(run.seed ^ 0x6c6f_7373),
             replica_random,
+            aim_random: aimed::random(run.seed),
             paused: Paused::default(),
             lost_for_good: None,
             events: BTreeMap::new(),
@@ -284,6 +290,7 @@ impl World {
             world.at(world.faults[index].at, Event::Fault(index));
         }
         world.plan_pauses(run.seed, BEGIN, world.calm_from);
+        world.plan_maintenance(run.seed, BEGIN, world.calm_from);
         world
     }
 
@@ -322,11 +329,18 @@ impl World {
         match event {
             Event::Fault(index) => self.goes_wrong(index),
             Event::Ask(request) => {
-                self.tell(format!("{} is called off", request.id));
+                let what = if request.cancel {
+                    "is called off"
+                } else {
+                    "is asked for"
+                };
+                self.tell(format!("{} {what}", request.id));
                 self.ask(&request);
                 self.perhaps_slow();
+                self.perhaps_asks_again(&request);
             }
             Event::Pause(paused) => self.pause(paused),
+            Event::Maintain(place, said) => self.maintain(place, said),
             Event::Tick(index, slot) => self.tick(index, slot),
             Event::Write(index) => self.write(index),
             Event::Pod(index, uid) => self.pod(index, uid),

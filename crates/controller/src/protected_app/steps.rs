@@ -188,7 +188,8 @@ async fn release(agent: &Agent, situation: &Situation, operation: &Operation) ->
 
 /// Takes the roles that were released for this cluster.
 async fn take(agent: &Agent, situation: &Situation, operation: &Operation) -> Result<(), StepError> {
-    let commit = handover::take(&situation.roles, operation);
+    let plan = situation.plan.as_ref().map_or(0, |plan| plan.revision);
+    let commit = handover::take(&situation.roles, plan, operation);
     let commit =
         commit.map_err(|role| StepError::Waiting(format!("{} to release role {}", operation.from, role.role)))?;
     commit_roles(agent, commit, situation).await

@@ -90,6 +90,11 @@ impl Agent {
                 .is_some_and(|finished| finished.outcome == Outcome::Cancelled),
             _ => false,
         });
+        if self.mutant == Some(Mutant::MaintenanceUncompared) {
+            commit
+                .expects
+                .retain(|expect| !matches!(expect, Expect::Maintenance(..)));
+        }
         match self.mutant {
             Some(Mutant::CancelledUncompared) if cancels => {
                 commit.expects.retain(|expect| matches!(expect, Expect::Plan(_)));

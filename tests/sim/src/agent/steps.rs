@@ -4,6 +4,7 @@ use leeward_core::{
     execute, handover,
     lease::Moment,
     operation::{StepName, StepRecord},
+    plan::Expect,
 };
 use leeward_quorum::{Txn, commit, key, known::Situation};
 
@@ -18,6 +19,7 @@ impl Agent {
         if self.waits(|purpose| matches!(purpose, Purpose::Other)) {
             return;
         }
+        let plan = situation.plan.as_ref().map_or(0, |plan| plan.revision);
         let done = match step.name {
             StepName::Quiesce => here.process == Process::Stopped && !self.has_open_gate(now),
             StepName::LastPoint => here.all_confirmed || self.mutant == Some(Mutant::LastPointNotWaitedFor),
@@ -26,7 +28,6 @@ impl Agent {
                     self.revoked.close(&situation.roles, operation, &mut self.grants);
                 }
                 let gated = self.has_open_gate(now);
-                let plan = situation.plan.as_ref().map_or(0, |plan| plan.revision);
                 match handover::release(&situation.roles, plan, operation) {
                     _ if gated => false,
                     None => true,
@@ -37,9 +38,12 @@ impl Agent {
                     }
                 }
             }
-            StepName::Take => match handover::take(&situation.roles, operation) {
+            StepName::Take => match handover::take(&situation.roles, plan, operation) {
                 Ok(None) => true,
-                Ok(Some(commit)) => {
+                Ok(Some(mut commit)) => {
+                    if self.mutant == Some(Mutant::TakenForAnyPlan) {
+                        commit.expects.retain(|expect| !matches!(expect, Expect::Plan(_)));
+                    }
                     let txn = commit::txn(&self.app.key, &self.known.sights, &commit);
                     sends.extend(txn.ok().map(|txn| self.send(Purpose::Other, txn, now)));
                     false

@@ -113,10 +113,12 @@ fn finished(world: &World) -> &Finished {
 fn roles_that_were_given_back_and_not_taken_are_the_sources_again_at_a_new_epoch_when_it_is_called_off() {
     let mut world = released();
     call_off(&mut world);
-    let take = crate::handover::take(
-        &world.roles,
-        world.plan.as_ref().unwrap().value.operation.as_ref().unwrap(),
-    );
+    let taking = |world: &World, plan: &Versioned<Plan>| {
+        let operation = plan.value.operation.as_ref().unwrap();
+        crate::handover::take(&world.roles, plan.revision, operation)
+    };
+    let plan = world.plan.clone().unwrap();
+    let take = taking(&world, &plan);
     let commit = world.step(at(4000));
     assert_eq!(world.role(), &Role::held("west".into(), Epoch(2)));
     assert_eq!(world.mode("west"), Mode::Serve { epoch: Some(Epoch(2)) });
@@ -127,6 +129,20 @@ fn roles_that_were_given_back_and_not_taken_are_the_sources_again_at_a_new_epoch
         compared.iter().all(|expect| commit.expects.contains(expect)),
         "{commit:?}"
     );
+    // Asked for again and released again, the role is at the epoch that the first one was to take it at. Who knows of that role and not of the
+    // plan that it was released for takes nothing.
+    world.ask(Kind::Switchover, "east");
+    world.step(at(4000));
+    for role in world.roles.values_mut() {
+        role.value.hold = Hold::Released;
+    }
+    let late = taking(&world, &plan).unwrap().unwrap();
+    let [Change::Role(_, taken)] = &late.changes[..] else {
+        panic!("{late:?}")
+    };
+    assert_eq!((taken.epoch, world.role().epoch), (Epoch(2), Epoch(2)));
+    assert!(late.expects.contains(&Expect::Plan(plan.revision)));
+    assert_ne!(plan.revision, world.plan.as_ref().unwrap().revision);
     // Where the source is away, nobody would have it.
     let mut away = released();
     away.leases.get_mut(&"west".into()).unwrap().first_seen = at(0);
