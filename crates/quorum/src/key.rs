@@ -28,9 +28,9 @@ pub const LEADER: &str = "leader";
 /// written by who begins one alone.
 pub const WRITTEN_BELOW: [&str; 7] = [LEASES, ROLES, SPECS, PLANS, REQUESTS, JOURNALS, MAINTENANCE];
 
-/// The application that a key says something of: of a specification, a plan, a role or a step.
+/// The application that a key says something of: of a specification, a plan, a role, a step or a request.
 pub fn app_of(key: &str) -> Option<AppKey> {
-    let rest = [SPECS, PLANS, ROLES, JOURNALS]
+    let rest = [SPECS, PLANS, ROLES, JOURNALS, REQUESTS]
         .iter()
         .find_map(|prefix| key.strip_prefix(prefix))?;
     let mut parts = rest.split('/');

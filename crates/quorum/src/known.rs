@@ -58,6 +58,8 @@ pub struct Situation {
     pub roles: BTreeMap<RoleKey, Versioned<Role>>,
     /// The journal of its operation, the running one or the one that ended last.
     pub journal: Journal,
+    /// What people ask for and was not refused, oldest first.
+    pub requests: Vec<Versioned<Request>>,
     /// The revision of the quorum's incarnation: what rests on this is of no other one.
     pub begun: u64,
 }
@@ -156,26 +158,19 @@ impl Known {
             .map(|id| self.view.journal(&app.value.key, &id))
             .unwrap_or_default();
         let roles = self.view.roles(&app.value.key);
+        let below = format!("{}{}/", key::REQUESTS, app.value.key);
+        let asked = self.view.list(&below);
+        let asked = asked.map(|(_, request): (_, Versioned<Request>)| request);
+        let mut requests: Vec<_> = asked.filter(|request| request.value.refused.is_none()).collect();
+        requests.sort_by_key(|request| request.value.asked_ms);
         Situation {
             app,
             plan,
             roles,
             journal,
+            requests,
             begun: self.incarnation().1,
         }
-    }
-
-    /// What people ask for of an application and was not refused, oldest first.
-    pub fn requests(&self, app: &AppKey) -> Vec<Versioned<Request>> {
-        let prefix = format!("{}{app}/", key::REQUESTS);
-        let mut requests: Vec<Versioned<Request>> = self
-            .view
-            .list(&prefix)
-            .map(|(_, request)| request)
-            .filter(|r: &Versioned<Request>| r.value.refused.is_none())
-            .collect();
-        requests.sort_by_key(|request| request.value.asked_ms);
-        requests
     }
 }
 
@@ -214,7 +209,7 @@ impl Situation {
             reports,
             maintenance: &known.maintenance,
             may_drain: true,
-            requests: known.requests(&self.app.value.key),
+            requests: self.requests.clone(),
             journal: self.journal.clone(),
         }
     }

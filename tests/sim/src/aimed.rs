@@ -2,7 +2,7 @@
 //! is looked for here on purpose.
 
 use leeward_core::{
-    lease::Hold,
+    lease::{Hold, Role},
     operation::{Kind, Request},
 };
 use leeward_quorum::{Txn, key};
@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use crate::{
     fault::{Fault, Place, Planned, REGIONS, Time},
     network::Message,
-    world::{Event, MS, SECOND, World},
+    world::{Event, MS, SECOND, World, name},
 };
 
 /// Draws of its own.
@@ -56,16 +56,24 @@ impl World {
         } else {
             let ttl = self.ttl();
             let takes = self.aim_random.random_range(ttl / 6..ttl);
+            // No later point is confirmed meanwhile, or it would be sent again.
+            self.active.push(Planned {
+                at: self.now,
+                until: (self.now + takes + 4 * ttl).min(self.calm_from),
+                fault: Fault::MirrorStalls(from),
+            });
             let message = Message::Txn(call, txn.clone());
             let event = Event::Deliver(from, Place::Quorum, start, Box::new(message));
+            self.late.insert((start, call));
             self.at(self.now + takes, event);
         }
         true
     }
 
-    /// A change of the in-sync set was applied: now and then whoever sent it never hears of it.
-    pub(crate) fn perhaps_cuts_off_the_holder(&mut self, from: Place, txn: &Txn) {
-        if changes_the_set(txn) && self.aims(0.05) {
+    /// A change of the in-sync set was applied: now and then whoever sent it never hears of it, of one that came late never.
+    pub(crate) fn perhaps_cuts_off_the_holder(&mut self, from: Place, start: u64, call: u64, txn: &Txn) {
+        let late = self.late.remove(&(start, call));
+        if changes_the_set(txn) && self.aims(if late { 1.0 } else { 0.05 }) {
             self.isolate(from);
         }
     }
@@ -98,19 +106,55 @@ impl World {
         }
     }
 
-    /// Something was called off: now and then a person asks for the same again at once.
-    pub(crate) fn perhaps_asks_again(&mut self, called_off: &Request) {
-        if !called_off.cancel || called_off.kind != Kind::Switchover || !self.aims(0.3) {
+    /// The source has given the roles back: now and then a person calls the switchover off while the target is about to take them.
+    pub(crate) fn perhaps_calls_off_after_the_release(&mut self) {
+        let released = self.role().is_some_and(|role| role.hold == Hold::Released);
+        let running = self.plan().and_then(|plan| plan.operation.clone());
+        let Some(running) = running.filter(|_| released && self.aims(0.2)) else {
+            return;
+        };
+        let request = Request {
+            id: running.id,
+            kind: running.kind,
+            to: running.to,
+            asked_ms: self.now / MS,
+            accept_loss_ms: None,
+            cancel: true,
+            refused: None,
+        };
+        let after = self.aim_random.random_range(MS..200 * MS);
+        self.at(self.now + after, Event::Ask(Box::new(request)));
+    }
+
+    /// A switchover was called off after its source had given the roles back: now and then a person asks for the same again at once, while its
+    /// target does not hear of that.
+    pub(crate) fn perhaps_asks_again(&mut self, before: &Role) {
+        let again = self
+            .role()
+            .is_some_and(|role| role.hold == Hold::Held && role.owner == before.owner);
+        if before.hold != Hold::Released || !again || !self.aims(0.5) {
             return;
         }
+        let Some(target) = REGIONS.into_iter().find(|place| place.name() != before.owner.as_str()) else {
+            return;
+        };
+        let until = self.now + self.aim_random.random_range(SECOND / 2..3 * SECOND);
+        self.active.push(Planned {
+            at: self.now,
+            until: until.min(self.calm_from),
+            fault: Fault::WatchStalls(target),
+        });
         self.requests += 1;
         let request = Request {
             id: format!("asked-{}", self.requests),
-            cancel: false,
+            kind: Kind::Switchover,
+            to: name(target),
             asked_ms: self.now / MS,
-            ..called_off.clone()
+            accept_loss_ms: None,
+            cancel: false,
+            refused: None,
         };
-        let after = self.aim_random.random_range(50 * MS..SECOND);
+        let after = self.aim_random.random_range(MS..300 * MS);
         self.at(self.now + after, Event::Ask(Box::new(request)));
     }
 }

@@ -35,6 +35,8 @@ impl World {
                     after.epoch,
                     in_sync.join(" ")
                 ));
+                self.perhaps_calls_off_after_the_release();
+                self.perhaps_asks_again(&before);
                 if before.owner != after.owner {
                     self.moves += 1;
                     if before.hold != Hold::Released {

@@ -60,6 +60,8 @@ pub(crate) enum Fault {
     QuorumAway,
     /// The witness is away.
     WitnessAway,
+    /// What a region is told of changes comes late; what it asks is answered in time.
+    WatchStalls(Place),
     /// Points are not sent from a region.
     MirrorStalls(Place),
     /// The disk of a region takes nothing more.

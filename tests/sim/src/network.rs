@@ -7,7 +7,7 @@ use leeward_quorum::{Changes, Outcome as Answer, Txn};
 use rand::Rng;
 
 use crate::app::Point;
-use crate::fault::{Fault, Place, REGIONS, Time};
+use crate::fault::{Fault, Place, Planned, REGIONS, Time};
 use crate::mutant::Mutant;
 use crate::world::{Event, MS, SECOND, World, name};
 
@@ -46,6 +46,13 @@ impl World {
                 5..9 => self.random.random_range(500..20 * MS),
                 _ => self.random.random_range(20 * MS..200 * MS),
             };
+            let stalled = |planned: &&Planned| planned.fault == Fault::WatchStalls(to);
+            let takes = match self.active.iter().find(stalled) {
+                Some(stalled) if matches!(message, Message::Changes(..)) => {
+                    takes + stalled.until.saturating_sub(self.now)
+                }
+                _ => takes,
+            };
             if !self.is_cut(from, to) {
                 let event = Event::Deliver(from, to, start, Box::new(message.clone()));
                 self.at(self.now + takes, event);
@@ -61,7 +68,7 @@ impl World {
             (Place::Quorum, Message::Txn(call, txn)) => {
                 let answer = self.commit(&txn);
                 if answer.applied {
-                    self.perhaps_cuts_off_the_holder(from, &txn);
+                    self.perhaps_cuts_off_the_holder(from, start, call, &txn);
                     self.perhaps_replaces_pod_and_agent(&txn);
                     self.perhaps_calls_off_after_a_step(&txn);
                     self.after_a_step(from, start, &txn);

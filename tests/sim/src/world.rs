@@ -131,6 +131,8 @@ pub(crate) struct World {
     pub(crate) loss_random: StdRng,
     pub(crate) replica_random: StdRng,
     pub(crate) aim_random: StdRng,
+    /// Changes of the in-sync set that come late, by who sent them and which question it is.
+    pub(crate) late: BTreeSet<(u64, u64)>,
     pub(crate) paused: Paused,
     /// The region that never comes back.
     pub(crate) lost_for_good: Option<Place>,
@@ -257,6 +259,7 @@ impl World {
             loss_random: StdRng::seed_from_u64(run.seed ^ 0x6c6f_7373),
             replica_random,
             aim_random: aimed::random(run.seed),
+            late: BTreeSet::new(),
             paused: Paused::default(),
             lost_for_good: None,
             events: BTreeMap::new(),
@@ -337,7 +340,6 @@ impl World {
                 self.tell(format!("{} {what}", request.id));
                 self.ask(&request);
                 self.perhaps_slow();
-                self.perhaps_asks_again(&request);
             }
             Event::Pause(paused) => self.pause(paused),
             Event::Maintain(place, said) => self.maintain(place, said),

@@ -7,7 +7,7 @@ use leeward_core::{
     check::check,
     lease::{Moment, Timing},
     operation::Outcome,
-    plan::{Change, Expect, next},
+    plan::{Change, Expect, decide},
     report::{AppReport, Seen},
 };
 use leeward_quorum::{Txn, commit, key, known::Situation};
@@ -76,7 +76,7 @@ impl Agent {
         });
         snapshot.app = running_on.as_ref().unwrap_or(snapshot.app);
         let timing = self.taker();
-        let (Some(mut commit), _) = next(&snapshot, &timing, now, 0) else {
+        let Some(mut commit) = decide(&snapshot, &timing, now, 0) else {
             return;
         };
         if check(&commit, &snapshot, &timing, now).is_err() {
