@@ -10,6 +10,7 @@ pub mod capacity;
 pub mod carried;
 pub mod carry;
 pub mod data;
+mod here;
 pub mod show;
 pub mod status;
 pub mod steps;
@@ -26,16 +27,15 @@ use std::{
 
 use kube::Client;
 use leeward_core::{
-    app::{App, Model},
+    app::App,
     execute::{self, Mode},
     lease::{Hold, Moment},
     name::{AppKey, ClusterName, Epoch, RoleKey},
-    report::AppReport,
 };
 use leeward_images::inventory::Inventory;
 use leeward_quorum::known::{Known, Situation};
 use leeward_state::api_text;
-use leeward_state::config::{self, Bundle, Kept, Override, Receiver, Running, cluster};
+use leeward_state::config::{self, Kept, Override, Receiver, Running, cluster};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -429,76 +429,6 @@ impl Round {
         self.compared = Some((state, now));
         Ok(())
     }
-
-    /// Says what is here.
-    async fn report(&mut self, app: &App, mode: Mode, trouble: &mut [String]) {
-        let context = &self.context;
-        let serves_itself = self.context.bundles.watch(&self.key).borrow().clone();
-        let carried = self.carried.newest();
-        let source = matches!(mode, Mode::Serve { .. }) && app.model == Model::ActivePassive;
-        let bundle = if source {
-            serves_itself.or(carried)
-        } else {
-            carried.or(serves_itself)
-        };
-        let mut missing: Vec<String> = trouble.to_vec();
-        if !source && app.authority != context.agent.me {
-            missing.extend(self.lacking.iter().cloned());
-        }
-        missing.extend(self.carried.trouble());
-        if let Some(bundle) = &bundle {
-            missing.extend(images(&context.inventory, bundle));
-        }
-        let workloads = workloads::find(&context.cache, app);
-        let pods = workloads::pods(&context.cache, app, &workloads);
-        let (mut short, mut unknown) = (vec![], vec![]);
-        if let Some(bundle) = bundle
-            .as_ref()
-            .filter(|_| !source && app.placement(&context.agent.me).is_some())
-        {
-            let me = &context.agent.me;
-            let objects = || {
-                let overrides = if bundle.source == *me {
-                    vec![]
-                } else {
-                    overrides(app, me)
-                };
-                // An override that cannot be applied is said where it would be.
-                config::desired(bundle, &overrides, Running::Serve).unwrap_or_default()
-            };
-            let state = format!("{} {}", bundle.hash, app.observed);
-            let room = &context.cache.room;
-            match self.capacity.look(room, state, objects, &pods, clock::now()) {
-                Ok(lacks) => {
-                    for lack in lacks {
-                        let list = if lack.is_whole() { &mut missing } else { &mut short };
-                        list.push(lack.to_string());
-                    }
-                }
-                Err(why) => unknown.push(why.to_owned()),
-            }
-        }
-        let backends = app.traffic.as_ref().map_or_else(Vec::new, |traffic| {
-            workloads::backends(
-                &context.cache.services,
-                &context.cache.slices,
-                &app.key.namespace,
-                traffic,
-            )
-        });
-        let report = AppReport {
-            missing,
-            short,
-            unknown,
-            backends: backends.len() as u32,
-            pods: pods.len() as u32,
-            roles: context.data.report(app).await,
-        };
-        context
-            .backends
-            .send_if_modified(|all| all.insert(self.key.clone(), backends.clone()) != Some(backends));
-        context.agent.say(&self.key, Some(report));
-    }
 }
 
 /// What is different in this cluster.
@@ -511,16 +441,5 @@ fn overrides(app: &App, me: &ClusterName) -> Vec<Override> {
             name: name.clone(),
             patch: patch.clone(),
         })
-        .collect()
-}
-
-/// The images of a bundle that are not whole and verified in this region's own store.
-fn images(inventory: &Inventory, bundle: &Bundle) -> Vec<String> {
-    let wanted: Vec<String> = config::images(&bundle.objects).into_iter().collect();
-    inventory
-        .check(&wanted)
-        .into_iter()
-        .filter(|image| !image.state.is_present())
-        .filter_map(|image| image.lack())
         .collect()
 }

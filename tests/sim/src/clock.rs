@@ -1,5 +1,7 @@
-//! Clocks: each process of a region, and each node of its pods, has one that runs off true time within the bound.
+//! Clocks: each process of a region, and each node of its pods, has one that runs off true time within the bound, and a wall clock that somebody
+//! steps all the time.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use leeward_core::lease::Moment;
@@ -33,4 +35,11 @@ impl Clock {
         let off = i64::try_from(now).unwrap_or(i64::MAX) / 1_000 * self.rate / 1_000;
         Moment(Duration::from_micros((self.offset + now).saturating_add_signed(off)))
     }
+}
+
+/// What an agent's wall clock shows, Unix ms: every few seconds somebody steps it, by years and in either direction. Nothing may be decided by it.
+pub(crate) fn wall_ms(agent: &str, now: Moment) -> u64 {
+    let mut hash = DefaultHasher::new();
+    (agent, now.0.as_secs() / 3).hash(&mut hash);
+    hash.finish() % (100 * 365 * 86_400_000)
 }

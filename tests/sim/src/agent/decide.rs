@@ -13,7 +13,7 @@ use leeward_core::{
 use leeward_quorum::{Txn, commit, key, known::Situation};
 
 use super::{Agent, Purpose, Send};
-use crate::mutant::Mutant;
+use crate::{clock::wall_ms, mutant::Mutant};
 
 impl Agent {
     /// The resource, as it is in its cluster.
@@ -76,7 +76,7 @@ impl Agent {
         });
         snapshot.app = running_on.as_ref().unwrap_or(snapshot.app);
         let timing = self.taker();
-        let Some(mut commit) = decide(&snapshot, &timing, now, 0) else {
+        let Some(mut commit) = decide(&snapshot, &timing, now, wall_ms(&self.name, now)) else {
             return;
         };
         if check(&commit, &snapshot, &timing, now).is_err() {

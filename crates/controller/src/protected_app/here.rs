@@ -1,0 +1,101 @@
+//! What is said of an application in this cluster: what a start here would lack, what serves here already, and the data of its roles.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use leeward_core::{
+    app::{App, Model},
+    capacity::Lack,
+    execute::Mode,
+    report::AppReport,
+};
+use leeward_images::inventory::Inventory;
+use leeward_state::config::{self, Bundle, Running};
+
+use super::{Round, overrides, workloads};
+use crate::clock;
+
+impl Round {
+    /// Says what is here.
+    pub(super) async fn report(&mut self, app: &App, mode: Mode, trouble: &mut [String]) {
+        let context = Arc::clone(&self.context);
+        let serves_itself = self.context.bundles.watch(&self.key).borrow().clone();
+        let carried = self.carried.newest();
+        let source = matches!(mode, Mode::Serve { .. }) && app.model == Model::ActivePassive;
+        let bundle = if source {
+            serves_itself.or(carried)
+        } else {
+            carried.or(serves_itself)
+        };
+        let mut missing: Vec<String> = trouble.to_vec();
+        if !source && app.authority != context.agent.me {
+            missing.extend(self.lacking.iter().cloned());
+        }
+        missing.extend(self.carried.trouble());
+        if let Some(bundle) = &bundle {
+            missing.extend(images(&context.inventory, bundle));
+        }
+        let workloads = workloads::find(&context.cache, app);
+        let pods = workloads::pods(&context.cache, app, &workloads);
+        let (mut short, mut unknown) = (vec![], vec![]);
+        if let Some(bundle) = bundle.as_ref().filter(|_| !source) {
+            match self.room(app, bundle, &pods) {
+                Ok(lacks) => {
+                    for lack in lacks {
+                        let list = if lack.is_whole() { &mut missing } else { &mut short };
+                        list.push(lack.to_string());
+                    }
+                }
+                Err(why) => unknown.push(why.to_owned()),
+            }
+        }
+        let backends = app.traffic.as_ref().map_or_else(Vec::new, |traffic| {
+            workloads::backends(
+                &context.cache.services,
+                &context.cache.slices,
+                &app.key.namespace,
+                traffic,
+            )
+        });
+        let report = AppReport {
+            missing,
+            short,
+            unknown,
+            backends: backends.len() as u32,
+            pods: pods.len() as u32,
+            roles: context.data.report(app).await,
+        };
+        context
+            .backends
+            .send_if_modified(|all| all.insert(self.key.clone(), backends.clone()) != Some(backends));
+        context.agent.say(&self.key, Some(report));
+    }
+
+    /// The workloads whose pods have no room here.
+    fn room(&mut self, app: &App, bundle: &Bundle, pods: &[Arc<Pod>]) -> Result<&[Lack], &str> {
+        let me = &self.context.agent.me;
+        if app.placement(me).is_none() {
+            return Ok(&[]);
+        }
+        let objects = || {
+            let own = bundle.source == *me;
+            let overrides = if own { vec![] } else { overrides(app, me) };
+            // An override that cannot be applied is said where it would be.
+            config::desired(bundle, &overrides, Running::Serve).unwrap_or_default()
+        };
+        let state = format!("{} {}", bundle.hash, app.observed);
+        let room = &self.context.cache.room;
+        self.capacity.look(room, state, objects, pods, clock::now())
+    }
+}
+
+/// The images of a bundle that are not whole and verified in this region's own store.
+fn images(inventory: &Inventory, bundle: &Bundle) -> Vec<String> {
+    let wanted: Vec<String> = config::images(&bundle.objects).into_iter().collect();
+    inventory
+        .check(&wanted)
+        .into_iter()
+        .filter(|image| !image.state.is_present())
+        .filter_map(|image| image.lack())
+        .collect()
+}
