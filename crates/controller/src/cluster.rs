@@ -193,7 +193,7 @@ fn events(name: &str, before: &ClusterStatus, after: &ClusterStatus) -> Vec<Even
     let mut events = vec![];
     if lost(after) && !lost(before) {
         let note = format!(
-            "the lease of {name} is over: it is fenced; {} applications were active in it",
+            "the lease of {name} is over: it is fenced; ActivePassive applications that were active in it: {}",
             active(before)
         );
         events.push(event(EventType::Warning, "Lost", "Fence", note));
@@ -245,7 +245,7 @@ mod tests {
         let (held, lost, left) = (status(HELD, 1000), status(LOST, 1000), status(LOST, 0));
         assert_eq!(
             told(&held, &lost),
-            ["Lost: the lease of west is over: it is fenced; 1000 applications were active in it"]
+            ["Lost: the lease of west is over: it is fenced; ActivePassive applications that were active in it: 1000"]
         );
         assert_eq!(told(&lost, &status(LOST, 600)), Vec::<String>::new());
         assert_eq!(told(&lost, &left).len(), 1);

@@ -106,7 +106,7 @@ pub(super) async fn keep(client: &Client, known: &Known, cluster: &Cluster) -> R
     match placed.first() {
         None => finalizer::remove(&clusters, cluster).await.map(|()| None),
         Some(first) => Ok(Some(format!(
-            "{} applications have a placement in it ({} among them): take it out of their spec.placements first",
+            "applications that have a placement in it: {} ({} among them); take it out of their spec.placements first",
             placed.len(),
             first.key
         ))),
