@@ -249,15 +249,18 @@ impl Round {
         step.is_some()
     }
 
-    /// Before a step of an operation that brings the application here: whatever comes then is newer than what was carried.
+    /// Before the application starts here: whatever comes then is newer than what was carried. Not before it cannot stay where it is any more, or a
+    /// switchover that is called off would leave this cluster without.
     async fn forget_what_is_over(&self, situation: &Situation) {
         let me = &self.context.agent.me;
-        let active = situation.plan().is_some_and(|plan| plan.active == *me);
+        let (roles, journal) = (&situation.roles, &situation.journal);
+        let plan = situation.plan();
+        let active = plan.is_some_and(|plan| execute::is_active(plan, roles, journal, me));
         let placed = situation.app.value.placement(me).is_some();
         if active || !placed {
             self.carried.forget().await;
         }
-        let quiet = situation.plan().is_none_or(|plan| plan.operation.is_none());
+        let quiet = plan.is_none_or(|plan| plan.operation.is_none());
         if !placed || active && quiet {
             self.carried.clear();
         }

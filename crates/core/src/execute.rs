@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 
 use crate::{
     app::{App, Model},
+    handover::Roles,
     lease::{Hold, Role},
     name::{ClusterName, Epoch, RoleKey},
     operation::{Journal, Operation, Step, StepName, is_done},
-    plan::{Plan, Versioned},
+    plan::{Plan, Versioned, cancellable},
 };
 
 /// What the workloads and the edge of an application do in a cluster.
@@ -70,6 +71,12 @@ pub fn mode(
 pub fn is_promoted(plan: &Plan, journal: &Journal, me: &ClusterName) -> bool {
     let operation = plan.operation.as_ref();
     operation.is_none_or(|operation| operation.to != *me || is_done(journal, StepName::Promote))
+}
+
+/// Whether `me` is the active cluster and stays it: a switchover that brings the application there and may still be called off has not made it so.
+pub fn is_active(plan: &Plan, roles: &Roles, journal: &Journal, me: &ClusterName) -> bool {
+    let operation = plan.operation.as_ref();
+    plan.active == *me && operation.is_none_or(|operation| cancellable(operation, roles, journal).is_err())
 }
 
 /// The step that `me` has to execute now, if it is its turn.

@@ -155,8 +155,9 @@ impl Agent {
             sends.push(Send::Follow(self.call(Purpose::Follow, now), after));
         }
         let plan = self.situation.as_ref().and_then(|situation| situation.plan().cloned());
-        if let Some(plan) = &plan {
-            self.forgets_configuration(plan, here.disk);
+        if let Some(situation) = self.situation.take() {
+            self.forgets_configuration(&situation, here.disk);
+            self.situation = Some(situation);
         }
         let missing = self.lacks(plan.as_ref());
         let said = report(here.volume, here.process, missing, "data");

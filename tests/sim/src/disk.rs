@@ -5,6 +5,7 @@
 //! or restored, so nothing else about that file is played.
 
 use leeward_core::{execute, plan::Plan};
+use leeward_quorum::known::Situation;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 use crate::{
@@ -76,8 +77,9 @@ impl Agent {
     }
 
     /// A region that is active has newer configuration of its own than what it once followed.
-    pub(crate) fn forgets_configuration(&mut self, plan: &Plan, disk: &mut Disk) {
-        if plan.active != self.me {
+    pub(crate) fn forgets_configuration(&mut self, situation: &Situation, disk: &mut Disk) {
+        let Some(plan) = situation.plan() else { return };
+        if !execute::is_active(plan, &situation.roles, &situation.journal, &self.me) {
             return;
         }
         disk.has_configuration = false;

@@ -110,6 +110,23 @@ fn finished(world: &World) -> &Finished {
 }
 
 #[test]
+fn a_cluster_is_active_once_what_brings_the_application_there_cannot_be_called_off() {
+    let active = |world: &World, me: &str| {
+        let plan = &world.plan.as_ref().unwrap().value;
+        crate::execute::is_active(plan, &world.roles, &world.journal, &me.into())
+    };
+    let world = protected();
+    assert!(active(&world, "west") && !active(&world, "east"));
+    for mut world in [switching(), released()] {
+        assert!(!active(&world, "west") && !active(&world, "east"));
+        for role in world.roles.values_mut() {
+            role.value = Role::held("east".into(), Epoch(2));
+        }
+        assert!(active(&world, "east"));
+    }
+}
+
+#[test]
 fn roles_that_were_given_back_and_not_taken_are_the_sources_again_at_a_new_epoch_when_it_is_called_off() {
     let mut world = released();
     call_off(&mut world);
