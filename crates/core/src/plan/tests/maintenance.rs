@@ -111,6 +111,17 @@ fn nothing_moves_to_a_cluster_that_is_out_of_service() {
     }
 }
 
+/// West is lost, and the application fails over.
+fn fails_over_from_west(world: &mut World) {
+    world
+        .unseen_by
+        .insert("west".into(), ["east".into(), "witness".into()].into());
+    let commit = world.decide(at(60_000)).unwrap();
+    world.apply(&commit);
+    let operation = world.plan.as_ref().unwrap().value.operation.as_ref();
+    assert_eq!(operation.map(|operation| operation.kind), Some(Kind::Failover));
+}
+
 #[test]
 fn what_is_under_way_to_a_cluster_that_is_cordoned_then_goes_on() {
     let mut world = started(Model::ActivePassive);
@@ -120,15 +131,7 @@ fn what_is_under_way_to_a_cluster_that_is_cordoned_then_goes_on() {
     world.say("east", Maintenance::Cordon);
     assert_eq!(world.decide(at(0)), None);
     // Its source is lost: east is where it goes anyway.
-    world
-        .unseen_by
-        .insert("west".into(), ["east".into(), "witness".into()].into());
-    let commit = world.decide(at(60_000)).unwrap();
-    world.apply(&commit);
-    assert_eq!(
-        world.plan.as_ref().unwrap().value.operation.as_ref().unwrap().kind,
-        Kind::Failover
-    );
+    fails_over_from_west(&mut world);
 }
 
 #[test]
@@ -136,15 +139,7 @@ fn a_drained_cluster_that_is_lost_fails_over_as_ever() {
     let mut world = started(Model::ActivePassive);
     world.say("west", Maintenance::Drain);
     world.may_drain = false;
-    world
-        .unseen_by
-        .insert("west".into(), ["east".into(), "witness".into()].into());
-    let commit = world.decide(at(60_000)).unwrap();
-    world.apply(&commit);
-    assert_eq!(
-        world.plan.as_ref().unwrap().value.operation.as_ref().unwrap().kind,
-        Kind::Failover
-    );
+    fails_over_from_west(&mut world);
 }
 
 #[test]
