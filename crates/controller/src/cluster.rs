@@ -54,7 +54,6 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
         controller: "leeward".into(),
         instance: Some(agent.me.to_string()),
     };
-    let recorder = Recorder::new(client.clone(), reporter);
     let mut changes = agent.changes();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
@@ -74,7 +73,7 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
             {
                 tracing::debug!(%error, "what was said of this cluster is not in the quorum yet");
             }
-            if let Err(error) = look_after(&agent, &client, &recorder, &cluster).await {
+            if let Err(error) = look_after(&agent, &client, &reporter, &cluster).await {
                 tracing::debug!(cluster = cluster.name_any(), %error, "it was not looked after");
             }
         }
@@ -82,7 +81,7 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
 }
 
 /// One resource: its finalizer, its status, and an event for each change of state.
-async fn look_after(agent: &Agent, client: &Client, recorder: &Recorder, cluster: &Cluster) -> Result<(), kube::Error> {
+async fn look_after(agent: &Agent, client: &Client, reporter: &Reporter, cluster: &Cluster) -> Result<(), kube::Error> {
     let known = agent.known();
     let kept = service::keep(client, &known, cluster).await?;
     let status = status(agent, &known, cluster, kept);
@@ -101,6 +100,8 @@ async fn look_after(agent: &Agent, client: &Client, recorder: &Recorder, cluster
         .await?;
     let before = cluster.status.clone().unwrap_or_default();
     for event in events(&cluster.name_any(), &before, &status) {
+        // A recorder puts events of one reason into a series, under the text of the first one: each of these says something else.
+        let recorder = Recorder::new(client.clone(), reporter.clone());
         recorder.publish(&event, &cluster.object_ref(&())).await?;
     }
     Ok(())

@@ -53,7 +53,9 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
         changes.borrow_and_update();
         let known = agent.known();
         let mut failed = false;
-        for operation in cache.operations.state() {
+        // Before everything was read, no application seems to be protected, and nothing may be refused for that.
+        let read = known.view.revision() > 0;
+        for operation in cache.operations.state().into_iter().filter(|_| read) {
             if let Err(error) = handle(&agent, &client, &known, &operation).await {
                 tracing::debug!(operation = operation.name_any(), %error, "not handled yet");
                 failed = true;

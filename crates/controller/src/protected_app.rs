@@ -331,6 +331,11 @@ impl Round {
                         .map_err(|e| api_text(&e))?;
                     self.told = Some(epoch);
                 }
+                // Called off while they stop, or back in a moment: without a gate the old pods would write on beside the new ones.
+                let stopping = workloads::stopping(&context.cache, app, &workloads);
+                if epoch.is_some() && stopping > 0 {
+                    return Err(format!("the pods that stop here have to end first ({stopping} left)"));
+                }
                 workloads::run(&context.client, app, &workloads, Running::Serve)
                     .await
                     .map_err(|e| api_text(&e))?;

@@ -20,6 +20,9 @@ use self::{
     room::{Node, Refusal, Room},
 };
 
+/// The beginning of what is said of a workload that has no room.
+pub const CAPACITY: &str = "capacity: ";
+
 /// The pods of one workload that do not run here yet and would have to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Demand {
@@ -152,7 +155,7 @@ impl fmt::Display for Lack {
         }
         write!(
             f,
-            "capacity: {pods} {noun} of {workload} {verb} {}{each}; the nodes have room for {}: ",
+            "{CAPACITY}{pods} {noun} of {workload} {verb} {}{each}; the nodes have room for {}: ",
             asked.join(", "),
             self.room_for
         )?;

@@ -16,7 +16,7 @@ use clap::Args;
 use futures::future::join_all;
 use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::ObjectMeta};
-use leeward_api::{Cluster, Operation, ProtectedApp};
+use leeward_api::{Cluster, Operation, ProtectedApp, condition};
 
 use crate::{bring_up, up::Place};
 
@@ -200,7 +200,7 @@ pub(crate) fn merge(answers: Vec<Answer>) -> Picture {
             }
         };
         for resource in view.clusters {
-            keep(&mut clusters, resource.name_any(), 0, resource, &cluster);
+            keep(&mut clusters, resource.name_any(), (0, false), resource, &cluster);
         }
         for resource in view.apps {
             let plan = resource
@@ -209,13 +209,14 @@ pub(crate) fn merge(answers: Vec<Answer>) -> Picture {
                 .and_then(|status| status.generation)
                 .unwrap_or(0);
             let key = (resource.namespace().unwrap_or_default(), resource.name_any());
-            keep(&mut apps, key, plan, resource, &cluster);
+            let refused = is_refused(&resource);
+            keep(&mut apps, key, (plan, refused), resource, &cluster);
         }
         for resource in view.operations {
             keep(
                 &mut operations,
                 resource.uid().unwrap_or_default(),
-                0,
+                (0, false),
                 resource,
                 &cluster,
             );
@@ -231,10 +232,23 @@ pub(crate) fn merge(answers: Vec<Answer>) -> Picture {
     picture
 }
 
-type Age = (u64, Option<Timestamp>);
+/// Whether this is the home of an application whose specification was refused: only there a person sees it.
+fn is_refused(app: &ProtectedApp) -> bool {
+    let mut conditions = app.status.iter().flat_map(|status| &status.conditions);
+    conditions.any(|condition| condition.type_ == condition::PROTECTED && condition.reason == "Invalid")
+}
 
-fn keep<K: Ord, T: kube::Resource>(all: &mut BTreeMap<K, (Age, Told<T>)>, key: K, plan: u64, resource: T, by: &str) {
-    let age = (plan, changed(resource.meta()));
+/// The plan that an answer knows, whether it has something that only it can say, and when it was written.
+type Age = ((u64, bool), Option<Timestamp>);
+
+fn keep<K: Ord, T: kube::Resource>(
+    all: &mut BTreeMap<K, (Age, Told<T>)>,
+    key: K,
+    news: (u64, bool),
+    resource: T,
+    by: &str,
+) {
+    let age = (news, changed(resource.meta()));
     if all.get(&key).is_none_or(|(there, _)| *there < age) {
         let by = by.to_owned();
         all.insert(key, (age, Told { resource, by }));

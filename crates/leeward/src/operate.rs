@@ -111,7 +111,7 @@ fn run(
         let (name, namespace) = (operation.name_any(), operation.namespace().unwrap_or_default());
         output::line(match wish {
             Wish::Move => format!("operation {namespace}/{name} is asked for in {}", operation.spec.to),
-            Wish::CallOff => format!("operation {namespace}/{name} is called off"),
+            Wish::CallOff => format!("operation {namespace}/{name} is asked to be called off"),
         })?;
         if arguments.no_wait {
             return Ok(ExitCode::SUCCESS);

@@ -28,3 +28,5 @@ mod recover;
 mod region;
 #[path = "leeward/standby.rs"]
 mod standby;
+#[path = "leeward/switchover.rs"]
+mod switchover;

@@ -7,13 +7,13 @@ use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
 };
-use leeward_api::{FIELD_MANAGER, ProtectedApp};
+use leeward_api::{Cluster, FIELD_MANAGER, ProtectedApp};
 use leeward_core::{
     app::App,
     lease::{Hold, Role},
-    name::AppKey,
+    name::{AppKey, ClusterName},
 };
-use leeward_quorum::{Txn, key};
+use leeward_quorum::{Txn, key, known::Situation};
 use serde_json::json;
 
 use super::validate::{Invalid, keeps_active, validate};
@@ -74,21 +74,29 @@ pub async fn accept(
         withdraw(agent, client, resource).await?;
         return Ok(Accepted::Gone);
     }
+    let known = agent.known();
+    let key = AppKey::new(resource.namespace().unwrap_or_default(), resource.name_any());
+    let before = known.situation(&key);
+    // One that is being deleted takes nothing new; who is in it already may stay until it is taken out.
+    let open = |cluster: &Cluster| {
+        let name = ClusterName::new(cluster.name_any());
+        let placed = |situation: &Arc<Situation>| situation.app.value.placement(&name).is_some();
+        cluster.metadata.deletion_timestamp.is_none() || before.as_ref().is_some_and(placed)
+    };
     let clusters: BTreeSet<String> = cache
         .clusters
         .state()
         .iter()
-        .filter(|cluster| cluster.metadata.deletion_timestamp.is_none())
+        .filter(|cluster| open(cluster))
         .map(|cluster| cluster.name_any())
         .collect();
     let clusters: Vec<String> = clusters.into_iter().collect();
-    let known = agent.known();
     let others = known.situations().map(|situation| &situation.app.value);
     let app = match validate(resource, &agent.me, &clusters, &agent.timing, others) {
         Ok(app) => app,
         Err(invalid) => return Ok(Accepted::No(invalid)),
     };
-    if let Some(situation) = known.situation(&app.key)
+    if let Some(situation) = &before
         && let Err(invalid) = keeps_active(&app, situation.plan())
     {
         return Ok(Accepted::No(invalid));

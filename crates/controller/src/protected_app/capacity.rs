@@ -2,7 +2,7 @@
 //!
 //! Flow: the objects as they are to serve here -> what each workload's pods ask for, read once for each version of the objects -> less the
 //! pods that run here already -> the cluster's [`Ledger`]. The answer is kept: it is asked again when the objects or the own pods changed,
-//! and else, where the cluster's room changed, after 5 s, or after 1 s where something lacks, so that it goes away soon.
+//! and else, where the cluster's room changed, after a second.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,10 +24,8 @@ use serde_json::Value;
 
 use crate::room::{self, Ledger};
 
-/// How long an answer holds while there is room.
-const FITS: Duration = Duration::from_secs(5);
-/// How long an answer holds while there is none.
-const LACKS: Duration = Duration::from_secs(1);
+/// How long an answer holds while the cluster's room changes.
+const HOLDS: Duration = Duration::from_secs(1);
 
 /// A workload as it is to serve.
 struct Wanted {
@@ -76,14 +74,9 @@ impl Capacity {
         let running: Vec<u32> = self.wanted.iter().map(running).collect();
         let version = ledger.version();
         let answer = self.answer.take().filter(|answer| {
-            let lasts = match &answer.said {
-                Ok(lacks) if lacks.is_empty() => FITS,
-                // One that is unknown has no version.
-                Err(_) => Duration::ZERO,
-                Ok(_) => LACKS,
-            };
             let unchanged = answer.version == version && answer.said.is_ok();
-            answer.running == running && (unchanged || now.since(answer.at) < lasts)
+            let holds = answer.said.is_ok() && now.since(answer.at) < HOLDS;
+            answer.running == running && (unchanged || holds)
         });
         let answer = self.answer.insert(answer.unwrap_or_else(|| {
             let each = self.wanted.iter().zip(&running);
@@ -227,8 +220,8 @@ mod tests {
         assert_eq!(look("3", "1", 10_999), (false, 3));
         assert_eq!(look("3", "1", 11_000), (true, 3), "there is room now");
         ledger.heed_node(&Ok(node("1")));
-        assert_eq!(look("3", "1", 15_999), (true, 3));
-        assert_eq!(look("3", "1", 16_000), (false, 3));
+        assert_eq!(look("3", "1", 11_999), (true, 3));
+        assert_eq!(look("3", "1", 12_000), (false, 3));
     }
 
     #[test]

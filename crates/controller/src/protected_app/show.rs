@@ -20,7 +20,6 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
         controller: "leeward".into(),
         instance: Some(context.agent.me.to_string()),
     };
-    let recorder = Recorder::new(context.client.clone(), reporter);
     let mut changes = context.agent.changes();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
@@ -33,12 +32,12 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
             _ = ticks.tick() => {}
         }
         for resource in context.cache.apps.state() {
-            show(&context, &recorder, &resource).await;
+            show(&context, &reporter, &resource).await;
         }
     }
 }
 
-async fn show(context: &Context, recorder: &Recorder, resource: &ProtectedApp) {
+async fn show(context: &Context, reporter: &Reporter, resource: &ProtectedApp) {
     let agent = &context.agent;
     let accepted = match accept::accept(agent, &context.client, &context.cache, resource).await {
         Ok(accepted) => accepted,
@@ -51,19 +50,18 @@ async fn show(context: &Context, recorder: &Recorder, resource: &ProtectedApp) {
     let namespace = resource.metadata.namespace.clone().unwrap_or_default();
     let known = agent.known();
     let situation = known.situation(&AppKey::new(&namespace, &name));
-    let wanted = match (status::refused(resource, &accepted, clock::wall_ms()), situation) {
+    let now = clock::wall_ms();
+    let built = situation.map(|situation| {
+        let unseen_by = agent.unseen_by();
+        let reports = agent.reports(&situation.app.value.key);
+        let snapshot = situation.snapshot(&known, &unseen_by, agent.holders(), reports);
+        let report = report::report(&snapshot, &agent.timing, clock::now());
+        status::build(&situation, &report, resource.status.as_ref(), now)
+    });
+    // What is not accepted changes nothing: what runs on is shown with it.
+    let wanted = match (status::refused(resource, &accepted, built.as_ref(), now), built) {
         (Some(refused), _) => refused,
-        (None, Some(situation)) => {
-            let unseen_by = agent.unseen_by();
-            let snapshot = situation.snapshot(
-                &known,
-                &unseen_by,
-                agent.holders(),
-                agent.reports(&situation.app.value.key),
-            );
-            let report = report::report(&snapshot, &agent.timing, clock::now());
-            status::build(&situation, &report, resource.status.as_ref(), clock::wall_ms())
-        }
+        (None, Some(built)) => built,
         (None, None) => return,
     };
     if resource.status.as_ref() == Some(&wanted) {
@@ -75,6 +73,8 @@ async fn show(context: &Context, recorder: &Recorder, resource: &ProtectedApp) {
     }
     let reference = resource.object_ref(&());
     for event in events(resource.status.as_ref(), &wanted) {
+        // A recorder puts events of one reason into a series, under the text of the first one: each of these says something else.
+        let recorder = Recorder::new(context.client.clone(), reporter.clone());
         if let Err(error) = recorder.publish(&event, &reference).await {
             tracing::debug!(%error, "an event was not written");
         }

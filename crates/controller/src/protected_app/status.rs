@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
@@ -166,8 +166,13 @@ fn placement(report: &leeward_core::report::PlacementReport, plan: Option<&Plan>
     }
 }
 
-/// The status of a resource that was not accepted.
-pub fn refused(resource: &ProtectedApp, accepted: &Accepted, now_ms: u64) -> Option<ProtectedAppStatus> {
+/// The status of a resource that was not accepted; `runs` is that of the specification before, which goes on.
+pub fn refused(
+    resource: &ProtectedApp,
+    accepted: &Accepted,
+    runs: Option<&ProtectedAppStatus>,
+    now_ms: u64,
+) -> Option<ProtectedAppStatus> {
     let (reason, message) = match accepted {
         Accepted::No(invalid) => ("Invalid", invalid.to_string()),
         Accepted::Elsewhere(cluster) => (
@@ -176,9 +181,21 @@ pub fn refused(resource: &ProtectedApp, accepted: &Accepted, now_ms: u64) -> Opt
         ),
         _ => return None,
     };
-    let mut status = resource.status.clone().unwrap_or_default();
+    let mut status = runs.or(resource.status.as_ref()).cloned().unwrap_or_default();
+    // The conditions keep their transition times.
+    let before = resource.status.as_ref().map(|status| &status.conditions);
+    let protected = |condition: &&Condition| condition.type_ == condition::PROTECTED;
+    status.conditions.retain(|condition| !protected(&condition));
+    status
+        .conditions
+        .extend(before.into_iter().flatten().find(protected).cloned());
     status.observed_generation = resource.metadata.generation;
-    status.waiting_for = vec![message.clone()];
+    status.waiting_for = match runs {
+        Some(runs) => std::iter::once(message.clone())
+            .chain(runs.waiting_for.iter().cloned())
+            .collect(),
+        None => vec![message.clone()],
+    };
     let now = jiff::Timestamp::from_millisecond(now_ms as i64).unwrap_or_default();
     let generation = resource.metadata.generation;
     condition::set(

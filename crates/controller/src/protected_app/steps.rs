@@ -4,8 +4,9 @@
 use kube::Client;
 use leeward_core::{
     app::App,
+    capacity::CAPACITY,
     handover,
-    name::RoleKey,
+    name::{ClusterName, RoleKey},
     operation::{Operation, Step, StepName, StepRecord},
     plan::Commit,
 };
@@ -177,6 +178,13 @@ fn closed(agent: &Agent, role: &RoleKey) -> Result<(), StepError> {
 
 /// Gives the roles back: first nothing leaves this agent any more, then the quorum is told.
 async fn release(agent: &Agent, situation: &Situation, operation: &Operation) -> Result<(), StepError> {
+    // It can still be called off; once the target has the roles there is no way but on.
+    if let Some(lack) = no_room(agent, &situation.app.value, &operation.to) {
+        let (to, key) = (&operation.to, &situation.app.value.key);
+        return Err(StepError::Waiting(format!(
+            "room in {to} ({lack}): make room there, or call it off with `leeward switchover {key} --cancel`"
+        )));
+    }
     agent.revoke(&situation.roles, operation);
     for (role, _) in handover::to_revoke(&situation.roles, operation) {
         closed(agent, role)?;
@@ -184,6 +192,13 @@ async fn release(agent: &Agent, situation: &Situation, operation: &Operation) ->
     let plan = situation.plan.as_ref().map_or(0, |plan| plan.revision);
     let commit = handover::release(&situation.roles, plan, operation);
     commit_roles(agent, commit, situation).await
+}
+
+/// What has no room any more where the application moves to.
+fn no_room(agent: &Agent, app: &App, to: &ClusterName) -> Option<String> {
+    let reports = agent.reports(&app.key);
+    let missing = &reports.get(to)?.value.missing;
+    missing.iter().find(|lack| lack.starts_with(CAPACITY)).cloned()
 }
 
 /// Takes the roles that were released for this cluster.

@@ -124,6 +124,14 @@ pub fn pods(cache: &Cache, app: &App, workloads: &[Workload]) -> Vec<std::sync::
         .collect()
 }
 
+/// How many pods of workloads that were scaled down have not ended yet.
+pub fn stopping(cache: &Cache, app: &App, workloads: &[Workload]) -> usize {
+    match workloads.iter().all(|workload| workload.replicas == 0) {
+        true => pods(cache, app, workloads).len(),
+        false => 0,
+    }
+}
+
 /// Whether the pod with this UID is one of the application's. Gates ask that several times a second: nothing is copied for it.
 pub fn has_pod(cache: &Cache, app: &App, uid: &str) -> bool {
     let namespace = app.key.namespace.as_str();

@@ -30,7 +30,8 @@ pub(crate) struct Arguments {
 }
 
 fn identity(text: &str) -> Result<u64, String> {
-    u64::from_str_radix(text, 16).map_err(|_| "an identity of etcd is a hexadecimal number".to_owned())
+    let identity = u64::from_str_radix(text, 16).ok().filter(|identity| *identity != 0);
+    identity.ok_or_else(|| "an identity of etcd is a hexadecimal number, and not 0".to_owned())
 }
 
 /// Looks at the quorum, and writes down that it is this region's.
@@ -128,6 +129,14 @@ mod tests {
         ] {
             let error = judge(Some(before), found).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_identity_is_a_hexadecimal_number_that_names_one_quorum() {
+        assert_eq!(identity("2ab94e5b1f6d3b0c"), Ok(0x2ab9_4e5b_1f6d_3b0c));
+        for bad in ["", "0", "000", "west", "-1", "12345678901234567"] {
+            assert!(identity(bad).is_err(), "{bad}");
         }
     }
 }
