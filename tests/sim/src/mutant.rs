@@ -32,6 +32,8 @@ pub enum Mutant {
     ReleasedBeforeClosed,
     /// A mirror's target takes points of a lower epoch.
     LowerEpochReceived,
+    /// The last point of a switchover is taken while something may still be granted.
+    LastPointBeforeClosed,
     /// The last point of a switchover is not waited for.
     LastPointNotWaitedFor,
     /// The writer goes on however old the last confirmed point is.
@@ -72,7 +74,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::TakerWithoutDrift,
         Self::HolderWithoutDrift,
         Self::HolderCountsFromAnswer,
@@ -87,6 +89,7 @@ impl Mutant {
         Self::ReleasedBeforeClosed,
         Self::LowerEpochReceived,
         Self::LastPointNotWaitedFor,
+        Self::LastPointBeforeClosed,
         Self::BoundIgnored,
         Self::StopGoesOn,
         Self::PointCountsFromConfirmation,

@@ -122,6 +122,12 @@ async fn run(
     match step {
         StepName::Quiesce => quiesce(tools, app).await?,
         StepName::LastPoint => {
+            // From here on nothing is granted, so that nothing is answered that is not in it: until the next renewal a pod that came late could still
+            // be granted what the one before read.
+            tools.agent.revoke(&situation.roles, operation);
+            for role in app.role_keys() {
+                closed(tools.agent, &role)?;
+            }
             for role in &app.roles {
                 let key = RoleKey::new(app.key.clone(), &role.name);
                 let epoch = situation

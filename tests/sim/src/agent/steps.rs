@@ -22,7 +22,16 @@ impl Agent {
         let plan = situation.plan.as_ref().map_or(0, |plan| plan.revision);
         let done = match step.name {
             StepName::Quiesce => here.process == Process::Stopped && !self.has_open_gate(now),
-            StepName::LastPoint => here.all_confirmed || self.mutant == Some(Mutant::LastPointNotWaitedFor),
+            StepName::LastPoint => {
+                // What closes here stays closed: who does not close before a role is given back does not here either.
+                let open = [Mutant::LastPointBeforeClosed, Mutant::ReleasedBeforeClosed];
+                let open = self.mutant.is_some_and(|mutant| open.contains(&mutant));
+                if !open {
+                    self.revoked.close(&situation.roles, operation, &mut self.grants);
+                }
+                (open || !self.has_open_gate(now)) && here.all_confirmed
+                    || self.mutant == Some(Mutant::LastPointNotWaitedFor)
+            }
             StepName::Release => {
                 if self.mutant != Some(Mutant::ReleasedBeforeClosed) {
                     self.revoked.close(&situation.roles, operation, &mut self.grants);
