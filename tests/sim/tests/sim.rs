@@ -54,7 +54,7 @@ fn each_safety_check_that_is_taken_away_is_noticed() {
         (Mutant::PointCountsFromConfirmation, 17),
         (Mutant::OutBeforeCommitted, 60),
         (Mutant::InAfterCommitted, 870),
-        (Mutant::TakenForAnyPlan, 10588),
+        (Mutant::TakenForAnyPlan, 27_630),
         (Mutant::MaintenanceUncompared, 1195),
         (Mutant::PredecessorsGatesForgotten, 1344),
         (Mutant::AnyPodIsGranted, 0),
