@@ -7,7 +7,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
-    runtime::events::{Event, EventType, Recorder, Reporter},
+    runtime::events::{Event, EventType},
 };
 use leeward_api::{Cluster, ClusterStatus, FIELD_MANAGER, condition};
 use leeward_core::{app::Model, maintenance::Maintenance, name::ClusterName};
@@ -19,6 +19,7 @@ use crate::{
     agent::{Agent, Peer},
     cache::Cache,
     clock,
+    events::{event, publish},
 };
 
 /// The other clusters, from this cluster's resources.
@@ -50,10 +51,6 @@ pub fn ingress(cache: &Cache, cluster: &ClusterName) -> Option<SocketAddr> {
 
 /// Keeps the peers and the resources up to date until `stop`.
 pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: CancellationToken) {
-    let reporter = Reporter {
-        controller: "leeward".into(),
-        instance: Some(agent.me.to_string()),
-    };
     let mut changes = agent.changes();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
@@ -73,7 +70,7 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
             {
                 tracing::debug!(%error, "what was said of this cluster is not in the quorum yet");
             }
-            if let Err(error) = look_after(&agent, &client, &reporter, &cluster).await {
+            if let Err(error) = look_after(&agent, &client, &cluster).await {
                 tracing::debug!(cluster = cluster.name_any(), %error, "it was not looked after");
             }
         }
@@ -81,7 +78,7 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
 }
 
 /// One resource: its finalizer, its status, and an event for each change of state.
-async fn look_after(agent: &Agent, client: &Client, reporter: &Reporter, cluster: &Cluster) -> Result<(), kube::Error> {
+async fn look_after(agent: &Agent, client: &Client, cluster: &Cluster) -> Result<(), kube::Error> {
     let known = agent.known();
     let kept = service::keep(client, &known, cluster).await?;
     let status = status(agent, &known, cluster, kept);
@@ -99,11 +96,8 @@ async fn look_after(agent: &Agent, client: &Client, reporter: &Reporter, cluster
     api.patch_status(&cluster.name_any(), &params, &Patch::Apply(&patch))
         .await?;
     let before = cluster.status.clone().unwrap_or_default();
-    for event in events(&cluster.name_any(), &before, &status) {
-        // A recorder puts events of one reason into a series, under the text of the first one: each of these says something else.
-        let recorder = Recorder::new(client.clone(), reporter.clone());
-        recorder.publish(&event, &cluster.object_ref(&())).await?;
-    }
+    let events = events(&cluster.name_any(), &before, &status);
+    publish(client, &agent.me, events, &cluster.object_ref(&())).await;
     Ok(())
 }
 
@@ -178,13 +172,6 @@ fn is_active(situation: &Situation, cluster: &ClusterName) -> bool {
 
 /// The changes of state between two statuses that deserve an event: one for a lost cluster, however many applications it had.
 fn events(name: &str, before: &ClusterStatus, after: &ClusterStatus) -> Vec<Event> {
-    let event = |type_, reason: &str, action: &str, note: String| Event {
-        type_,
-        reason: reason.to_owned(),
-        note: Some(note),
-        action: action.to_owned(),
-        secondary: None,
-    };
     let lost = |status: &ClusterStatus| status.lease.as_deref() == Some(LOST);
     let active = |status: &ClusterStatus| status.active.unwrap_or_default();
     let drained = |status: &ClusterStatus| {

@@ -74,9 +74,8 @@ impl Capacity {
         let running: Vec<u32> = self.wanted.iter().map(running).collect();
         let version = ledger.version();
         let answer = self.answer.take().filter(|answer| {
-            let unchanged = answer.version == version && answer.said.is_ok();
-            let holds = answer.said.is_ok() && now.since(answer.at) < HOLDS;
-            answer.running == running && (unchanged || holds)
+            let holds = answer.version == version || now.since(answer.at) < HOLDS;
+            answer.said.is_ok() && answer.running == running && holds
         });
         let answer = self.answer.insert(answer.unwrap_or_else(|| {
             let each = self.wanted.iter().zip(&running);

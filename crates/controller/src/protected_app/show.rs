@@ -5,21 +5,20 @@ use std::{sync::Arc, time::Duration};
 
 use kube::{
     Resource as _,
-    runtime::events::{Event, EventType, Recorder, Reporter},
+    runtime::events::{Event, EventType},
 };
 use leeward_api::{ProtectedApp, ProtectedAppStatus, condition};
 use leeward_core::{name::AppKey, report};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, accept, status};
-use crate::clock;
+use crate::{
+    clock,
+    events::{event, publish},
+};
 
 /// Accepts this cluster's resources and shows the state of all, until `stop`.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
-    let reporter = Reporter {
-        controller: "leeward".into(),
-        instance: Some(context.agent.me.to_string()),
-    };
     let mut changes = context.agent.changes();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     loop {
@@ -32,12 +31,12 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
             _ = ticks.tick() => {}
         }
         for resource in context.cache.apps.state() {
-            show(&context, &reporter, &resource).await;
+            show(&context, &resource).await;
         }
     }
 }
 
-async fn show(context: &Context, reporter: &Reporter, resource: &ProtectedApp) {
+async fn show(context: &Context, resource: &ProtectedApp) {
     let agent = &context.agent;
     let accepted = match accept::accept(agent, &context.client, &context.cache, resource).await {
         Ok(accepted) => accepted,
@@ -71,25 +70,12 @@ async fn show(context: &Context, reporter: &Reporter, resource: &ProtectedApp) {
         tracing::debug!(%error, "a status was not written");
         return;
     }
-    let reference = resource.object_ref(&());
-    for event in events(resource.status.as_ref(), &wanted) {
-        // A recorder puts events of one reason into a series, under the text of the first one: each of these says something else.
-        let recorder = Recorder::new(context.client.clone(), reporter.clone());
-        if let Err(error) = recorder.publish(&event, &reference).await {
-            tracing::debug!(%error, "an event was not written");
-        }
-    }
+    let events = events(resource.status.as_ref(), &wanted);
+    publish(&context.client, &agent.me, events, &resource.object_ref(&())).await;
 }
 
 /// The changes of state between two statuses that deserve an event.
 fn events(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> Vec<Event> {
-    let event = |type_, reason: &str, action: &str, note: String| Event {
-        type_,
-        reason: reason.to_owned(),
-        note: Some(note),
-        action: action.to_owned(),
-        secondary: None,
-    };
     let mut events = vec![];
     let active = before.and_then(|before| before.active.as_ref());
     if let Some(now) = after.active.as_ref().filter(|now| active != Some(now)) {

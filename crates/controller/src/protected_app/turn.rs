@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use leeward_core::{
@@ -12,6 +13,9 @@ use leeward_core::{
     operation::{Kind, Operation},
 };
 use leeward_quorum::known::{Known, Situation};
+
+/// Time makes room, too: it is looked again after this, while the quorum does not change.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// The applications that are being started here.
 pub struct Turns {
@@ -45,9 +49,11 @@ impl Turns {
         }
         // Replaced as a whole: a thread that panicked left nothing half done.
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let look = (known.view.revision(), now);
-        if state.looked != Some(look) {
-            state.looked = Some(look);
+        let revision = known.view.revision();
+        // Every application asks: all of them are looked at once for each change.
+        let holds = |(looked, at): (u64, Moment)| looked == revision && now.since(at) < AGAIN;
+        if !state.looked.is_some_and(holds) {
+            state.looked = Some((revision, now));
             let arrivals = known.situations().filter_map(|situation| {
                 let operation = self.arrives(situation)?;
                 Some(Arrival {

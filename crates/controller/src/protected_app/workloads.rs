@@ -124,12 +124,16 @@ pub fn pods(cache: &Cache, app: &App, workloads: &[Workload]) -> Vec<std::sync::
         .collect()
 }
 
-/// How many pods of workloads that were scaled down have not ended yet.
+/// How many pods of workloads that were scaled down are ending and have not ended yet. One that nobody ends yet is no reason to wait: scaled up
+/// again, its workload keeps it.
 pub fn stopping(cache: &Cache, app: &App, workloads: &[Workload]) -> usize {
-    match workloads.iter().all(|workload| workload.replicas == 0) {
-        true => pods(cache, app, workloads).len(),
-        false => 0,
+    if workloads.iter().any(|workload| workload.replicas > 0) {
+        return 0;
     }
+    let pods = pods(cache, app, workloads);
+    pods.iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_some())
+        .count()
 }
 
 /// Whether the pod with this UID is one of the application's. Gates ask that several times a second: nothing is copied for it.
