@@ -1,8 +1,9 @@
 //! Files that are made from the resource kinds in `crates/api`: the definitions for the chart, and the reference page. And the reference
-//! page of a local region's kinds, which is made from its tables.
+//! pages of a local region's kinds and of an agent's rights, which are made from their tables.
 
 mod kinds;
 mod reference;
+mod rights;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ pub(crate) fn files() -> Result<BTreeMap<PathBuf, String>> {
         reference::page(&definitions, NOTICE)?,
     );
     files.insert("docs/reference/local-kinds.md".into(), kinds::page()?);
+    files.insert("docs/reference/rights.md".into(), rights::page()?);
     Ok(files)
 }
 

@@ -7,6 +7,7 @@
 // The schema derive makes a private copy of each type; the attribute derive's equal column types look like slips.
 #![allow(unreachable_pub, clippy::duplicated_attributes)]
 
+pub mod access;
 pub mod app;
 pub mod cluster;
 pub mod condition;

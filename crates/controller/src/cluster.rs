@@ -71,7 +71,13 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
                 tracing::debug!(%error, "what was said of this cluster is not in the quorum yet");
             }
             if let Err(error) = look_after(&agent, &client, &cluster).await {
-                tracing::debug!(cluster = cluster.name_any(), %error, "it was not looked after");
+                match error {
+                    // Not a matter of time: somebody has to grant it.
+                    kube::Error::Api(ref status) if status.is_forbidden() => {
+                        tracing::warn!(cluster = cluster.name_any(), %error, "this agent's account lacks a right");
+                    }
+                    error => tracing::debug!(cluster = cluster.name_any(), %error, "it was not looked after"),
+                }
             }
         }
     }

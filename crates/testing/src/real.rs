@@ -8,6 +8,7 @@ use anyhow::Result;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::core::{GroupVersionKind, discovery::ApiResource};
+use leeward_api::access::RULES;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -132,9 +133,9 @@ impl Real {
     /// Allows the agent what an agent does.
     async fn allow(&self) -> Result<()> {
         let client = crate::client(&access::kubeconfig(self.directory(), ADMIN)).await?;
-        let rules: Vec<Value> = AGENT_RULES
+        let rules: Vec<Value> = RULES
             .iter()
-            .map(|(group, resources, verbs)| json!({"apiGroups": [group], "resources": resources, "verbs": verbs}))
+            .map(|rule| json!({"apiGroups": [rule.group], "resources": rule.resources, "verbs": rule.verbs}))
             .collect();
         apply(&client, "ClusterRole", json!({"rules": rules})).await?;
         let binding = json!({
@@ -148,38 +149,6 @@ impl Real {
         self.directory.path()
     }
 }
-
-const READ: &[&str] = &["get", "list", "watch"];
-const WRITE: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
-
-/// Everything that an agent does: group, resources, verbs.
-const AGENT_RULES: &[(&str, &[&str], &[&str])] = &[
-    ("leeward.dev", &["clusters"], READ),
-    (
-        "leeward.dev",
-        &["clusters/status", "protectedapps/status", "operations/status"],
-        &["patch"],
-    ),
-    ("leeward.dev", &["protectedapps", "operations"], WRITE),
-    ("", &["namespaces"], &["get", "create", "patch"]),
-    (
-        "",
-        &[
-            "serviceaccounts",
-            "secrets",
-            "configmaps",
-            "persistentvolumeclaims",
-            "services",
-        ],
-        WRITE,
-    ),
-    ("apps", &["deployments", "statefulsets"], WRITE),
-    ("", &["pods", "nodes"], READ),
-    ("discovery.k8s.io", &["endpointslices"], READ),
-    ("", &["persistentvolumes"], &["get"]),
-    ("storage.k8s.io", &["storageclasses"], &["list"]),
-    ("events.k8s.io", &["events"], &["create", "patch"]),
-];
 
 async fn apply(client: &Client, kind: &str, content: Value) -> Result<()> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("rbac.authorization.k8s.io", "v1", kind));
@@ -207,8 +176,9 @@ fn flags(etcd: SocketAddr, secure: SocketAddr) -> Vec<String> {
         "--authorization-mode=RBAC",
         "--allow-privileged=true",
         "--endpoint-reconciler-type=none",
-        // Nobody makes the service account `default` of a namespace here, and without it no pod would be taken.
-        "--disable-admission-plugins=ServiceAccount",
+        // Nobody makes the service account `default` of a namespace here, and without it no pod would be taken; nobody finds a new node
+        // ready either, and would take the taint away that it is given.
+        "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
         "--cert-dir=.",
     ]
     .map(str::to_owned)

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use futures::FutureExt as _;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -35,6 +36,9 @@ pub enum AcceptError {
     /// The API refused or did not answer.
     #[error(transparent)]
     Kube(#[from] kube::Error),
+    /// The agent has begun just now.
+    #[error("the API has not told yet which clusters there are")]
+    ClustersUnknown,
 }
 
 /// What became of a resource.
@@ -77,6 +81,10 @@ pub async fn accept(
     let known = agent.known();
     let key = AppKey::new(resource.namespace().unwrap_or_default(), resource.name_any());
     let before = known.situation(&key);
+    // Until they were read, none would be known, and whatever names one would be called wrong.
+    if cache.clusters.wait_until_ready().now_or_never().is_none() {
+        return Err(AcceptError::ClustersUnknown);
+    }
     // One that is being deleted takes nothing new; who is in it already may stay until it is taken out.
     let open = |cluster: &Cluster| {
         let name = ClusterName::new(cluster.name_any());
