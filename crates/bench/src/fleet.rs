@@ -110,6 +110,11 @@ async fn measure(regions: usize, apps: usize) -> Result<Loss> {
     let unseen_by: BTreeMap<ClusterName, BTreeSet<String>> =
         [(LOST.into(), ["region-1".to_owned(), "witness".to_owned()].into())].into();
     let now = timing.taken_from(Moment::default()).after(Duration::from_millis(1));
+    for region in names.iter().filter(|name| name.as_str() != LOST) {
+        let renewed = Txn::default().put(key::lease(region), &lease(region, 2))?;
+        let renewed = store.txn(renewed.read(key::lease(region))).await?;
+        known.take(renewed.entries, now);
+    }
     let report = report();
     let reports = |_: &AppKey| -> BTreeMap<ClusterName, Seen<AppReport>> {
         let heard = names.iter().map(|name| {
@@ -153,16 +158,21 @@ async fn measure(regions: usize, apps: usize) -> Result<Loss> {
     Ok(Loss { all, planned, memory })
 }
 
+fn lease(region: &ClusterName, sequence: u64) -> Lease {
+    Lease {
+        cluster: region.clone(),
+        holder: region.to_string(),
+        sequence,
+        sealed: false,
+    }
+}
+
 /// Every application is active in the lost region and in sync in one of the others.
 async fn fill(store: &dyn Store, regions: &[ClusterName], apps: usize) -> Result<()> {
     for region in regions {
-        let lease = Lease {
-            cluster: region.clone(),
-            holder: region.to_string(),
-            sequence: 1,
-            sealed: false,
-        };
-        store.txn(Txn::default().put(key::lease(region), &lease)?).await?;
+        store
+            .txn(Txn::default().put(key::lease(region), &lease(region, 1))?)
+            .await?;
     }
     let mut accepted = Vec::new();
     for index in 0..apps {

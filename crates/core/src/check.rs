@@ -5,7 +5,7 @@ use crate::{
     lease::{Hold, Moment, Timing},
     maintenance::{Maintenance, in_service},
     name::{AppKey, ClusterName, RoleKey},
-    operation::Kind,
+    operation::{Kind, Operation},
     plan::{Change, Commit, Expect, Plan, Snapshot},
 };
 
@@ -61,6 +61,14 @@ pub enum Violation {
         /// The cluster.
         to: ClusterName,
     },
+    /// Something would move to a cluster that could not write.
+    #[error("{app} would move to {to}, whose lease is not in force")]
+    WithoutLease {
+        /// The application.
+        app: AppKey,
+        /// The cluster.
+        to: ClusterName,
+    },
     /// The active cluster would be one that the application has no placement in.
     #[error("{0} would be active without being a placement")]
     NotPlaced(ClusterName),
@@ -91,6 +99,7 @@ pub fn check(commit: &Commit, snapshot: &Snapshot<'_>, timing: &Timing, now: Mom
                     return Err(Violation::Paused(plan.app.clone()));
                 }
                 begins_in_service(commit, plan, snapshot)?;
+                begins_with_lease(plan, snapshot, timing, now)?;
                 if snapshot.app.placement(&plan.active).is_none() {
                     return Err(Violation::NotPlaced(plan.active.clone()));
                 }
@@ -108,12 +117,13 @@ pub fn check(commit: &Commit, snapshot: &Snapshot<'_>, timing: &Timing, now: Mom
                 }
                 if moved && old.value.hold != Hold::Released {
                     taken_safely(commit, snapshot, key, &old.value.owner, timing, now)?;
-                    if !old.value.in_sync.contains(&role.owner) && !loss_is_accepted(commit) {
-                        return Err(Violation::NotInSync {
-                            role: key.clone(),
-                            to: role.owner.clone(),
-                        });
-                    }
+                }
+                // What was given back may have had its last point sent to another one.
+                if moved && !old.value.in_sync.contains(&role.owner) && !loss_is_accepted(commit) {
+                    return Err(Violation::NotInSync {
+                        role: key.clone(),
+                        to: role.owner.clone(),
+                    });
                 }
             }
             Change::Seal(cluster) => {
@@ -160,6 +170,23 @@ fn begins_in_service(commit: &Commit, plan: &Plan, snapshot: &Snapshot<'_>) -> R
         return Err(Violation::NotCompared(format!("whether {} is in service", begins.to)));
     }
     Ok(())
+}
+
+/// What begins moves to a cluster that lives: it could not write, and nobody could be chosen after it.
+fn begins_with_lease(plan: &Plan, snapshot: &Snapshot<'_>, timing: &Timing, now: Moment) -> Result<(), Violation> {
+    let running = snapshot.plan.as_ref().and_then(|plan| plan.value.operation.as_ref());
+    let begins = plan.operation.as_ref().filter(|begins| running != Some(begins));
+    let dead = |begins: &&Operation| {
+        let sight = snapshot.leases.get(&begins.to);
+        sight.is_none_or(|sight| sight.over(timing, now))
+    };
+    match begins.filter(dead) {
+        Some(begins) => Err(Violation::WithoutLease {
+            app: plan.app.clone(),
+            to: begins.to.clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// A plan with a failover is only ever the one that it begins with, since the next one ends it.

@@ -14,7 +14,7 @@ use crate::{
     lease::{Moment, Timing},
     name::{AppKey, ClusterName},
     operation::{Kind, Request},
-    plan::{Case, Commit, Expect, Snapshot, out_of_sync, switch_over, unready},
+    plan::{self, Case, Commit, Expect, Snapshot, switch_over},
 };
 
 /// What a person said of a cluster.
@@ -83,8 +83,7 @@ pub(crate) fn drain(case: &Case<'_>) -> Option<Commit> {
 fn target(case: &Case<'_>, from: &ClusterName) -> Result<Option<ClusterName>, String> {
     let snapshot = case.snapshot;
     let app = snapshot.app;
-    let standbys = app.standbys(from);
-    if standbys.is_empty() {
+    if app.standbys(from).is_empty() {
         return Err("it has no other placement".into());
     }
     if app.model == Model::ActiveActive {
@@ -96,23 +95,7 @@ fn target(case: &Case<'_>, from: &ClusterName) -> Result<Option<ClusterName>, St
     if !case.has_lease(from) {
         return Err(format!("{from} has no lease, so it cannot stop in order"));
     }
-    let mut lacks = Vec::new();
-    for placement in standbys {
-        let cluster = &placement.cluster;
-        let mut missing = unready(snapshot, cluster);
-        if !case.has_lease(cluster) {
-            missing.push("it has no lease".into());
-        }
-        let behind = out_of_sync(snapshot, cluster);
-        if !behind.is_empty() {
-            missing.push(format!("it is not in sync (role {})", behind.join(", ")));
-        }
-        if missing.is_empty() {
-            return Ok(Some(cluster.clone()));
-        }
-        lacks.push(format!("{cluster}: {}", missing.join(", ")));
-    }
-    Err(lacks.join("; "))
+    plan::target(case, from).map(Some)
 }
 
 /// What keeps a drained cluster from being switched off.

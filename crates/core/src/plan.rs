@@ -21,7 +21,8 @@ mod request;
 
 pub use cancel::{TooLate, cancellable};
 pub(crate) use movement::switch_over;
-pub use ready::{out_of_sync, unready};
+pub(crate) use ready::target;
+pub use ready::{out_of_sync, unready, without_lease};
 
 use crate::{
     app::{App, Model},

@@ -9,7 +9,7 @@ use crate::{
     app::Model,
     lease::{Moment, Timing},
     name::{AppKey, ClusterName, Epoch},
-    plan::{Snapshot, out_of_sync, unready},
+    plan::{Case, Snapshot, cancellable, out_of_sync, target, unready},
 };
 
 /// What is waited for while the leader has not planned yet.
@@ -212,7 +212,7 @@ pub fn report(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment) -> Report {
             if app.paused {
                 waiting_for.push(PAUSED.to_owned());
             }
-            waiting_for.extend(active_trouble(snapshot, &plan.value.active, &placements));
+            waiting_for.extend(active_trouble(snapshot, &placements, timing, now));
             waiting_for.extend(serving_trouble(snapshot, &placements));
             waiting_for.extend(standby_trouble(snapshot, &plan.value.active, &placements));
         }
@@ -297,31 +297,59 @@ fn active_missing(snapshot: &Snapshot<'_>, cluster: &ClusterName) -> Vec<String>
 }
 
 /// Why a lost active cluster has not been left yet.
-fn active_trouble(snapshot: &Snapshot<'_>, active: &ClusterName, placements: &[PlacementReport]) -> Option<String> {
+fn active_trouble(
+    snapshot: &Snapshot<'_>,
+    placements: &[PlacementReport],
+    timing: &Timing,
+    now: Moment,
+) -> Option<String> {
     if snapshot.app.model == Model::ActiveActive {
         return None;
     }
+    let active = &snapshot.plan.as_ref()?.value.active;
     let placement = placements.iter().find(|p| p.cluster == *active)?;
     match placement.state {
         PlacementState::Active | PlacementState::Standby => None,
         PlacementState::Fenced => Some(format!("{active} is active and has no lease")),
         PlacementState::Lost => {
             let votes = snapshot.unseen_by.get(active).map_or(0, |observers| observers.len());
-            let standbys = snapshot.app.standbys(active);
-            let stuck = snapshot.app.fails_over()
-                && !standbys.is_empty()
-                && standbys.iter().all(|p| !out_of_sync(snapshot, &p.cluster).is_empty());
-            let stuck = if stuck {
-                "; no standby is in sync, so more than the rpo could be lost and nothing fails over by itself: \
-                 wait for it, or run `leeward failover` with --accept-data-loss"
-            } else {
-                ""
-            };
+            let stuck = stuck(snapshot, timing, now).map(|why| format!("; {why}"));
             Some(format!(
-                "{active} is active and not heard of ({votes} observers miss it){stuck}"
+                "{active} is active and not heard of ({votes} observers miss it){}",
+                stuck.unwrap_or_default()
             ))
         }
     }
+}
+
+/// Why nothing fails over by itself from an active cluster that is not heard of.
+fn stuck(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment) -> Option<String> {
+    let plan = snapshot.plan.as_ref()?;
+    let (app, active) = (snapshot.app, &plan.value.active);
+    let standbys = app.standbys(active);
+    if !app.fails_over() || standbys.is_empty() {
+        return None;
+    }
+    if standbys.iter().all(|p| !out_of_sync(snapshot, &p.cluster).is_empty()) {
+        let none = "no standby is in sync, so more than the rpo could be lost and nothing fails over by itself: wait for it, or run \
+                    `leeward failover` with --accept-data-loss";
+        return Some(none.to_owned());
+    }
+    let case = Case {
+        snapshot,
+        plan,
+        timing,
+        now,
+        wall_ms: 0,
+    };
+    // A switchover that its target has not taken yet goes back, or to another one.
+    let operation = plan.value.operation.as_ref();
+    let taken = operation.is_none_or(|running| cancellable(running, &snapshot.roles, &snapshot.journal).is_err());
+    if !taken || !case.is_lost(active) {
+        return None;
+    }
+    let why = target(&case, active).err()?;
+    Some(format!("nothing fails over by itself: {why}"))
 }
 
 fn serving_trouble(snapshot: &Snapshot<'_>, placements: &[PlacementReport]) -> Vec<String> {

@@ -41,9 +41,6 @@ impl Rules {
         if self.cheats.has(Cheat::TakerWithoutDrift) {
             ticks.drift = 0;
         }
-        if self.cheats.has(Cheat::TakerDoesNotWait) {
-            (ticks.ttl, ticks.drift) = (0, 0);
-        }
         ticks.timing()
     }
 

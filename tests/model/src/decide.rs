@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use leeward_core::{
+    app::App,
     check::check,
     execute::{self, Mode},
     handover,
@@ -123,8 +124,7 @@ impl Known {
     }
 
     /// What the planner of `me` wants to commit, by what it saw of the leases. The other region counts as not seen by `me` and by the
-    /// witness all the time, unless it is the target of a switchover and took nothing yet: votes come on top of the waits, and nothing may
-    /// rest on them.
+    /// witness all the time, unless a person asks for a move there: votes come on top of the waits, and nothing may rest on them.
     pub(crate) fn plans(&self, me: Place, sight: Option<Seen>, asked: Asked, timing: &Timing) -> Option<Commit> {
         let other = me.other();
         // Its own lease it has, or it would be for the other one to decide.
@@ -139,12 +139,8 @@ impl Known {
             .filter_map(|(place, seen)| Some((place.name().clone(), sighted(place, seen?))))
             .collect();
         let mut voters = BTreeSet::from([me.name().to_string(), WITNESS.to_owned()]);
-        // That a target which took nothing is lost gives the roles back as a cancel does, which is looked at at any moment; it compares and seals
-        // the target's lease on top of that.
-        if self
-            .operation
-            .is_some_and(|operation| operation.planned && operation.to == other && self.owner == me)
-        {
+        // Nothing begins towards a region that is missed.
+        if asked == Asked::Switchover {
             voters.clear();
         }
         let unseen_by = BTreeMap::from([(other.name().clone(), voters)]);
@@ -161,8 +157,13 @@ impl Known {
             value: request,
             revision: FRESH,
         };
+        // A person who calls off may have paused it before: then nothing ends by itself, and nothing but the call is decided on.
+        let paused = (asked == Asked::Cancel).then(|| App {
+            paused: true,
+            ..app().clone()
+        });
         let snapshot = Snapshot {
-            app: app(),
+            app: paused.as_ref().unwrap_or(app()),
             plan: Some(Versioned {
                 value: self.plan(),
                 revision: FRESH,

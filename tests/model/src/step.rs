@@ -126,14 +126,23 @@ impl State {
         if !possible {
             return false;
         }
-        let (known, sight) = (Known::of(self), self.at(place).sight);
+        let known = Known::of(self);
+        let sight = self
+            .at(place)
+            .sight
+            .map(|seen| match rules.cheats.has(Cheat::TakerDoesNotWait) {
+                true => Seen {
+                    age: rules.ticks.oldest(),
+                    ..seen
+                },
+                false => seen,
+            });
         let flight = decisions.plans.get((known, place, sight, asked), || {
             let commit = known.plans(place, sight, asked, &rules.taker());
             commit.as_ref().map(crate::decide::flight)
         });
-        // That it is refused changes nothing. What ends a switchover because its target is lost does what a cancel does and compares more; a
-        // person may call off at any moment, so it leads nowhere else.
-        let flight = flight.filter(|flight| (asked == Asked::Cancel) == flight.cancels());
+        // That it is refused changes nothing.
+        let flight = flight.filter(|flight| asked != Asked::Cancel || flight.cancels());
         flight.is_some_and(|flight| self.send(place, flight))
     }
 

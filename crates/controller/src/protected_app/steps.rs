@@ -8,7 +8,7 @@ use leeward_core::{
     handover,
     name::{ClusterName, RoleKey},
     operation::{Operation, Step, StepName, StepRecord},
-    plan::Commit,
+    plan::{self, Commit},
 };
 use leeward_quorum::{Txn, commit, key, known::Situation};
 use leeward_state::config::Running;
@@ -185,10 +185,16 @@ fn closed(agent: &Agent, role: &RoleKey) -> Result<(), StepError> {
 /// Gives the roles back: first nothing leaves this agent any more, then the quorum is told.
 async fn release(agent: &Agent, situation: &Situation, operation: &Operation) -> Result<(), StepError> {
     // It can still be called off; once the target has the roles there is no way but on.
-    if let Some(lack) = no_room(agent, &situation.app.value, &operation.to) {
-        let (to, key) = (&operation.to, &situation.app.value.key);
+    let (to, key) = (&operation.to, &situation.app.value.key);
+    let cancel = format!("call it off with `leeward switchover {key} --cancel`");
+    if let Some(lapsed) = plan::without_lease(&agent.known().sights, to, &agent.timing, clock::now()) {
         return Err(StepError::Waiting(format!(
-            "room in {to} ({lack}): make room there, or call it off with `leeward switchover {key} --cancel`"
+            "{to} ({lapsed}): bring it back, or {cancel}"
+        )));
+    }
+    if let Some(lack) = no_room(agent, &situation.app.value, &operation.to) {
+        return Err(StepError::Waiting(format!(
+            "room in {to} ({lack}): make room there, or {cancel}"
         )));
     }
     agent.revoke(&situation.roles, operation);

@@ -143,12 +143,8 @@ pub(crate) async fn a_switchover_that_waits_is_called_off_and_what_contradicts_i
     let stage = Stage::open(&cluster, "west").await;
     protect(&stage.west, &stage.namespace, json!([])).await;
     until(&stage.west.api::<ProtectedApp>(), "web", "protected", protected).await;
-    // Its target does nothing, and paused it waits for a person without end.
-    let pause = Patch::Merge(json!({ "spec": { "paused": true } }));
-    let apps = stage.west.api::<ProtectedApp>();
-    apps.patch("web", &person_of("kubectl-edit"), &pause).await.unwrap();
-    until(&apps, "web", "paused", |app| waits(app, "it is paused")).await;
-    stage.east.stop().await;
+    // Its target never serves.
+    stage.east.play_no_more();
     let operations = stage.west.api::<Operation>();
     let name = ask(&stage.west, OperationType::Switchover, "east").await;
     let can_return = |operation: &Operation| {
@@ -207,10 +203,23 @@ pub(crate) async fn a_switchover_whose_target_is_lost_fails_and_its_source_goes_
     let stage = Stage::open(&cluster, "west").await;
     protect(&stage.west, &stage.namespace, json!([])).await;
     until(&stage.west.api::<ProtectedApp>(), "web", "protected", protected).await;
-    stage.east.stop().await;
+    stage.east.play_no_more();
     let operations = stage.west.api::<Operation>();
     let name = ask(&stage.west, OperationType::Switchover, "east").await;
+    until(&operations, &name, "under way", |operation| {
+        phase(operation) == "Running"
+    })
+    .await;
+    stage.east.stop().await;
     let ended = until(&operations, &name, "ended", |operation| phase(operation) == "Failed").await;
+    // What is asked for now is refused with what its target lacks.
+    let again = ask(&stage.west, OperationType::Switchover, "east").await;
+    let again = until(&operations, &again, "refused", |operation| {
+        phase(operation) == "Refused"
+    })
+    .await;
+    let why = again.status.unwrap().message.unwrap();
+    assert!(why.contains("east is not ready: it has no lease in force"), "{why}");
     let status = ended.status.unwrap();
     assert_eq!((status.epoch, status.cancellable), (None, None), "{status:?}");
     let message = status.message.unwrap();

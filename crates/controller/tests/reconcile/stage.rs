@@ -197,6 +197,11 @@ impl Region {
         }
     }
 
+    /// Ends the controllers that are played: what is asked for from now on never runs.
+    pub(crate) fn play_no_more(&self) {
+        self.players.iter().for_each(JoinHandle::abort);
+    }
+
     /// Gives the region's one node this much for pods.
     pub(crate) async fn offer(&self, allocatable: Value) {
         offer(&self.client, allocatable).await;

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     handover::Roles,
     lease::{Hold, Role},
+    name::ClusterName,
     operation::{Finished, Journal, Kind, Operation, Outcome, Request, StepName, is_done},
 };
 
@@ -82,14 +83,11 @@ pub fn cancellable(operation: &Operation, roles: &Roles, journal: &Journal) -> R
 /// what it has taken fails over as from every lost cluster.
 pub(super) fn target_lost(case: &Case<'_>, running: &Operation) -> Option<Commit> {
     let snapshot = case.snapshot;
-    if snapshot.app.paused || !case.is_lost(&running.to) {
-        return None;
-    }
     if cancellable(running, &snapshot.roles, &snapshot.journal).is_err() {
         return automatic(case);
     }
-    // Nobody would have the roles if the source had them: the target may still take what it was given.
-    if !case.has_lease(&running.from) {
+    // Where the source has no lease either, nobody would have the roles if it had them: the target may still take what it was given.
+    if snapshot.app.paused || !cannot_take(case, &running.to) || !case.has_lease(&running.from) {
         return None;
     }
     let to = &running.to;
@@ -102,6 +100,17 @@ pub(super) fn target_lost(case: &Case<'_>, running: &Operation) -> Option<Commit
         commit.changes.push(Change::Seal(to.clone()));
     }
     Some(commit)
+}
+
+/// Whether a target has no lease and is not about to have one, whoever still hears of it: cut off from the quorum alone it could take nothing. One
+/// whose agent was started anew renews again once it has waited as long as it was waited for here.
+fn cannot_take(case: &Case<'_>, to: &ClusterName) -> bool {
+    let Some(sight) = case.snapshot.leases.get(to).filter(|_| case.is_over(to)) else {
+        return false;
+    };
+    let starts = sight.is_of_another(case.snapshot.holders.get(to));
+    let waits_until = case.timing.taken_from(case.timing.taken_from(sight.first_seen));
+    case.is_lost(to) || !starts || case.now >= waits_until
 }
 
 /// What is asked for while an operation runs: that it is called off, a failover from a target that is lost, or something that contradicts

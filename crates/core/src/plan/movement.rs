@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Case, Change, Commit, Expect, advance, highest_epoch,
-    ready::{out_of_sync, unready},
+    ready::{out_of_sync, target, unhealthy},
 };
 use crate::{
     app::App,
@@ -14,32 +14,37 @@ use crate::{
     operation::{Finished, Kind, Operation, Outcome, Request, Step, StepName, is_done},
 };
 
-/// A switchover whose source is lost before it has given its roles back is a failover to the same target.
+/// A switchover whose source is lost before its target took the roles. Until they were given back it is a failover to the same target; where
+/// that one is lost as well, or may lack too much, to another one as if nothing had been under way. What was given back a living target takes in
+/// order.
 pub(super) fn source_lost(case: &Case<'_>, operation: &Operation) -> Option<Commit> {
     let snapshot = case.snapshot;
-    let released = is_done(&snapshot.journal, StepName::Release);
-    let lost = operation.kind == Kind::Switchover && !released && case.is_lost(&operation.from);
-    let holds = snapshot.roles.values().any(|role| role.value.owner == operation.from);
-    let in_sync = out_of_sync(snapshot, &operation.to).is_empty();
-    let by_itself = !snapshot.app.paused;
-    (lost && by_itself && in_sync && (holds || snapshot.app.roles.is_empty()))
-        .then(|| take_over(case, &operation.from, &operation.to, None))
-        .flatten()
-}
-
-/// Fails over by itself when the active cluster is lost and a standby is ready and in sync.
-pub(super) fn automatic(case: &Case<'_>) -> Option<Commit> {
-    let snapshot = case.snapshot;
-    let app = snapshot.app;
-    let active = &case.plan.value.active;
-    if !app.fails_over() || !case.is_lost(active) {
+    let (from, to) = (&operation.from, &operation.to);
+    let lost = operation.kind == Kind::Switchover && case.is_lost(from);
+    let holds = snapshot.roles.values().any(|role| role.value.owner == *from);
+    if !lost || snapshot.app.paused || !(holds || snapshot.app.roles.is_empty()) {
         return None;
     }
-    let target = app
-        .standbys(active)
-        .into_iter()
-        .find(|p| unready(snapshot, &p.cluster).is_empty() && out_of_sync(snapshot, &p.cluster).is_empty())?;
-    take_over(case, active, &target.cluster, None)
+    let lives = unhealthy(case, to).is_empty();
+    let released = is_done(&snapshot.journal, StepName::Release);
+    if lives && released {
+        return None;
+    }
+    if lives && out_of_sync(snapshot, to).is_empty() {
+        return take_over(case, from, to, None);
+    }
+    // Nobody asked for another one.
+    let another = snapshot.app.fails_over().then(|| target(case, from).ok()).flatten()?;
+    take_over(case, from, &another, None)
+}
+
+/// Fails over by itself when the active cluster is lost and a standby lives, is ready and in sync.
+pub(super) fn automatic(case: &Case<'_>) -> Option<Commit> {
+    let active = &case.plan.value.active;
+    if !case.snapshot.app.fails_over() || !case.is_lost(active) {
+        return None;
+    }
+    take_over(case, active, &target(case, active).ok()?, None)
 }
 
 /// When the last sign of a cluster was seen, a renewal or a report: until then it may have written. Wall clock, Unix ms.

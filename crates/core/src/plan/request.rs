@@ -6,7 +6,7 @@ use super::{
     Case, Change, Commit, Expect,
     cancel::{not_running, refuse},
     movement::{ms, switch_over, take_over},
-    ready::{out_of_sync, unready},
+    ready::{out_of_sync, unhealthy, unready},
 };
 use crate::{
     app::Model,
@@ -58,7 +58,8 @@ fn refusal(case: &Case<'_>, request: &Request) -> Option<String> {
             "{active} does not answer, so it cannot stop in order: ask for a failover"
         )),
         _ => {
-            let missing = unready(snapshot, to);
+            let mut missing = unready(snapshot, to);
+            missing.extend(unhealthy(case, to));
             if !missing.is_empty() {
                 return Some(format!("{to} is not ready: {}", missing.join("; ")));
             }

@@ -14,6 +14,7 @@ use crate::{
 
 mod cancel;
 mod maintenance;
+mod target;
 
 fn app(model: Model) -> App {
     let placement = |cluster: &str, priority| Placement {
@@ -51,12 +52,14 @@ fn app(model: Model) -> App {
 }
 
 /// A small world: the quorum's content and what one observer saw, with commits applied as the quorum would.
+#[derive(Clone)]
 struct World {
     app: App,
     plan: Option<Versioned<Plan>>,
     roles: BTreeMap<RoleKey, Versioned<Role>>,
     leases: BTreeMap<ClusterName, Sight>,
     unseen_by: BTreeMap<ClusterName, BTreeSet<String>>,
+    holders: BTreeMap<ClusterName, String>,
     reports: BTreeMap<ClusterName, Seen<AppReport>>,
     maintenance: BTreeMap<ClusterName, Versioned<Maintenance>>,
     may_drain: bool,
@@ -73,6 +76,7 @@ impl World {
             roles: BTreeMap::new(),
             leases: BTreeMap::new(),
             unseen_by: BTreeMap::new(),
+            holders: BTreeMap::new(),
             reports: BTreeMap::new(),
             maintenance: BTreeMap::new(),
             may_drain: true,
@@ -127,7 +131,7 @@ impl World {
             roles: self.roles.clone(),
             leases: &self.leases,
             unseen_by: &self.unseen_by,
-            holders: BTreeMap::new(),
+            holders: self.holders.clone(),
             reports: self.reports.clone(),
             maintenance: &self.maintenance,
             may_drain: self.may_drain,
@@ -181,9 +185,20 @@ impl World {
         commit
     }
 
+    /// A cluster's newest renewal was seen at this ms.
+    fn renewed(&mut self, cluster: &str, ms: u64) {
+        self.leases.get_mut(&cluster.into()).unwrap().first_seen = at(ms);
+    }
+
+    /// These miss a cluster. Those that nobody misses go on renewing, for longer than any test.
     fn miss(&mut self, cluster: &str, observers: &[&str]) {
         self.unseen_by
             .insert(cluster.into(), observers.iter().map(|o| (*o).to_owned()).collect());
+        for (cluster, sight) in &mut self.leases {
+            if !self.unseen_by.contains_key(cluster) {
+                sight.first_seen = at(100_000);
+            }
+        }
     }
 
     fn ask(&mut self, kind: Kind, to: &str) {

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use leeward_core::{
     app::App,
     check::check,
-    lease::{Moment, Timing},
+    lease::{Moment, Sight, Timing},
+    name::ClusterName,
     operation::Outcome,
     plan::{Change, Expect, decide},
     report::{AppReport, Seen},
@@ -75,6 +76,8 @@ impl Agent {
             ..snapshot.app.clone()
         });
         snapshot.app = running_on.as_ref().unwrap_or(snapshot.app);
+        let waited = (self.mutant == Some(Mutant::TakerDoesNotWait)).then(|| self.waited_out(now));
+        snapshot.leases = waited.as_ref().unwrap_or(snapshot.leases);
         let timing = self.taker();
         let Some(mut commit) = decide(&snapshot, &timing, now, wall_ms(&self.name, now)) else {
             return;
@@ -126,12 +129,16 @@ impl Agent {
                 drift: Duration::ZERO,
                 ..self.timing
             },
-            Some(Mutant::TakerDoesNotWait) => Timing {
-                ttl: Duration::ZERO,
-                drift: Duration::ZERO,
-                ..self.timing
-            },
             _ => self.timing,
         }
+    }
+
+    /// The leases as they would be if what the other region was granted were over already.
+    fn waited_out(&self, now: Moment) -> BTreeMap<ClusterName, Sight> {
+        let mut sights = self.known.sights.clone();
+        if let Some(sight) = sights.get_mut(&self.peer) {
+            sight.first_seen = now.before(self.timing.ttl + self.timing.drift);
+        }
+        sights
     }
 }

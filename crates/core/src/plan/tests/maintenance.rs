@@ -78,9 +78,7 @@ fn nothing_moves_to_a_cluster_that_is_out_of_service() {
         let mut world = started(Model::ActivePassive);
         world.say("east", said);
         // Not by itself.
-        world
-            .unseen_by
-            .insert("west".into(), ["east".into(), "witness".into()].into());
+        world.miss("west", &["east", "witness"]);
         assert_eq!(world.decide(at(60_000)), None);
         // Nor as a person asks.
         for kind in [Kind::Failover, Kind::Switchover] {
@@ -113,9 +111,7 @@ fn nothing_moves_to_a_cluster_that_is_out_of_service() {
 
 /// West is lost, and the application fails over.
 fn fails_over_from_west(world: &mut World) {
-    world
-        .unseen_by
-        .insert("west".into(), ["east".into(), "witness".into()].into());
+    world.miss("west", &["east", "witness"]);
     let commit = world.decide(at(60_000)).unwrap();
     world.apply(&commit);
     let operation = world.plan.as_ref().unwrap().value.operation.as_ref();
