@@ -17,6 +17,7 @@ pub mod freezer;
 pub mod gates;
 pub mod operation;
 pub mod peer;
+pub mod points;
 pub mod protected_app;
 pub mod quorum;
 pub mod reach;

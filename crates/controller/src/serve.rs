@@ -21,7 +21,7 @@ use leeward_images::{
 };
 use leeward_state::{
     config::{Kept, KeptError},
-    volumes::target::{self, Target},
+    volumes::target::Target,
 };
 use leeward_traffic::{Backends, Edge, Limits, Shared};
 use tokio::{net::TcpListener, sync::watch};
@@ -35,6 +35,7 @@ use crate::{
     gates::{self, Gates},
     operation,
     peer::{self, Credentials, PeerError},
+    points,
     protected_app::{self, Context, admission, carry, data::Data, show, table, turn::Turns},
     quorum::{self, QuorumError},
     reach,
@@ -170,7 +171,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let from_peers = Router::new()
         .merge(exchange::router(Arc::clone(&agent)))
         .merge(carry::router(bundles))
-        .merge(target::http::router(target))
+        .merge(points::router(Arc::clone(&agent), target))
         .merge(registry::router(store.clone(), Mode::ReadOnly, image_peers.clone()));
     let to_nodes = registry::router(store.clone(), Mode::ReadWrite, image_peers.clone());
 

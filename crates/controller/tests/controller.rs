@@ -6,6 +6,9 @@
     reason = "a test that cannot set its stage may panic"
 )]
 
+#[path = "controller/points.rs"]
+mod points;
+
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, routing::get};

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::StreamExt;
-use leeward_core::name::RoleKey;
+use leeward_core::name::{Epoch, RoleKey};
 use reqwest::{Client, Response, header::CONTENT_LENGTH};
 use tokio::time::timeout;
 use tokio_util::io::ReaderStream;
@@ -71,9 +71,12 @@ impl Link {
         Self { client, base }
     }
 
-    /// What the target has.
-    pub async fn head(&self) -> Result<Head, LinkError> {
-        let request = self.client.get(format!("{}/head", self.base)).timeout(SHORT);
+    /// What the target has, for who would go on from there at `epoch`.
+    pub async fn head(&self, epoch: Epoch) -> Result<Head, LinkError> {
+        let request = self
+            .client
+            .get(format!("{}/head?epoch={epoch}", self.base))
+            .timeout(SHORT);
         Ok(good(request.send().await?).await?.json().await?)
     }
 

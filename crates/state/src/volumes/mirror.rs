@@ -40,6 +40,13 @@ pub enum MirrorError {
     NotFollowing,
 }
 
+impl MirrorError {
+    /// Whether the target does not know yet that this region writes.
+    pub fn is_not_known(&self) -> bool {
+        matches!(self, Self::Link(error) if error.reason() == Some(Reason::NotKnown))
+    }
+}
+
 /// What a mirror has done since it was made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -84,6 +91,10 @@ struct Known {
     point: Option<Point>,
     manifest: Arc<Manifest>,
 }
+
+/// How soon a target is asked again that does not know yet who writes; each time the wait doubles, up to the longest one.
+const SOON: Duration = Duration::from_millis(50);
+const NOT_SO_SOON: Duration = Duration::from_secs(1);
 
 /// How long a round may go on after the mirror was told to stop.
 const GRACE: Duration = Duration::from_secs(1);
@@ -132,6 +143,7 @@ impl Mirror {
     pub async fn run(mut self, interval: Duration, stop: CancellationToken) -> Self {
         let mut ticks = tokio::time::interval(interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut soon = SOON;
         loop {
             tokio::select! {
                 biased;
@@ -147,8 +159,14 @@ impl Mirror {
                 done = self.round() => done,
                 () = late => return self,
             };
-            if let Err(e) = done {
-                tracing::debug!(role = %self.source.role(), "no point was confirmed: {e}");
+            match done {
+                // It has not heard yet what was decided: a question is all that it costs, no pod stands still for it.
+                Err(e) if e.is_not_known() => {
+                    ticks.reset_after(soon.min(interval));
+                    soon = (soon * 2).min(NOT_SO_SOON);
+                }
+                Err(e) => tracing::debug!(role = %self.source.role(), "no point was confirmed: {e}"),
+                Ok(_) => soon = SOON,
             }
         }
     }
@@ -192,9 +210,7 @@ impl Mirror {
         });
         match self.link.put(&taken).await {
             Ok(()) => Ok(self.confirm(taken.point, taken.manifest, begun)),
-            Err(LinkError::Refused(refusal)) if refusal.reason == Reason::StaleEpoch => {
-                Err(self.superseded(refusal.head.map_or(self.source.epoch(), |h| h.epoch)))
-            }
+            Err(e) if e.reason() == Some(Reason::StaleEpoch) => Err(self.failed(e)),
             Err(e) => {
                 self.unanswered = Some((taken.point, taken.manifest, begun));
                 // What the target had before, should it not have this one.
@@ -218,6 +234,15 @@ impl Mirror {
         point
     }
 
+    fn failed(&self, error: LinkError) -> MirrorError {
+        match error {
+            LinkError::Refused(refusal) if refusal.reason == Reason::StaleEpoch => {
+                self.superseded(refusal.head.map_or(self.source.epoch(), |h| h.epoch))
+            }
+            other => other.into(),
+        }
+    }
+
     fn superseded(&self, highest: leeward_core::name::Epoch) -> MirrorError {
         MirrorError::Superseded {
             epoch: self.source.epoch(),
@@ -227,7 +252,7 @@ impl Mirror {
 
     /// Asks the target what it has.
     async fn find_out(&mut self) -> Result<Known, MirrorError> {
-        let head = self.link.head().await?;
+        let head = self.link.head(self.source.epoch()).await.map_err(|e| self.failed(e))?;
         if head.epoch > self.source.epoch() {
             return Err(self.superseded(head.epoch));
         }

@@ -7,6 +7,7 @@
 mod apply;
 pub mod http;
 mod keep;
+pub mod right;
 mod store;
 mod turn;
 
@@ -60,6 +61,9 @@ pub enum TargetError {
         /// The highest epoch that was seen.
         highest: Epoch,
     },
+    /// The epoch is not the sender's, as far as is known here. Try again soon.
+    #[error(transparent)]
+    Denied(#[from] Box<right::Denied>),
     /// This region was the role's writer and was not yet told to follow. Try again later.
     #[error("this region writes in the role, or did and has not been told to follow yet")]
     NotFollowing,

@@ -3,6 +3,7 @@
 mod crash;
 mod peer;
 mod random;
+mod right;
 
 use std::{
     fs,
@@ -23,7 +24,11 @@ use super::{
     link::Link,
     mirror::{Mirror, MirrorError},
     source::{Freeze, NoFreeze, Source},
-    target::{Target, TargetError, http::router},
+    target::{
+        Target, TargetError,
+        http::router,
+        right::{Rule, Sender},
+    },
     tree::{Found, FoundKind, Root},
 };
 
@@ -101,22 +106,39 @@ impl std::ops::Deref for Region {
 }
 
 impl Region {
+    /// One that takes points from whoever brings them.
     async fn new() -> Self {
+        Self::with(anyone()).await
+    }
+
+    async fn with(rule: Rule) -> Self {
         let disk = Disk::new();
         let target = Arc::new(disk.target());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = format!("http://{}", listener.local_addr().unwrap());
-        let app = router(target.clone());
+        let app = from_west(router(target.clone(), rule));
         tokio::spawn(async move { axum::serve(listener, app).await });
         Self { disk, target, peer }
     }
 
-    fn mirror_to(&self, other: &Region, epoch: u64) -> Mirror {
+    fn link(&self) -> Link {
         // Another test in this process may have installed it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let link = Link::new(reqwest::Client::new(), &other.peer, &role());
-        Mirror::new(self.source(epoch, NoFreeze), link, Moment::default).0
+        Link::new(reqwest::Client::new(), &self.peer, &role())
     }
+
+    fn mirror_to(&self, other: &Region, epoch: u64) -> Mirror {
+        Mirror::new(self.source(epoch, NoFreeze), other.link(), Moment::default).0
+    }
+}
+
+fn anyone() -> Rule {
+    Arc::new(|_, _, _| Ok(()))
+}
+
+/// As a peer link names who asks.
+fn from_west(router: axum::Router) -> axum::Router {
+    router.layer(axum::Extension(Sender("west".into())))
 }
 
 type Content = Vec<(PathBuf, FoundKind, super::tree::Meta, Vec<u8>)>;

@@ -1,19 +1,19 @@
 //! The target on the peer link. The agent mounts [`router`] behind mutual TLS.
 //!
 //! ```text
-//! GET /v1/mirror/NAMESPACE/APP/ROLE/head                   what is here: a Head, as JSON
+//! GET /v1/mirror/NAMESPACE/APP/ROLE/head?epoch=EPOCH       what is here: a Head, as JSON; refused where a point of the epoch would be
 //! GET /v1/mirror/NAMESPACE/APP/ROLE/manifest               the hashes of all blocks, for a source that starts anew
 //! PUT /v1/mirror/NAMESPACE/APP/ROLE/points/EPOCH/SEQUENCE  a point; 200 and its Point once it is durable
 //! ```
 //!
-//! What is refused is answered with a [`Refusal`].
+//! What is refused is answered with a [`Refusal`]. Whose points are taken says [`super::right`].
 
 use std::{io, sync::Arc};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Body,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::{HeaderMap, StatusCode, header::CONTENT_LENGTH},
     response::{IntoResponse, Response},
     routing::{get, put},
@@ -24,7 +24,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio_util::io::ReaderStream;
 
-use super::{Head, Target, TargetError};
+use super::{
+    Head, Target, TargetError,
+    right::{Rule, Sender},
+};
 use crate::volumes::{Point, wire::WireError};
 
 /// Why a request was refused, for programs.
@@ -32,6 +35,8 @@ use crate::volumes::{Point, wire::WireError};
 pub enum Reason {
     /// The epoch is over: stop.
     StaleEpoch,
+    /// The epoch is not the sender's, as far as is known there: ask again soon.
+    NotKnown,
     /// The region has not been told to follow yet: try later.
     NotFollowing,
     /// The point does not continue what is here: look at the head, and start from there.
@@ -57,8 +62,14 @@ pub struct Refusal {
     pub head: Option<Head>,
 }
 
-/// The routes of a region's mirrors.
-pub fn router(target: Arc<Target>) -> Router {
+#[derive(Clone)]
+struct Mirrors {
+    target: Arc<Target>,
+    rule: Rule,
+}
+
+/// The routes of a region's mirrors. Every request needs a [`Sender`] among its extensions.
+pub fn router(target: Arc<Target>, rule: Rule) -> Router {
     Router::new()
         .route("/v1/mirror/{namespace}/{app}/{role}/head", get(head))
         .route("/v1/mirror/{namespace}/{app}/{role}/manifest", get(manifest))
@@ -66,7 +77,7 @@ pub fn router(target: Arc<Target>) -> Router {
             "/v1/mirror/{namespace}/{app}/{role}/points/{epoch}/{sequence}",
             put(point),
         )
-        .with_state(target)
+        .with_state(Mirrors { target, rule })
 }
 
 struct Refused(StatusCode, Refusal);
@@ -85,6 +96,7 @@ impl From<TargetError> for Refused {
     fn from(error: TargetError) -> Self {
         let (status, reason) = match &error {
             TargetError::StaleEpoch { .. } => (StatusCode::CONFLICT, Reason::StaleEpoch),
+            TargetError::Denied(_) => (StatusCode::CONFLICT, Reason::NotKnown),
             TargetError::NotFollowing | TargetError::Mirroring => (StatusCode::CONFLICT, Reason::NotFollowing),
             TargetError::OutOfOrder { .. } | TargetError::NoPoint => (StatusCode::CONFLICT, Reason::OutOfOrder),
             TargetError::Unknown(_) => (StatusCode::NOT_FOUND, Reason::OutOfOrder),
@@ -100,14 +112,15 @@ impl From<TargetError> for Refused {
             _ => (StatusCode::INTERNAL_SERVER_ERROR, Reason::Failed),
         };
         let message = error.to_string();
-        Self(
-            status,
-            Refusal {
-                reason,
-                message,
-                head: None,
-            },
-        )
+        let head = match error {
+            TargetError::StaleEpoch { highest, .. } => Some(Head {
+                epoch: highest,
+                accepts: false,
+                point: None,
+            }),
+            _ => None,
+        };
+        Self(status, Refusal { reason, message, head })
     }
 }
 
@@ -126,12 +139,28 @@ fn role_of((namespace, app, role): RoleParts) -> RoleKey {
     RoleKey::new(AppKey::new(namespace, app), role)
 }
 
-async fn head(State(target): State<Arc<Target>>, Path(role): Path<RoleParts>) -> Result<Json<Head>, Refused> {
+#[derive(Deserialize)]
+struct Asked {
+    epoch: Option<u64>,
+}
+
+async fn head(
+    State(Mirrors { target, rule }): State<Mirrors>,
+    Extension(sender): Extension<Sender>,
+    Path(role): Path<RoleParts>,
+    Query(asked): Query<Asked>,
+) -> Result<Json<Head>, Refused> {
     let role = role_of(role);
+    if let Some(epoch) = asked.epoch {
+        rule(&sender, &role, Epoch(epoch))?;
+    }
     blocking(move || target.head(&role)).await.map(Json)
 }
 
-async fn manifest(State(target): State<Arc<Target>>, Path(role): Path<RoleParts>) -> Result<Response, Refused> {
+async fn manifest(
+    State(Mirrors { target, .. }): State<Mirrors>,
+    Path(role): Path<RoleParts>,
+) -> Result<Response, Refused> {
     let role = role_of(role);
     let file = blocking(move || {
         use std::io::Seek;
@@ -145,13 +174,16 @@ async fn manifest(State(target): State<Arc<Target>>, Path(role): Path<RoleParts>
 }
 
 async fn point(
-    State(target): State<Arc<Target>>,
+    State(Mirrors { target, rule }): State<Mirrors>,
+    Extension(sender): Extension<Sender>,
     Path((namespace, app, role, epoch, sequence)): Path<(String, String, String, u64, u64)>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Point>, Refused> {
     let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
     let role = role_of((namespace, app, role));
+    // Before anything is made here, so that a role that nobody has leaves no trace.
+    rule(&sender, &role, Epoch(epoch))?;
     let (opener, of) = (target.clone(), role.clone());
     let file = blocking(move || {
         // Refuse before the body has travelled where that is already clear.
@@ -161,7 +193,12 @@ async fn point(
     .await?;
     receive(&file, body).await?;
     let (accepting, of) = (target.clone(), role.clone());
-    let accepted = blocking(move || accepting.accept(&of, Epoch(epoch), sequence, &file)).await;
+    let accepted = blocking(move || {
+        // The role may have gone on while the body travelled.
+        rule(&sender, &of, Epoch(epoch))?;
+        accepting.accept(&of, Epoch(epoch), sequence, &file)
+    })
+    .await;
     match accepted {
         Ok(point) => {
             // Durable is enough for the answer; the tree follows.
@@ -173,7 +210,7 @@ async fn point(
             Ok(Json(point))
         }
         Err(Refused(status, mut refusal)) => {
-            if status == StatusCode::CONFLICT {
+            if status == StatusCode::CONFLICT && refusal.head.is_none() {
                 refusal.head = blocking(move || target.head(&role)).await.ok();
             }
             Err(Refused(status, refusal))

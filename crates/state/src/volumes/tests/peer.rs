@@ -20,7 +20,7 @@ use leeward_core::{lease::Moment, name::Epoch};
 use reqwest::StatusCode;
 use tokio_util::sync::CancellationToken;
 
-use super::{Disk, Region, assert_mirrored, role};
+use super::{Disk, Region, anyone, assert_mirrored, from_west, role};
 use crate::volumes::{
     link::Link,
     manifest::Manifest,
@@ -37,7 +37,7 @@ fn bytes(taken: &Taken) -> Vec<u8> {
     bytes
 }
 
-async fn put(region: &Region, epoch: u64, sequence: u64, body: Vec<u8>) -> (StatusCode, Option<Refusal>) {
+pub(super) async fn put(region: &Region, epoch: u64, sequence: u64, body: Vec<u8>) -> (StatusCode, Option<Refusal>) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let url = format!("{}/v1/mirror/shop/web/data/points/{epoch}/{sequence}", region.peer);
     let answer = reqwest::Client::new().put(url).body(body).send().await.unwrap();
@@ -145,19 +145,21 @@ async fn a_lost_answer_and_a_lost_request_are_made_good_without_starting_anew() 
     let target = Arc::new(east.target());
     let (lose_answer, lose_request) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let lose = (lose_answer.clone(), lose_request.clone());
-    let app = router(target.clone()).layer(axum::middleware::from_fn(move |request: Request, next: Next| {
-        let (answer, whole) = lose.clone();
-        async move {
-            if whole.swap(false, Ordering::Relaxed) {
-                return StatusCode::BAD_GATEWAY.into_response();
+    let app = from_west(router(target.clone(), anyone())).layer(axum::middleware::from_fn(
+        move |request: Request, next: Next| {
+            let (answer, whole) = lose.clone();
+            async move {
+                if whole.swap(false, Ordering::Relaxed) {
+                    return StatusCode::BAD_GATEWAY.into_response();
+                }
+                let response = next.run(request).await;
+                match answer.swap(false, Ordering::Relaxed) {
+                    true => StatusCode::BAD_GATEWAY.into_response(),
+                    false => response,
+                }
             }
-            let response = next.run(request).await;
-            match answer.swap(false, Ordering::Relaxed) {
-                true => StatusCode::BAD_GATEWAY.into_response(),
-                false => response,
-            }
-        }
-    }));
+        },
+    ));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let peer = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
@@ -352,9 +354,7 @@ fn file_at(path: &std::path::Path, buffer: &mut [u8], offset: u64) {
 async fn it_runs_until_it_is_stopped_and_then_takes_a_last_point() {
     let (west, east) = (Region::new().await, Region::new().await);
     fs::write(west.path("data/file"), b"one").unwrap();
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let link = Link::new(reqwest::Client::new(), &east.peer, &role());
-    let (mirror, mut status) = Mirror::new(west.source(1, NoFreeze), link, Moment::default);
+    let (mirror, mut status) = Mirror::new(west.source(1, NoFreeze), east.link(), Moment::default);
     let stop = CancellationToken::new();
     let running = tokio::spawn(mirror.run(Duration::from_millis(5), stop.clone()));
     status.wait_for(|s| s.stats.points >= 3).await.unwrap();
