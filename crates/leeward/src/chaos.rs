@@ -149,7 +149,7 @@ async fn play(
     report: &mut Report,
 ) -> anyhow::Result<()> {
     stage.start(picture).await?;
-    let rig = Rig::start(stage, disks, picture, Duration::from_secs(arguments.ttl))?;
+    let mut rig = Rig::start(stage, disks, picture, Duration::from_secs(arguments.ttl))?;
     let end = Instant::now() + arguments.minutes;
     let mut broken = false;
     while Instant::now() < end && !broken {

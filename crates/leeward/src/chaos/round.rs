@@ -32,6 +32,7 @@ use crate::{
         volumes, watch,
     },
     manifests, process,
+    sample::record::Record,
 };
 
 /// How long anything may take to come to rest.
@@ -51,6 +52,8 @@ pub(crate) struct Rig<'a> {
     pinned: Arc<Pinned>,
     writing: JoinSet<()>,
     stop: CancellationToken,
+    /// What stood on any volume at any look, by number, epoch and region: what is rewound later was there all the same.
+    stood: BTreeMap<(u64, u64, String), Record>,
 }
 
 impl<'a> Rig<'a> {
@@ -83,7 +86,16 @@ impl<'a> Rig<'a> {
             pinned,
             writing,
             stop,
+            stood: BTreeMap::new(),
         })
+    }
+
+    /// Reads every volume of every region as it is now.
+    fn remember(&mut self) -> anyhow::Result<()> {
+        let found = volumes::anywhere(self.stage.instance()?)?.into_iter();
+        self.stood
+            .extend(found.map(|record| ((record.n, record.epoch, record.cluster.clone()), record)));
+        Ok(())
     }
 
     /// Ends the clients.
@@ -94,7 +106,7 @@ impl<'a> Rig<'a> {
     }
 
     /// Plays a fault to its end.
-    pub(crate) async fn round(&self, fault: Fault, report: &mut Report) -> anyhow::Result<()> {
+    pub(crate) async fn round(&mut self, fault: Fault, report: &mut Report) -> anyhow::Result<()> {
         let active = self.stage.active().await.context("no region knows who is active")?;
         let standby = self.stage.other(&active)?;
         let before = make::running(self.stage.instance()?)?;
@@ -133,6 +145,8 @@ impl<'a> Rig<'a> {
         for name in before.difference(&running).filter(|name| !made.ended.contains(*name)) {
             report.broke(format!("{name} ended by itself during {:?}", fault.kind));
         }
+        // Before anything that comes back is rewound.
+        self.remember()?;
         make::end(self.stage, self.disks)?;
         let ended = Instant::now();
         self.rest(report).await?;
@@ -220,7 +234,7 @@ impl<'a> Rig<'a> {
     }
 
     /// Waits until writes are acknowledged and every region is Protected, and judges.
-    pub(crate) async fn rest(&self, report: &mut Report) -> anyhow::Result<()> {
+    pub(crate) async fn rest(&mut self, report: &mut Report) -> anyhow::Result<()> {
         let acknowledged = self.client.acknowledged_since(self.client.now(), 0);
         let back = tokio::time::timeout(PATIENCE, acknowledged).await;
         if back.is_err() {
@@ -240,12 +254,9 @@ impl<'a> Rig<'a> {
         let active = self.stage.active().await.context("no region knows who is active")?;
         let mut writes = self.client.writes();
         writes.extend(self.pinned.writes());
-        let instance = self.stage.instance()?;
-        let kept = volumes::read(instance, &active)?;
-        let mut all = kept.clone();
-        for region in instance.regions() {
-            all.extend(volumes::kept(instance, region)?);
-        }
+        self.remember()?;
+        let kept = volumes::read(self.stage.instance()?, &active)?;
+        let all: Vec<Record> = self.stood.values().cloned().collect();
         let volumes = Volumes { kept: &kept, all: &all };
         report.judged(verdict::judge(&writes, volumes, manifests::RPO, &handed_over));
         Ok(())

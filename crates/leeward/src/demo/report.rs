@@ -143,10 +143,7 @@ impl Report {
         let active = active.unwrap_or("west");
         let kept = volumes::read(stage.instance()?, active)?;
         let mut all = stage.remembered().to_vec();
-        for region in stage.instance()?.regions() {
-            all.extend(volumes::read(stage.instance()?, region)?);
-            all.extend(volumes::kept(stage.instance()?, region)?);
-        }
+        all.extend(volumes::anywhere(stage.instance()?)?);
         let volumes = Volumes { kept: &kept, all: &all };
         self.writes = Some(oracle::writes(&records.writes, volumes, Some(made.at)));
         self.epochs = oracle::epochs(&records.writes, &all);

@@ -289,9 +289,7 @@ impl Stage {
 
     /// Reads all volumes as they are now, before anything is rewound.
     pub(crate) fn remember_volumes(&mut self) -> anyhow::Result<()> {
-        for region in self.instance()?.regions().to_vec() {
-            self.remembered.extend(volumes::read(self.instance()?, &region)?);
-        }
+        self.remembered = volumes::anywhere(self.instance()?)?;
         Ok(())
     }
 
