@@ -42,6 +42,8 @@ pub(crate) struct Writes {
     pub(crate) refused: u64,
     /// Perhaps stored.
     pub(crate) unknown: u64,
+    /// The longest time from when a write was sent to its acknowledgement.
+    pub(crate) longest_ms: u64,
     /// Acknowledged, and absent from the new writer's volume.
     pub(crate) lost: u64,
     /// From the acknowledgement of the oldest lost write to the fault, or to the last acknowledgement in its epoch where its writer lived on
@@ -123,11 +125,16 @@ pub(crate) fn writes(writes: &[Write], volumes: Volumes<'_>, fault: Option<Fault
         .filter(|write| !kept.contains(&write.write.n))
         .collect();
     let window = fault.map_or(0, |fault| lost_window(writes, &lost, fault));
+    let longest = acknowledged(writes)
+        .map(|write| write.write.answered_at.saturating_sub(write.write.sent_at))
+        .max()
+        .unwrap_or(0);
     let count = |outcome: fn(&Outcome) -> bool| writes.iter().filter(|write| outcome(&write.outcome)).count() as u64;
     Writes {
         acknowledged: count(|outcome| matches!(outcome, Outcome::Acknowledged { .. })),
         refused: count(|outcome| matches!(outcome, Outcome::Refused)),
         unknown: count(|outcome| matches!(outcome, Outcome::Unknown)),
+        longest_ms: milliseconds(longest),
         lost: lost.len() as u64,
         lost_window_ms: milliseconds(window),
         holes: holes(writes, &lost, volumes.kept),

@@ -116,6 +116,16 @@ fn a_frozen_region_lets_nothing_out_when_it_thaws() {
     assert_eq!(number(&report, "/writes/two_writer_conflicts"), 0);
 }
 
+/// What is promised of a lost region on etcd: how soon writes are back, and of what was acknowledged before.
+fn failed_over_and_returned(report: &Value) {
+    assert!(number(report, "/failover/rto_ms") <= 8_000, "writes came back late");
+    assert!(number(report, "/writes/lost_window_ms") <= 5_000);
+    assert_eq!(number(report, "/writes/two_writer_conflicts"), 0);
+    assert_eq!(number(report, "/writes/holes"), 0);
+    assert_eq!(number(report, "/switchover/writes_lost"), 0);
+    assert_eq!(report["epochs"], serde_json::json!([1, 2, 3]));
+}
+
 /// Whether a program is there; says so when not.
 fn has(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -145,12 +155,19 @@ fn on_etcd_a_lost_region_is_left_and_returns_with_its_member() {
     if !etcd() {
         return;
     }
-    let (report, met) = demo(&["--quorum", "etcd"]);
+    let (report, met) = demo(&["--quorum", "etcd", "--ttl", "3"]);
     assert!(met);
-    assert_eq!(number(&report, "/writes/two_writer_conflicts"), 0);
-    assert_eq!(number(&report, "/writes/holes"), 0);
-    assert_eq!(number(&report, "/switchover/writes_lost"), 0);
-    assert_eq!(report["epochs"], serde_json::json!([1, 2, 3]));
+    failed_over_and_returned(&report);
+}
+
+#[test]
+fn on_etcd_a_region_that_stands_still_past_its_lease_lets_nothing_out_when_it_goes_on() {
+    if !etcd() {
+        return;
+    }
+    let (report, met) = demo(&["--quorum", "etcd", "--ttl", "3", "--fault", "freeze-region"]);
+    assert!(met);
+    failed_over_and_returned(&report);
 }
 
 #[test]
@@ -158,8 +175,9 @@ fn on_etcd_nothing_is_interrupted_when_the_witness_is_lost() {
     if !etcd() {
         return;
     }
-    let (report, met) = demo(&["--quorum", "etcd", "--fault", "witness"]);
+    let (report, met) = demo(&["--quorum", "etcd", "--ttl", "3", "--fault", "witness"]);
     assert!(met);
+    assert!(number(&report, "/writes/longest_ms") <= 1_500, "a write was late");
     assert_eq!(report["epochs"], serde_json::json!([1]));
     for figure in ["/writes/lost", "/writes/refused", "/writes/unknown", "/requests/failed"] {
         assert_eq!(number(&report, figure), 0, "{figure}");
@@ -171,16 +189,13 @@ fn on_etcd_a_region_that_is_cut_off_but_not_from_its_users_stops_writing_before_
     if !etcd() || !networks() {
         return;
     }
-    let (report, met) = demo(&["--quorum", "etcd", "--fault", "partition-region"]);
+    let (report, met) = demo(&["--quorum", "etcd", "--ttl", "3", "--fault", "partition-region"]);
     assert!(met);
-    assert_eq!(number(&report, "/writes/two_writer_conflicts"), 0);
-    assert_eq!(number(&report, "/writes/holes"), 0);
+    failed_over_and_returned(&report);
     assert!(
         number(&report, "/writes/lost") > 0,
         "nothing was acknowledged while it was cut off: the test shows nothing"
     );
-    assert_eq!(number(&report, "/switchover/writes_lost"), 0);
-    assert_eq!(report["epochs"], serde_json::json!([1, 2, 3]));
 }
 
 /// Makes faults; the report, and whether everything held.

@@ -124,6 +124,27 @@ fn writes_are_counted_by_their_outcome() {
 }
 
 #[test]
+fn the_longest_write_is_counted_from_when_it_was_sent_to_its_acknowledgement() {
+    let late = |sent: u64, answered: u64| Write {
+        answered_at: answered * MS + 1,
+        ..ack(2, sent, 1, "west")
+    };
+    // What was never acknowledged is counted elsewhere.
+    let given_up = Write {
+        answered_at: 2_000 * MS,
+        ..ended(3, 0, Outcome::Unknown)
+    };
+    for (name, of, expected) in [
+        ("all at once", vec![ack(1, 0, 1, "west")], 1),
+        ("a late one", vec![ack(1, 0, 1, "west"), late(20, 920)], 901),
+        ("one that was given up", vec![ack(1, 0, 1, "west"), given_up], 1),
+        ("none", vec![], 0),
+    ] {
+        assert_eq!(count(&of, &[]).longest_ms, expected, "{name}");
+    }
+}
+
+#[test]
 fn lost_is_what_was_acknowledged_and_is_absent_from_the_new_writers_volume() {
     let of = [
         ack(1, 500, 1, "west"),
