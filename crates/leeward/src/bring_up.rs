@@ -15,7 +15,7 @@ use leeward_api::{Cluster, FIELD_MANAGER, condition};
 use leeward_local::instance::Instance;
 use serde_json::json;
 
-use crate::READY_LIMIT;
+use crate::{READY_LIMIT, belonging};
 
 /// A region that is ready.
 #[derive(Debug, Clone)]
@@ -39,27 +39,26 @@ pub(crate) async fn client_of(path: &std::path::Path) -> anyhow::Result<Client> 
     Ok(Client::try_from(config)?)
 }
 
-/// Starts everything, and waits until every region is Ready.
+/// Starts everything, and waits until every region is Ready. What is not of the quorum's newest incarnation stays off, and that is said.
 pub(crate) async fn bring_up(instance: &Instance, progress: impl Fn(&str)) -> anyhow::Result<Vec<Ready>> {
     let began = Instant::now();
+    let belonging = belonging::look(instance)?;
+    let regions = &belonging.to_it;
     instance.start_witness()?;
     progress("the witness runs");
-    for region in instance.regions() {
+    for region in regions {
         instance.start_kubernetes(region)?;
     }
-    try_join_all(instance.regions().iter().map(|region| introduce(instance, region))).await?;
+    try_join_all(regions.iter().map(|region| introduce(instance, region))).await?;
     progress("the Kubernetes APIs are ready");
-    for region in instance.regions() {
+    for region in regions {
         instance.start_agent(region)?;
     }
-    let ready = try_join_all(
-        instance
-            .regions()
-            .iter()
-            .map(|region| wait_ready(instance, region, began)),
-    )
-    .await?;
+    let ready = try_join_all(regions.iter().map(|region| wait_ready(instance, region, began))).await?;
     progress("the agents hold their leases");
+    for line in belonging::told(instance, &belonging) {
+        progress(&line);
+    }
     Ok(ready)
 }
 

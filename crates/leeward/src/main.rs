@@ -1,6 +1,7 @@
 //! The command line of Leeward: parsing and wiring, nothing else.
 
 mod apply;
+mod belonging;
 mod bring_up;
 #[cfg(feature = "unfenced")]
 mod chaos;

@@ -106,7 +106,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
     output::line(format_args!(
         "\nTry:\n  export KUBECONFIG=$(leeward kubeconfig {})\n  kubectl get clusters,nodes",
-        instance.regions()[0]
+        ready.first().map_or("REGION", |first| first.region.as_str())
     ))
 }
 

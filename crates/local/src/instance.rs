@@ -35,6 +35,7 @@ use self::{
     config::{Layout, Region},
     network::{Isolated, Network},
     processes::{Children, Record, Usage},
+    quorum::Begun,
 };
 
 /// What can go wrong with an instance. Only [`Error::Taken`], [`Error::File`] and [`Error::NotReady`] may pass by themselves.
@@ -165,6 +166,9 @@ struct State {
     /// The program of the quorum's members; none for an embedded quorum.
     #[serde(default)]
     etcd: Option<PathBuf>,
+    /// Once the quorum was begun anew: how. The members from before it are no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begun: Option<Begun>,
 }
 
 fn usual_ttl_ms() -> u64 {
@@ -312,6 +316,34 @@ impl Instance {
     /// Whether the quorum is on etcd, with a member in each region and one beside the witness.
     pub fn is_on_etcd(&self) -> bool {
         self.state.etcd.is_some()
+    }
+
+    /// How the quorum was begun anew, where it was.
+    pub fn begun(&self) -> Option<&Begun> {
+        self.state.begun.as_ref()
+    }
+
+    /// Writes down that the quorum was begun anew from a region's member: the other members are not started any more, since they would be a
+    /// quorum of their own.
+    ///
+    /// # Errors
+    /// The instance is gone, or its state cannot be written.
+    pub fn begin_anew(&mut self, begun: Begun) -> Result<(), Error> {
+        self.addresses(&begun.region)?;
+        let _lock = lock(&self.layout)?;
+        let state = State {
+            begun: Some(begun),
+            ..self.state.clone()
+        };
+        files::write_json(&self.layout.state(), &state)?;
+        self.state = state;
+        Ok(())
+    }
+
+    /// Whether the quorum has a member in this region, or beside the witness where none is given.
+    pub fn has_member(&self, region: Option<&str>) -> bool {
+        let begun = self.state.begun.as_ref();
+        self.is_on_etcd() && begun.is_none_or(|begun| region == Some(&begun.region))
     }
 
     /// Nodes in each region.

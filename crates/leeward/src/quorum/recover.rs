@@ -16,7 +16,7 @@ use kube::{Api, ResourceExt as _, api::ListParams};
 use leeward_api::Cluster;
 use leeward_controller::{clock, config, quorum::settings};
 use leeward_core::lease::Timing;
-use leeward_local::instance::{Instance, processes};
+use leeward_local::instance::{Instance, processes, quorum::Begun};
 use leeward_quorum::{
     Store as _, Txn,
     etcd::{
@@ -57,7 +57,7 @@ pub(crate) struct Arguments {
 
 /// Recovers, or says why not.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let (serve, local) = arguments.which.open()?;
+    let (serve, mut local) = arguments.which.open()?;
     let config::Quorum::Etcd(etcd) = &serve.quorum else {
         bail!(
             "the quorum is embedded, one copy in the witness's process, and what the regions remember of it may be older than what it last \
@@ -86,6 +86,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         output::say(format_args!("{step:?}"));
         Ok(())
     }))?;
+    if let Some(instance) = &mut local {
+        write_down(instance, &renewed, &serve)?;
+    }
     pin::write(&pin_file, renewed.pin())?;
     let kept = recovery.finish(&renewed)?;
     output::line(format_args!(
@@ -246,6 +249,15 @@ async fn silence(own: &str, parties: &[Party], lost: &BTreeSet<String>, timing: 
         ask(own, parties, lost).await?;
     }
     Ok(())
+}
+
+/// Local regions remember it, so that `leeward up` does not start the old quorum.
+fn write_down(instance: &mut Instance, renewed: &Renewed, serve: &config::Serve) -> anyhow::Result<()> {
+    Ok(instance.begin_anew(Begun {
+        incarnation: renewed.begun.number.0,
+        cluster: renewed.cluster,
+        region: serve.region.clone(),
+    })?)
 }
 
 /// Ends a local region's member in order.

@@ -59,7 +59,7 @@ fn an_application_goes_on_above_all_old_epochs_and_the_old_majority_grants_nothi
     assert!(out.contains("west is active, epoch"), "{out}");
     home.until(&["explain", "shop"], |out| out.contains("west is active, epoch 1.3"));
 
-    // Everything comes back with what it had: east and the witness are a majority of the old quorum, which says that east writes.
+    // Everything comes back with what it had, as no `leeward up` would start it: east and the witness are a majority of the old quorum, which says that east writes.
     instance.start_witness().unwrap();
     instance.start_region("east").unwrap();
     home.until(&["quorum", "status"], |_| {
@@ -96,4 +96,53 @@ fn an_application_goes_on_above_all_old_epochs_and_the_old_majority_grants_nothi
     });
     // Once more changes nothing.
     home.expect(0, &["quorum", "adopt", "--region", "east", "--cluster", cluster]);
+}
+
+/// The members that the new incarnation was begun without would be a quorum of their own.
+#[test]
+fn up_starts_no_member_of_the_quorum_before_and_says_how_a_lost_region_is_taken_in_again() {
+    if !is_there(&["etcd"]) || !is_there(&["etcdutl", "etcdctl"]) {
+        return;
+    }
+    let home = Home::new();
+    home.expect(0, &["up", "--quorum", "etcd", "--ttl", "3", "--nodes", "1"]);
+    let names = || -> Vec<String> {
+        let processes = home.instance().processes().unwrap();
+        let names: std::collections::BTreeSet<_> = processes.into_iter().map(|process| process.name).collect();
+        names.into_iter().collect()
+    };
+    for process in ["witness", "witness-etcd"] {
+        home.instance().kill_process(process).unwrap();
+    }
+    home.instance().kill_region("east").unwrap();
+    home.expect(0, &recover(&["east", "witness"]));
+
+    let (out, err) = home.expect(0, &["up"]);
+    assert!(
+        out.contains("region west is ready") && !out.contains("region east is ready"),
+        "{out}"
+    );
+    assert_eq!(
+        names(),
+        ["west-api", "west-etcd", "west-node-0", "west-serve", "witness"]
+    );
+    for part in [
+        "no member of etcd is started in east and beside the witness: incarnation 1 of the quorum was begun without them",
+        "region east is not started: it belongs to the quorum from before incarnation 1",
+        "`leeward quorum adopt --region east --cluster ",
+    ] {
+        assert!(err.contains(part), "{part:?} is not in {err}");
+    }
+
+    // What it says works.
+    let (_, said) = err.split_once("leeward quorum adopt --region east --cluster ").unwrap();
+    let cluster = said.split('`').next().unwrap();
+    home.expect(0, &["quorum", "adopt", "--region", "east", "--cluster", cluster]);
+    let (out, err) = home.expect(0, &["up"]);
+    assert!(out.contains("region east is ready"), "{out}");
+    assert!(
+        !names().contains(&"east-etcd".to_owned()) && !err.contains("is not started: "),
+        "{err}"
+    );
+    home.until(&["quorum", "status"], |out| out.contains("incarnation 1, 1 members"));
 }

@@ -62,6 +62,7 @@ pub(super) fn make(layout: &Layout, regions: &[&str], options: &Options) -> Resu
         regions: regions.iter().map(|name| (*name).to_owned()).collect(),
         lease_ttl_ms: ttl,
         etcd: options.etcd.clone(),
+        begun: None,
     };
     let peers = pki::Authority::new("leeward instance")?;
     let all: Vec<Region<'_>> = regions

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// What every key begins with.
@@ -28,6 +28,17 @@ pub struct Member {
     pub clients: SocketAddr,
     /// Where the other members reach it.
     pub peers: SocketAddr,
+}
+
+/// How the quorum was begun anew, after a majority of its members was lost for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begun {
+    /// The incarnation that was begun.
+    pub incarnation: u32,
+    /// The identity of its etcd cluster.
+    pub cluster: u64,
+    /// The region whose member it was begun from: the only one that it has.
+    pub region: String,
 }
 
 /// How an agent reaches the members: its own region's first.

@@ -77,6 +77,9 @@ impl Instance {
 
     fn start_member(&self, region: Option<&str>, (clients, members): (SocketAddr, SocketAddr)) -> Result<(), Error> {
         let Some(program) = &self.state.etcd else { return Ok(()) };
+        if !self.has_member(region) {
+            return Ok(());
+        }
         let config = self.layout.config(region, "etcd").display().to_string();
         let listeners = [("quorum's clients", clients), ("quorum's members", members)];
         let arguments = vec!["--config-file".to_owned(), config];
