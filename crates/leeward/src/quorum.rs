@@ -3,6 +3,7 @@
 mod adopt;
 mod auth;
 mod judge;
+pub(crate) mod members;
 mod recover;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +18,11 @@ use leeward_core::lease::{Delays, Timing};
 use leeward_local::instance::Instance;
 use leeward_local::instance::quorum::ELECTION_MS;
 use leeward_quorum::certificate::{self, Certificate, Trouble};
-use leeward_quorum::etcd::status::{self, Alarm, Status};
+use leeward_quorum::etcd::{
+    self,
+    status::{self, Alarm, Status},
+};
+use leeward_quorum::pin::{self, Pin};
 
 use crate::{output, process, up::Place};
 
@@ -141,7 +146,7 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(file) => file.clone(),
         None => {
             let instance = arguments.place.open()?;
-            instance.layout().config(Some(&instance.regions()[0]), "serve")
+            instance.layout().config(Some(asked_in(&instance)), "serve")
         }
     };
     let serve: config::Serve = config::read(Path::new(&file))?;
@@ -152,7 +157,14 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             ))?;
             return Ok(ExitCode::SUCCESS);
         }
-        config::Quorum::Etcd(etcd) => settings(etcd, &serve, PATIENCE)?,
+        config::Quorum::Etcd(etcd) => {
+            // A damaged record is no reason to show nothing: this is how it is found out which quorum is the right one.
+            let known = pin::read(&pin::path(&serve.data_dir)).unwrap_or_else(|error| {
+                output::say(error);
+                None
+            });
+            of(settings(etcd, &serve, PATIENCE)?, known)
+        }
     };
     let runtime = process::runtime(1)?;
     let status = runtime
@@ -165,9 +177,33 @@ fn show(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     output::write(&(render(&status) + &terms(&certificates, now)))?;
     let over = |one: &Certificate| matches!(one.trouble(now), Some(Trouble::Over(_)));
     let well = status.spare().is_some()
+        && !two_quorums(&status)
         && status.alarms.as_ref().is_some_and(Vec::is_empty)
         && !certificates.iter().flatten().any(over);
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The local region whose agent is asked for: that of the only member where the quorum was begun anew.
+pub(crate) fn asked_in(instance: &Instance) -> &str {
+    instance
+        .begun()
+        .map_or(instance.regions()[0].as_str(), |begun| begun.region.as_str())
+}
+
+/// The quorum that an agent knows as its own, where it does: what else answers is another one.
+pub(crate) fn of(settings: etcd::Config, known: Option<Pin>) -> etcd::Config {
+    etcd::Config {
+        cluster: known.map_or(0, |pin| pin.cluster),
+        ..settings
+    }
+}
+
+/// Whether an endpoint is of another quorum, or two members say that they lead.
+fn two_quorums(status: &Status) -> bool {
+    let answering = status.endpoints.iter().zip(members::judge(status));
+    answering
+        .filter(|(member, _)| member.state.as_ref().is_ok_and(|state| state.leader != 0))
+        .any(|(_, finding)| finding.grave)
 }
 
 fn render(status: &Status) -> String {
@@ -186,30 +222,31 @@ fn render(status: &Status) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header([
-        "ENDPOINT", "MEMBER", "LEADER", "TERM", "REVISION", "SIZE", "IN USE", "VERSION",
+        "ENDPOINT", "MEMBER", "STATE", "TERM", "REVISION", "SIZE", "IN USE", "VERSION",
     ]);
-    for member in &status.endpoints {
+    let findings = members::judge(status);
+    for (member, finding) in status.endpoints.iter().zip(&findings) {
         match &member.state {
             Ok(state) => table.add_row([
                 member.endpoint.clone(),
                 format!("{:x}", state.id),
-                if state.leader == state.id { "yes" } else { "" }.to_owned(),
+                finding.word.to_owned(),
                 state.term.to_string(),
                 state.revision.to_string(),
                 kib(state.size),
                 kib(state.used),
                 state.version.clone(),
             ]),
-            Err(_) => table.add_row([member.endpoint.as_str(), "does not answer"]),
+            Err(_) => table.add_row([member.endpoint.as_str(), "", finding.word]),
         };
     }
     text += &table
         .lines()
         .map(|line| line.trim_end().to_owned() + "\n")
         .collect::<String>();
-    for member in &status.endpoints {
-        if let Err(why) = &member.state {
-            text += &format!("\n{}: {why}\n", member.endpoint);
+    for (member, finding) in status.endpoints.iter().zip(&findings) {
+        if let Some(mend) = &finding.mend {
+            text += &format!("\n{} {}\n  -> {mend}\n", member.endpoint, finding.text);
         }
     }
     for (member, alarm) in status.alarms.iter().flatten() {
@@ -270,6 +307,8 @@ mod tests {
     fn member(name: &str, leads: bool) -> Member {
         let state = State {
             id: if leads { 7 } else { 8 },
+            cluster: 0xabc,
+            incarnation: Some(Incarnation(1)),
             version: "3.4.23".into(),
             leader: 7,
             term: 2,
@@ -289,13 +328,19 @@ mod tests {
             cluster: 0xabc,
             incarnation: Some(Incarnation(1)),
             members: 3,
+            ids: None,
             endpoints: vec![member("a", true), member("b", false), member("c", false)],
             alarms: Some(vec![]),
         };
         assert!(render(&status).starts_with("etcd cluster abc, incarnation 1, 3 members: 1 may still be lost\n"));
         let silent = Err("the quorum does not answer".to_owned());
         status.endpoints[2].state = silent.clone();
-        assert!(render(&status).contains("none may be lost any more"));
+        let text = render(&status);
+        assert!(
+            text.contains("none may be lost any more")
+                && text.contains("\nhttps://c:2379 does not answer: the quorum does not answer\n  -> start it"),
+            "{text}"
+        );
         status.endpoints[1].state = silent;
         status.incarnation = None;
         status.alarms = Some(vec![(7, Alarm::NoSpace)]);

@@ -346,6 +346,14 @@ impl Instance {
         self.is_on_etcd() && begun.is_none_or(|begun| region == Some(&begun.region))
     }
 
+    /// Where clients reach the member of the quorum in this region, or beside the witness where none is given, and where the others do.
+    pub fn member_addresses(&self, region: Option<&str>) -> Result<(SocketAddr, SocketAddr), Error> {
+        Ok(match region {
+            Some(region) => self.addresses(region)?.etcd(),
+            None => self.state.octet.etcd(),
+        })
+    }
+
     /// Nodes in each region.
     pub fn nodes_per_region(&self) -> u8 {
         self.state.nodes

@@ -1,8 +1,12 @@
 //! What was found, judged: pure functions, with the limits that they use.
 
-use leeward_quorum::certificate::{Certificate, Trouble};
+use leeward_local::instance::quorum::Begun;
+use leeward_quorum::{
+    certificate::{Certificate, Trouble},
+    etcd::status::Status,
+};
 
-use crate::status::seconds;
+use crate::{belonging, quorum::members, status::seconds};
 
 /// Under this a demo does not fit: the sample's image, its volumes and the copies of both.
 const DISK_FAIL: u64 = 512 << 20;
@@ -218,6 +222,37 @@ pub(super) fn certificates(
             format!("{} certificates, the first counts {}", all.len(), first.term(now)),
         ),
     })
+}
+
+/// The members of the quorum on etcd. `named` says of each endpoint what it is called, and whether a member should be there.
+pub(super) fn members(status: &Status, named: &[(String, String, bool)]) -> Vec<Check> {
+    let mut checks = vec![];
+    for (member, finding) in status.endpoints.iter().zip(members::judge(status)) {
+        let known = named.iter().find(|(endpoint, ..)| *endpoint == member.endpoint);
+        let (name, should_be) = known.map_or((member.endpoint.as_str(), true), |(_, name, should)| (name, *should));
+        // Nobody misses one where none should be.
+        if member.state.is_err() && !should_be {
+            continue;
+        }
+        checks.push(match finding.mend {
+            None => Check::ok(name, finding.text),
+            Some(mend) if finding.grave => Check::fail(name, finding.text, mend),
+            Some(mend) => Check::warn(name, finding.text, mend),
+        });
+    }
+    checks
+}
+
+/// The regions that belong to the quorum from before the newest incarnation.
+pub(super) fn left_behind(regions: &[String], begun: &Begun) -> Vec<Check> {
+    let check = |region: &String| {
+        let finding = format!(
+            "belongs to the quorum from before incarnation {}, so it is not started",
+            begun.incarnation
+        );
+        Check::warn(region, finding, belonging::way(region, begun))
+    };
+    regions.iter().map(check).collect()
 }
 
 /// A size for a person.

@@ -10,10 +10,13 @@ use futures::future::join_all;
 use leeward_controller::{clock, config, quorum::settings};
 use leeward_local::instance::{Error, Instance, addresses, config::node_name};
 
-use leeward_quorum::certificate;
+use leeward_quorum::{certificate, etcd::status, pin};
 
 use super::judge::{self, Check, Life};
-use crate::{bring_up, fleet};
+use crate::{
+    belonging::{self, Belonging},
+    bring_up, fleet, quorum,
+};
 
 /// An API that has not answered by then is not ready.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -40,7 +43,15 @@ pub(super) async fn look(dir: &Path) -> Vec<Check> {
     };
     let finding = format!("{} in {}", instance.regions().join(", "), dir.display());
     let mut checks = vec![Check::ok("local regions", finding)];
-    for expected in expected(&instance) {
+    let belonging = match belonging::look(&instance) {
+        Ok(belonging) => belonging,
+        Err(error) => {
+            let why = error.to_string();
+            checks.push(Check::fail("quorum", why, "until then `leeward up` starts nothing"));
+            return checks;
+        }
+    };
+    for expected in expected(&instance, &belonging) {
         let alive = running.iter().find(|record| record.name == expected.name);
         let life = match alive {
             Some(record) => Life::Alive(record.pid),
@@ -52,10 +63,46 @@ pub(super) async fn look(dir: &Path) -> Vec<Check> {
         };
         checks.push(judge::process(&expected.name, &life));
     }
-    checks.extend(join_all(instance.regions().iter().map(|region| api(&instance, region))).await);
-    let certificates = instance.regions().iter().map(|region| certificates(&instance, region));
+    checks.extend(join_all(belonging.to_it.iter().map(|region| api(&instance, region))).await);
+    checks.extend(members(&instance).await);
+    let begun = instance.begun().into_iter();
+    checks.extend(begun.flat_map(|begun| judge::left_behind(&belonging.to_another, begun)));
+    let certificates = belonging.to_it.iter().map(|region| certificates(&instance, region));
     checks.extend(join_all(certificates).await.into_iter().flatten());
     checks
+}
+
+/// The members of the quorum as they answer, where it is on etcd.
+async fn members(instance: &Instance) -> Vec<Check> {
+    let file = instance.layout().config(Some(quorum::asked_in(instance)), "serve");
+    let Ok(serve) = config::read::<config::Serve>(&file) else {
+        return vec![];
+    };
+    let config::Quorum::Etcd(etcd) = &serve.quorum else {
+        return vec![];
+    };
+    let known = pin::read(&pin::path(&serve.data_dir)).unwrap_or_default();
+    let asked = match settings(etcd, &serve, PATIENCE) {
+        Ok(settings) => status::ask(&quorum::of(settings, known))
+            .await
+            .map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let status = match asked {
+        Ok(status) => status,
+        Err(why) => return vec![Check::fail("quorum", why, "see the error")],
+    };
+    let places = instance
+        .regions()
+        .iter()
+        .map(|region| Some(region.as_str()))
+        .chain([None]);
+    let named = places.filter_map(|place| {
+        let (clients, _) = instance.member_addresses(place).ok()?;
+        let name = format!("{} member", place.unwrap_or("witness"));
+        Some((format!("https://{clients}"), name, instance.has_member(place)))
+    });
+    judge::members(&status, &named.collect::<Vec<_>>())
 }
 
 /// What a region's agent and the members of its quorum show each other, where the quorum is on etcd.
@@ -101,10 +148,20 @@ fn broken(error: &Error, dir: &Path) -> String {
 }
 
 /// Every process that the instance should have.
-fn expected(instance: &Instance) -> Vec<Expected> {
+fn expected(instance: &Instance, belonging: &Belonging) -> Vec<Expected> {
     let one = |name: String, listeners| Expected { name, listeners };
+    let member = |region: Option<&str>| {
+        let addresses = instance.member_addresses(region).ok();
+        let (clients, members) = addresses.filter(|_| instance.has_member(region))?;
+        let name = format!("{}-etcd", region.unwrap_or("witness"));
+        Some(one(
+            name,
+            vec![("quorum's clients", clients), ("quorum's members", members)],
+        ))
+    };
     let mut all = vec![one("witness".into(), vec![("witness", instance.witness_address())])];
-    for region in instance.regions() {
+    all.extend(member(None));
+    for region in &belonging.to_it {
         let Ok(addresses) = instance.addresses(region) else {
             continue;
         };
@@ -118,6 +175,7 @@ fn expected(instance: &Instance) -> Vec<Expected> {
             ("ingress", addresses.ingress()),
             ("peer link", addresses.peer()),
         ];
+        all.extend(member(Some(region)));
         all.push(one(format!("{region}-serve"), listeners));
     }
     all

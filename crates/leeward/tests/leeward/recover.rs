@@ -111,9 +111,21 @@ fn up_starts_no_member_of_the_quorum_before_and_says_how_a_lost_region_is_taken_
         let names: std::collections::BTreeSet<_> = processes.into_iter().map(|process| process.name).collect();
         names.into_iter().collect()
     };
-    for process in ["witness", "witness-etcd"] {
-        home.instance().kill_process(process).unwrap();
+    let (out, _) = home.expect(0, &["doctor"]);
+    for part in ["ok    witness-etcd", "ok    west member", "answers and leads, term "] {
+        assert!(out.contains(part), "{part:?} is not in {out}");
     }
+    home.instance().kill_process("witness-etcd").unwrap();
+    let (out, _) = home.expect(1, &["doctor"]);
+    assert!(out.contains("fail  witness member  does not answer: "), "{out}");
+    let (out, _) = home.expect(0, &["quorum", "status"]);
+    assert!(
+        out.contains("none may be lost any more") && out.contains("\n  -> start it"),
+        "{out}"
+    );
+    // It knows nothing of what is begun below.
+    let before = home.instance();
+    home.instance().kill_process("witness").unwrap();
     home.instance().kill_region("east").unwrap();
     home.expect(0, &recover(&["east", "witness"]));
 
@@ -133,6 +145,30 @@ fn up_starts_no_member_of_the_quorum_before_and_says_how_a_lost_region_is_taken_
     ] {
         assert!(err.contains(part), "{part:?} is not in {err}");
     }
+
+    let (out, _) = home.expect(0, &["doctor"]);
+    for part in [
+        "warn  east ",
+        "belongs to the quorum from before incarnation 1, so it is not started",
+        "ok    west member",
+    ] {
+        assert!(out.contains(part), "{part:?} is not in {out}");
+    }
+    assert!(!out.contains("east member"), "{out}");
+
+    // Should the old quorum come back all the same, it is told from this one.
+    let before = before.with_program(env!("CARGO_BIN_EXE_leeward"));
+    before.start_witness().unwrap();
+    before.start_region("east").unwrap();
+    let (out, _) = home.until_code(1, &["quorum", "status"]);
+    assert!(
+        out.contains("another quorum") && out.contains(" is of another quorum: etcd cluster "),
+        "{out}"
+    );
+    let (out, _) = home.expect(1, &["doctor"]);
+    assert!(out.contains("fail  witness member  is of another quorum"), "{out}");
+    home.instance().kill_process("witness-etcd").unwrap();
+    home.instance().kill_region("east").unwrap();
 
     // What it says works.
     let (_, said) = err.split_once("leeward quorum adopt --region east --cluster ").unwrap();

@@ -1,5 +1,7 @@
 //! How the members are, for `leeward quorum status` and for alarms.
 
+use std::collections::BTreeMap;
+
 use leeward_core::name::Incarnation;
 
 use super::{
@@ -37,6 +39,10 @@ pub struct Member {
 pub struct State {
     /// Its identity.
     pub id: u64,
+    /// The identity of its cluster.
+    pub cluster: u64,
+    /// The incarnation of the quorum in its cluster; none where no majority of it says it.
+    pub incarnation: Option<Incarnation>,
     /// etcd's version.
     pub version: String,
     /// The identity of the leader that it knows, zero for none.
@@ -54,12 +60,14 @@ pub struct State {
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// The cluster's identity.
+    /// The cluster's identity, zero where none is known.
     pub cluster: u64,
     /// The incarnation of the quorum; none where no majority says it.
     pub incarnation: Option<Incarnation>,
     /// How many members the cluster has by its own account; a majority of them must answer.
     pub members: usize,
+    /// Their identities; none where no majority tells them.
+    pub ids: Option<Vec<u64>>,
     /// Each endpoint.
     pub endpoints: Vec<Member>,
     /// The alarms that are raised, with the member that raised each; none where no majority answers.
@@ -69,19 +77,32 @@ pub struct Status {
 impl Status {
     /// How many members may still be lost before decisions stop; none where they stopped.
     pub fn spare(&self) -> Option<usize> {
-        let up = self.endpoints.iter().filter(|member| member.state.is_ok()).count();
-        up.checked_sub(self.members / 2 + 1)
+        self.own().count().checked_sub(self.members / 2 + 1)
+    }
+
+    /// What the members of this cluster say, with their endpoints; who is of another one is no member.
+    pub fn own(&self) -> impl Iterator<Item = (&str, &State)> {
+        let states = self
+            .endpoints
+            .iter()
+            .filter_map(|member| Some((member.endpoint.as_str(), member.state.as_ref().ok()?)));
+        states.filter(|(_, state)| state.cluster == self.cluster)
     }
 }
 
-/// Asks every endpoint for itself, and any that answers for the cluster.
+/// Asks every endpoint for itself, and those of the cluster for it: of the one that the configuration names, else of the latest incarnation
+/// that answers, else of the first one.
 ///
 /// # Errors
 /// The configuration cannot be used.
 pub async fn ask(config: &Config) -> Result<Status, Error> {
     let mut endpoints = Vec::new();
+    let any = Config {
+        cluster: 0,
+        ..config.clone()
+    };
     for url in &config.endpoints {
-        let one = connection(vec![endpoint(url, config)?], config, 0);
+        let one = connection(vec![endpoint(url, config)?], &any, 0);
         let answer = one.ask::<_, StatusResponse>(STATUS, Empty {}).await;
         endpoints.push(Member {
             endpoint: url.clone(),
@@ -91,20 +112,57 @@ pub async fn ask(config: &Config) -> Result<Status, Error> {
             }),
         });
     }
-    let etcd = Etcd::new(config.clone())?;
+    let mut incarnations: BTreeMap<u64, Option<Incarnation>> = BTreeMap::new();
+    for member in &mut endpoints {
+        let Ok(state) = &mut member.state else { continue };
+        state.incarnation = match incarnations.get(&state.cluster) {
+            // Another member of it may answer what this one cannot.
+            Some(Some(known)) => Some(*known),
+            _ => incarnation_at(&member.endpoint, state.cluster, config).await?,
+        };
+        incarnations.insert(state.cluster, state.incarnation);
+    }
+    for state in endpoints.iter_mut().filter_map(|member| member.state.as_mut().ok()) {
+        state.incarnation = incarnations.get(&state.cluster).copied().flatten();
+    }
+    let latest = incarnations.iter().filter(|(_, number)| number.is_some());
+    let latest = latest.max_by_key(|(_, number)| **number).map(|(cluster, _)| *cluster);
+    let first = || {
+        endpoints
+            .iter()
+            .find_map(|member| Some(member.state.as_ref().ok()?.cluster))
+    };
+    let cluster = match config.cluster {
+        0 => latest.or_else(first).unwrap_or(0),
+        named => named,
+    };
+    let own = endpoints.iter().filter(|member| {
+        let state = member.state.as_ref();
+        state.is_ok_and(|state| state.cluster == cluster)
+    });
+    let own: Vec<String> = own.map(|member| member.endpoint.clone()).collect();
+    let etcd = Etcd::new(Config {
+        endpoints: if own.is_empty() { config.endpoints.clone() } else { own },
+        cluster,
+        ..config.clone()
+    })?;
     // Without a majority neither is answered; then the endpoints are all that is known.
     let members: Result<MemberListResponse, _> = etcd.connection.ask(MEMBERS, Empty {}).await;
     let alarms: Result<AlarmResponse, _> = etcd.connection.ask(ALARM, Empty {}).await;
-    let begun = etcd.txn(Txn::default().read(key::INCARNATION)).await;
     let alarm = |number| match number {
         1 => Alarm::NoSpace,
         2 => Alarm::Corrupt,
         other => Alarm::Other(other),
     };
     Ok(Status {
-        cluster: etcd.cluster(),
-        incarnation: begun.ok().map(|outcome| incarnation::of(&outcome.entries)),
-        members: members.map_or(config.endpoints.len(), |answer| answer.members.len()),
+        cluster,
+        incarnation: incarnations.get(&cluster).copied().flatten(),
+        members: members
+            .as_ref()
+            .map_or(config.endpoints.len(), |answer| answer.members.len()),
+        ids: members
+            .ok()
+            .map(|answer| answer.members.iter().map(|member| member.id).collect()),
         endpoints,
         alarms: alarms.ok().map(|answer| {
             let raised = answer.alarms.iter();
@@ -113,11 +171,24 @@ pub async fn ask(config: &Config) -> Result<Status, Error> {
     })
 }
 
+/// The incarnation in the cluster of a member; none where it has no majority.
+async fn incarnation_at(endpoint: &str, cluster: u64, config: &Config) -> Result<Option<Incarnation>, Error> {
+    let etcd = Etcd::new(Config {
+        endpoints: vec![endpoint.to_owned()],
+        cluster,
+        ..config.clone()
+    })?;
+    let answer = etcd.txn(Txn::default().read(key::INCARNATION)).await;
+    Ok(answer.ok().map(|outcome| incarnation::of(&outcome.entries)))
+}
+
 fn state(answer: StatusResponse) -> State {
     let header = answer.header.unwrap_or_default();
     let bytes = |size: i64| u64::try_from(size).unwrap_or(0);
     State {
         id: header.member_id,
+        cluster: header.cluster_id,
+        incarnation: None,
         version: answer.version,
         leader: answer.leader,
         term: header.raft_term,
