@@ -20,6 +20,9 @@ pub const DRAINED: &str = "Drained";
 /// `False` on a `Cluster` that is being deleted while applications have a placement in it.
 pub const LEAVING: &str = "Leaving";
 
+/// `False` on a copy of a `Cluster` in another cluster that says something of its maintenance: that counts in the cluster itself only.
+pub const EFFECTIVE: &str = "Effective";
+
 /// On an `Operation` that was asked to be called off: `True` when it was, `False` when it was too late for that.
 pub const CANCELLED: &str = "Cancelled";
 

@@ -160,7 +160,12 @@ fn status(agent: &Agent, known: &Known, cluster: &Cluster, kept: Option<String>)
     if let Some(kept) = &kept {
         say(condition::LEAVING, false, "InUse", kept);
     }
+    let ignored = service::ignored(&agent.me, &name, cluster.spec.maintenance, said);
+    if let Some(ignored) = &ignored {
+        say(condition::EFFECTIVE, false, "NotItsOwn", ignored);
+    }
     status.conditions.retain(|condition| match condition.type_.as_str() {
+        condition::EFFECTIVE => ignored.is_some(),
         condition::DRAINED => drained.is_some(),
         condition::LEAVING => kept.is_some(),
         _ => true,

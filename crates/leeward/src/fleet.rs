@@ -178,6 +178,8 @@ pub(crate) struct Picture {
     pub(crate) answered: Vec<String>,
     /// Those that did not.
     pub(crate) silent: Vec<Silent>,
+    /// What one cluster says of another one and no other says: that it is to go, or is said to be out of service where that counts for nothing.
+    pub(crate) remarks: Vec<String>,
     /// All clusters, by name.
     pub(crate) clusters: Vec<Told<Cluster>>,
     /// All applications, by namespace and name.
@@ -200,6 +202,7 @@ pub(crate) fn merge(answers: Vec<Answer>) -> Picture {
             }
         };
         for resource in view.clusters {
+            picture.remarks.extend(remarks(&resource, &cluster));
             keep(&mut clusters, resource.name_any(), (0, false), resource, &cluster);
         }
         for resource in view.apps {
@@ -230,6 +233,22 @@ pub(crate) fn merge(answers: Vec<Answer>) -> Picture {
         .operations
         .sort_by_key(|told| std::cmp::Reverse(began(&told.resource)));
     picture
+}
+
+/// What is true of one copy of a `Cluster` alone.
+fn remarks(copy: &Cluster, by: &str) -> Vec<String> {
+    let conditions = || copy.status.iter().flat_map(|status| &status.conditions);
+    let said = |type_: &str| {
+        let found = conditions().find(|condition| condition.type_ == type_);
+        found.map(|condition| condition.message.as_str())
+    };
+    let name = copy.name_any();
+    let leaves = copy.metadata.deletion_timestamp.as_ref().map(|_| {
+        let what = said(condition::LEAVING).unwrap_or("the agent there, which looks whether anything is placed in it");
+        format!("Cluster {name} is being deleted in {by} and waits for {what}")
+    });
+    let ignored = said(condition::EFFECTIVE).map(|why| format!("Cluster {name} in {by}: {why}"));
+    leaves.into_iter().chain(ignored).collect()
 }
 
 /// Whether this is the home of an application whose specification was refused: only there a person sees it.

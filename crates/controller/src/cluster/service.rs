@@ -26,11 +26,7 @@ const NAMED: usize = 5;
 /// # Errors
 /// The quorum does not answer.
 pub(super) async fn say(agent: &Agent, own: &Cluster) -> Result<(), Error> {
-    let wanted = match own.spec.maintenance {
-        None => Maintenance::None,
-        Some(api::Maintenance::Cordon) => Maintenance::Cordon,
-        Some(api::Maintenance::Drain) => Maintenance::Drain,
-    };
+    let wanted = wanted(own.spec.maintenance);
     let known = agent.known();
     let said = known.maintenance.get(&agent.me);
     if said.map_or(Maintenance::None, |said| said.value) == wanted || known.view.revision() == 0 {
@@ -45,6 +41,33 @@ pub(super) async fn say(agent: &Agent, own: &Cluster) -> Result<(), Error> {
     }
     agent.learn(|known| follow::take(known, outcome.entries));
     Ok(())
+}
+
+fn wanted(said: Option<api::Maintenance>) -> Maintenance {
+    match said {
+        None => Maintenance::None,
+        Some(api::Maintenance::Cordon) => Maintenance::Cordon,
+        Some(api::Maintenance::Drain) => Maintenance::Drain,
+    }
+}
+
+/// Why what a copy of a cluster's resource says of its maintenance counts for nothing, and where to say it; none where it says nothing, or
+/// what is known to all (`known`) anyhow.
+pub(super) fn ignored(
+    me: &ClusterName,
+    name: &ClusterName,
+    said: Option<api::Maintenance>,
+    known: Maintenance,
+) -> Option<String> {
+    let said = said.filter(|said| me != name && wanted(Some(*said)) != known)?;
+    let command = match said {
+        api::Maintenance::Cordon => "cordon",
+        api::Maintenance::Drain => "drain",
+    };
+    Some(format!(
+        "spec.maintenance: {said:?} counts for nothing here: this is the API of {me}, and it counts in {name} itself only. Say it there: \
+         `leeward {command} {name}`, and take it out here"
+    ))
 }
 
 /// Whether a drained cluster may be switched off, why not, and what else to know; none for one that is not drained.
@@ -116,6 +139,25 @@ pub(super) async fn keep(client: &Client, known: &Known, cluster: &Cluster) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_copy_says_of_maintenance_counts_for_nothing_and_that_is_said() {
+        let (west, east) = (ClusterName::new("west"), ClusterName::new("east"));
+        let drain = Some(api::Maintenance::Drain);
+        let said = ignored(&east, &west, drain, Maintenance::None).unwrap();
+        for part in [
+            "Drain counts for nothing here",
+            "the API of east",
+            "`leeward drain west`",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(ignored(&east, &west, Some(api::Maintenance::Cordon), Maintenance::Drain).is_some());
+        // Its own resource, one that says nothing, and one that says what is so.
+        assert_eq!(ignored(&west, &west, drain, Maintenance::None), None);
+        assert_eq!(ignored(&east, &west, None, Maintenance::Drain), None);
+        assert_eq!(ignored(&east, &west, drain, Maintenance::Drain), None);
+    }
 
     #[test]
     fn what_is_left_in_a_drained_cluster_is_named_up_to_a_limit() {

@@ -1,5 +1,5 @@
 use super::{
-    samples::{cluster, operation, shop, time},
+    samples::{self, cluster, operation, shop, time},
     *,
 };
 
@@ -96,6 +96,34 @@ fn an_application_is_found_by_its_name_where_that_is_unique() {
     let none = merge(vec![answer("west", View::default())]);
     let error = none.app("shop", None).unwrap_err().to_string();
     assert_eq!(error, "there is no ProtectedApp shop; no application is protected yet");
+}
+
+#[test]
+fn what_one_copy_of_a_cluster_says_alone_is_kept_whichever_copy_counts() {
+    let mut leaves = written_at(cluster("east", "Held", true), 1);
+    leaves.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time(1)));
+    let mut ignored = written_at(cluster("west", "Held", true), 1);
+    for (resource, type_) in [(&mut leaves, "Leaving"), (&mut ignored, "Effective")] {
+        let condition = samples::condition(type_, false, "R");
+        let conditions = &mut resource.status.as_mut().unwrap().conditions;
+        conditions.push(serde_json::from_value(condition).unwrap());
+    }
+    let view = |clusters| View {
+        clusters,
+        ..View::default()
+    };
+    let newer = written_at(cluster("east", "Held", true), 9);
+    let picture = merge(vec![
+        answer("west", view(vec![leaves])),
+        answer("east", view(vec![newer, ignored])),
+    ]);
+    assert_eq!(
+        picture.remarks,
+        [
+            "Cluster east is being deleted in west and waits for it is so",
+            "Cluster west in east: it is so"
+        ]
+    );
 }
 
 #[test]

@@ -63,6 +63,9 @@ pub(crate) fn silent(picture: &Picture) -> Vec<String> {
 pub(crate) fn all(picture: &Picture, wide: bool) -> String {
     let mut text = clusters(picture, wide);
     text.push('\n');
+    if !picture.remarks.is_empty() {
+        text.push_str(&(picture.remarks.join("\n") + "\n\n"));
+    }
     if picture.apps.is_empty() {
         text.push_str("No application is protected yet: apply a ProtectedApp.\n");
     } else {
@@ -492,6 +495,16 @@ failover-4-2   Failover   east   Succeeded   2       6s ago   2.5 s   east is ac
         };
         let shown = super::app(&picture, &told, false, time(10));
         assert!(shown.contains(&format!("\nRunning: {text}\n")), "{shown}");
+        let picture = Picture {
+            apps: vec![told],
+            remarks: vec!["Cluster north is being deleted".into()],
+            ..Picture::default()
+        };
+        let shown = all(&picture, false);
+        assert!(
+            shown.contains("\n\nCluster north is being deleted\n\nAPPLICATION"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -45,6 +45,22 @@ fn a_region_is_drained_another_one_joins_and_one_leaves() {
     apply("[{cluster: west}, {cluster: east}]");
     home.until(&["explain", "shop"], |out| out.contains("It is protected"));
 
+    // Said in another cluster it counts for nothing, and that is shown.
+    let say = async |maintenance: Value| {
+        let clusters: Api<Cluster> = Api::all(client(&home, "east").await);
+        let patch = kube::api::Patch::Merge(serde_json::json!({ "spec": { "maintenance": maintenance } }));
+        clusters.patch("west", &Default::default(), &patch).await.unwrap();
+    };
+    runtime.block_on(say("Drain".into()));
+    let ignored = "Cluster west in east: spec.maintenance: Drain counts for nothing here";
+    let out = home.until(&["status"], |out| out.contains(ignored));
+    assert!(
+        out.contains("`leeward drain west`") && out.contains("shop/shop     ActivePassive   west"),
+        "{out}"
+    );
+    runtime.block_on(say(Value::Null));
+    home.until(&["status"], |out| !out.contains(ignored));
+
     // Out of service: it moves away, and nothing moves back.
     let (out, _) = home.expect(0, &["drain", "west", "--timeout", "60s"]);
     assert!(out.contains("nothing is active in it: it may be switched off"), "{out}");
@@ -85,6 +101,9 @@ fn a_region_is_drained_another_one_joins_and_one_leaves() {
         })
         .await;
     });
+    let (out, _) = home.expect(0, &["status"]);
+    let waits = "Cluster east is being deleted in west and waits for applications that have a placement in it: 1 (shop/shop among them)";
+    assert!(out.contains(waits), "{out}");
     home.expect(0, &["drain", "east", "--timeout", "60s"]);
     let (out, _) = home.expect(0, &["status", "shop", "-o", "json"]);
     assert_eq!(active(&out), "west");
