@@ -330,7 +330,7 @@ pub struct ProtectedAppStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// The cluster that serves (ActivePassive).
+    /// The cluster that serves, or the only one that may (ActivePassive). While the application moves, it is the one that has the writer roles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active: Option<String>,
 

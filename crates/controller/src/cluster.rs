@@ -20,6 +20,7 @@ use crate::{
     cache::Cache,
     clock,
     events::{event, publish},
+    protected_app::status::serving,
 };
 
 /// The other clusters, from this cluster's resources.
@@ -177,8 +178,7 @@ const HELD: &str = "Held";
 const LOST: &str = "Lost";
 
 fn is_active(situation: &Situation, cluster: &ClusterName) -> bool {
-    let plan = situation.plan();
-    situation.app.value.model == Model::ActivePassive && plan.is_some_and(|plan| plan.active == *cluster)
+    situation.app.value.model == Model::ActivePassive && serving(situation) == Some(cluster)
 }
 
 /// The changes of state between two statuses that deserve an event: one for a lost cluster, however many applications it had.

@@ -15,15 +15,30 @@ use leeward_api::{
 };
 use leeward_core::{
     app::{App, Model},
-    name::Epoch,
-    operation::{Kind, Operation, StepName},
-    plan::{Plan, cancellable},
-    report::{PlacementState, Report},
+    execute::Mode,
+    name::{ClusterName, Epoch},
+    operation::{Kind, Operation, StepName, is_done},
+    plan::cancellable,
+    report::{PlacementReport, PlacementState, Report},
 };
 use serde_json::json;
 
-use super::accept::Accepted;
+use super::{accept::Accepted, table};
 use leeward_quorum::known::Situation;
+
+/// The cluster that serves an ActivePassive application, or the only one that may: who has the roles. A switchover makes another one the plan's
+/// active cluster long before it has them; without roles, the old one serves until the new one does.
+pub fn serving(situation: &Situation) -> Option<&ClusterName> {
+    let plan = situation.plan()?;
+    let running = plan.operation.as_ref();
+    let serves_on = running.filter(|running| {
+        running.kind == Kind::Switchover && situation.roles.is_empty() && !is_done(&situation.journal, StepName::Start)
+    });
+    Some(match serves_on {
+        Some(running) => &running.from,
+        None => table::serving(&situation.roles, &plan.active),
+    })
+}
 
 /// Builds the status. `now_ms` is the wall clock; `before` keeps its transition times.
 pub fn build(
@@ -35,18 +50,20 @@ pub fn build(
     let app = &situation.app.value;
     let now = jiff::Timestamp::from_millisecond(now_ms as i64).unwrap_or_default();
     let plan = situation.plan();
+    let serving = serving(situation);
     let epoch = situation.roles.values().map(|role| role.value.epoch).max();
+    let shown = |found: &PlacementReport| placement(found, serving, state(app, found, serving), now_ms);
     let mut status = ProtectedAppStatus {
         observed_generation: Some(app.observed),
-        active: plan
+        active: serving
             .filter(|_| app.model == Model::ActivePassive)
-            .map(|plan| plan.active.to_string()),
+            .map(ClusterName::to_string),
         epoch: epoch.filter(|epoch| *epoch > Epoch(0)).map(|epoch| epoch.0),
         generation: plan.map(|plan| plan.generation.0),
         operation: plan
             .and_then(|plan| plan.operation.as_ref())
             .map(|running| operation(running, situation)),
-        placements: report.placements.iter().map(|p| placement(p, plan, now_ms)).collect(),
+        placements: report.placements.iter().map(shown).collect(),
         waiting_for: report.waiting_for.clone(),
         conditions: before.map(|before| before.conditions.clone()).unwrap_or_default(),
         last_rpo: before.and_then(|before| before.last_rpo),
@@ -66,11 +83,22 @@ pub fn build(
             status.last_rto = Some(Duration::from_millis(finished.ended_ms.saturating_sub(operation.began_ms)).into());
         }
     }
-    conditions(&mut status, app, report, now);
+    conditions(&mut status, situation, report, now);
     status
 }
 
-fn conditions(status: &mut ProtectedAppStatus, app: &App, report: &Report, now: jiff::Timestamp) {
+/// What a placement is doing: while the application moves, who has the roles is the active one, and not who is to have them.
+fn state(app: &App, found: &PlacementReport, serving: Option<&ClusterName>) -> PlacementState {
+    let serves = serving == Some(&found.cluster);
+    match found.state {
+        PlacementState::Standby if serves => PlacementState::Active,
+        PlacementState::Active if !serves && app.model == Model::ActivePassive => PlacementState::Standby,
+        other => other,
+    }
+}
+
+fn conditions(status: &mut ProtectedAppStatus, situation: &Situation, report: &Report, now: jiff::Timestamp) {
+    let app = &situation.app.value;
     let (reason, message) = match report.waiting_for.first() {
         Some(first) if app.paused => ("Paused", first.clone()),
         None => ("Ready", "the loss of the active cluster would be survived".to_owned()),
@@ -85,15 +113,27 @@ fn conditions(status: &mut ProtectedAppStatus, app: &App, report: &Report, now: 
         Some(app.observed),
         now,
     );
+    let serves = |found: &&PlacementReport| {
+        state(app, found, serving(situation)) == PlacementState::Active
+            && found.answers
+            && matches!(situation.mode(&found.cluster), Mode::Serve { .. })
+    };
     let serving: Vec<_> = report
         .placements
         .iter()
-        .filter(|placement| placement.state == PlacementState::Active && placement.answers)
+        .filter(serves)
         .map(|placement| placement.cluster.to_string())
         .collect();
-    let (reason, message) = match serving.is_empty() {
-        true => ("NoCluster", "no cluster serves now".to_owned()),
-        false => (
+    let (reason, message) = match (serving.is_empty(), &status.operation) {
+        (true, Some(running)) => (
+            "Moving",
+            format!(
+                "no cluster serves now: it moves from {} to {}",
+                running.from, running.to
+            ),
+        ),
+        (true, None) => ("NoCluster", "no cluster serves now".to_owned()),
+        (false, _) => (
             "Active",
             format!(
                 "{} serve{}",
@@ -131,12 +171,17 @@ fn operation(running: &Operation, situation: &Situation) -> RunningOperation {
     }
 }
 
-fn placement(report: &leeward_core::report::PlacementReport, plan: Option<&Plan>, now_ms: u64) -> PlacementStatus {
-    let follows = plan.is_some_and(|plan| plan.active != report.cluster);
+fn placement(
+    report: &PlacementReport,
+    serving: Option<&ClusterName>,
+    state: PlacementState,
+    now_ms: u64,
+) -> PlacementStatus {
+    let follows = serving.is_some_and(|serving| *serving != report.cluster);
     let point = report.point.as_ref().filter(|_| follows);
     PlacementStatus {
         cluster: report.cluster.to_string(),
-        state: report.state.as_str().to_owned(),
+        state: state.as_str().to_owned(),
         ready: report.missing.is_empty(),
         missing: report.missing.clone(),
         short: report.short.clone(),
@@ -231,3 +276,6 @@ pub async fn apply(
         .await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

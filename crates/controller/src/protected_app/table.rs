@@ -91,7 +91,7 @@ fn profile(
 
 /// The cluster that is asked: the one that has the roles, also while a switchover that may still be called off makes another one the active
 /// one. Edges never go back to a lower epoch, so they are told of one only when it was given.
-fn serving<'a>(roles: &'a Roles, active: &'a ClusterName) -> &'a ClusterName {
+pub(super) fn serving<'a>(roles: &'a Roles, active: &'a ClusterName) -> &'a ClusterName {
     let newest = roles.values().max_by_key(|role| role.value.epoch);
     newest.map_or(active, |role| &role.value.owner)
 }

@@ -144,7 +144,7 @@ fn apps(picture: &Picture, wide: bool) -> String {
         let mut row = vec![
             full_name(app),
             format!("{:?}", app.spec.model),
-            active(app),
+            movement(app),
             condition_of(app, condition::PROTECTED).map_or(NONE.into(), |c| c.status.clone()),
             epoch(status.epoch),
         ];
@@ -169,6 +169,12 @@ fn apps(picture: &Picture, wide: bool) -> String {
         row
     };
     table(&header, picture.apps.iter().map(row).collect())
+}
+
+/// The same, and while the application moves from where to where.
+fn movement(app: &ProtectedApp) -> String {
+    let running = app.status.as_ref().and_then(|status| status.operation.as_ref());
+    running.map_or_else(|| active(app), |running| format!("{} -> {}", running.from, running.to))
 }
 
 /// The clusters that serve: the active one, or with ActiveActive all that do.
@@ -216,7 +222,7 @@ pub(crate) fn app(picture: &Picture, told: &Told<ProtectedApp>, wide: bool, now:
     let rows = [
         ("Application", full_name(app)),
         ("Model", format!("{:?}", app.spec.model)),
-        ("Active", active(app)),
+        ("Active", movement(app)),
         ("Epoch", epoch(status.epoch)),
         ("Plan", number(status.generation)),
         (
@@ -495,16 +501,19 @@ failover-4-2   Failover   east   Succeeded   2       6s ago   2.5 s   east is ac
         };
         let shown = super::app(&picture, &told, false, time(10));
         assert!(shown.contains(&format!("\nRunning: {text}\n")), "{shown}");
+        assert!(shown.contains("\nActive:       west -> east\n"), "{shown}");
         let picture = Picture {
             apps: vec![told],
             remarks: vec!["Cluster north is being deleted".into()],
             ..Picture::default()
         };
         let shown = all(&picture, false);
-        assert!(
-            shown.contains("\n\nCluster north is being deleted\n\nAPPLICATION"),
-            "{shown}"
-        );
+        for part in [
+            "\nshop/shop     ActivePassive   west -> east   True",
+            "\n\nCluster north is being deleted\n\nAPPLICATION",
+        ] {
+            assert!(shown.contains(part), "{part:?} is not in {shown}");
+        }
     }
 
     #[test]
