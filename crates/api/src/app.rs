@@ -427,7 +427,8 @@ pub struct PlacementStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unknown: Vec<String>,
 
-    /// How far the copy of the data is behind.
+    /// How far the copy of the data is behind: behind now, or, once the lease of the active cluster is over, behind its end, since nothing was
+    /// written after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag: Option<Duration>,
 

@@ -111,7 +111,11 @@ fn loss(picture: &Picture, app: &ProtectedApp, status: &ProtectedAppStatus) -> V
         .placements
         .iter()
         .any(|found| found.cluster == *active && found.state == "Lost");
+    let over = lease_of(picture, active).as_deref() == Some("Lost");
     let mut lines = vec![match gone {
+        true if over => {
+            format!("{active} is not heard of, and its lease is over: it can write nothing more. If it stays away:")
+        }
         true => format!("{active} is not heard of. If it stays away:"),
         false => format!("If {active} were lost now:"),
     }];
@@ -227,7 +231,12 @@ fn data(app: &ProtectedApp, found: Option<&PlacementStatus>) -> Option<String> {
             "{roles}: how old its copy is cannot be known while it is not heard of"
         ));
     }
-    Some(match found.lag.map(std::time::Duration::from) {
+    // While it is in sync, the writer answers nothing beyond its last point and the rpo.
+    let bound = found
+        .in_sync
+        .filter(|in_sync| *in_sync)
+        .map_or(std::time::Duration::MAX, |_| rpo);
+    Some(match found.lag.map(|lag| std::time::Duration::from(lag).min(bound)) {
         None => format!("{roles}: there is no complete point there, so all of its data would be missing"),
         Some(lag) if lag > rpo => format!(
             "{roles}: the last {} of writes would be lost, more than the rpo of {}",
@@ -242,15 +251,18 @@ fn data(app: &ProtectedApp, found: Option<&PlacementStatus>) -> Option<String> {
     })
 }
 
+fn lease_of(picture: &Picture, cluster: &str) -> Option<String> {
+    let mut clusters = picture.clusters.iter();
+    let told = clusters.find(|told| told.resource.name_any() == cluster)?;
+    told.resource.status.as_ref()?.lease.clone()
+}
+
 /// The leases and the epoch behind it.
 fn behind(picture: &Picture, app: &ProtectedApp, status: &ProtectedAppStatus) -> Vec<String> {
     let mut lines = vec!["What stands behind it:".to_owned()];
     for placement in &app.spec.placements {
         let name = &placement.cluster;
-        let cluster = picture.clusters.iter().find(|told| told.resource.name_any() == *name);
-        let lease = cluster
-            .and_then(|told| told.resource.status.as_ref()?.lease.clone())
-            .unwrap_or_else(|| "unknown".to_owned());
+        let lease = lease_of(picture, name).unwrap_or_else(|| "unknown".to_owned());
         let meaning = match lease.as_str() {
             "Held" => "it may serve what the plan gives it",
             "Lost" => "whatever it serves with a writer role is fenced",

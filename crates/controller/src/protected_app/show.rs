@@ -54,8 +54,11 @@ async fn show(context: &Context, resource: &ProtectedApp) {
         let unseen_by = agent.unseen_by();
         let reports = agent.reports(&situation.app.value.key);
         let snapshot = situation.snapshot(&known, &unseen_by, agent.holders(), reports);
-        let report = report::report(&snapshot, &agent.timing, clock::now());
-        status::build(&situation, &report, resource.status.as_ref(), now)
+        let instant = clock::now();
+        let report = report::report(&snapshot, &agent.timing, instant);
+        let sight = status::serving(&situation).and_then(|serving| known.sights.get(serving));
+        let until = status::wrote_until(sight, &agent.timing, instant, now);
+        status::build(&situation, &report, resource.status.as_ref(), now, until)
     });
     // What is not accepted changes nothing: what runs on is shown with it.
     let wanted = match (status::refused(resource, &accepted, built.as_ref(), now), built) {

@@ -16,6 +16,7 @@ use leeward_api::{
 use leeward_core::{
     app::{App, Model},
     execute::Mode,
+    lease::{Moment, Sight, Timing},
     name::{ClusterName, Epoch},
     operation::{Kind, Operation, StepName, is_done},
     plan::cancellable,
@@ -40,19 +41,29 @@ pub fn serving(situation: &Situation) -> Option<&ClusterName> {
     })
 }
 
-/// Builds the status. `now_ms` is the wall clock; `before` keeps its transition times.
+/// When the lease that a cluster writes by ended, as this agent saw it, where it is over: it can have written nothing since. Wall clock, Unix ms.
+pub fn wrote_until(sight: Option<&Sight>, timing: &Timing, now: Moment, now_ms: u64) -> Option<u64> {
+    let silent = now.since(sight?.first_seen);
+    let over = silent.checked_sub(timing.ttl)?;
+    Some(now_ms.saturating_sub(u64::try_from(over.as_millis()).unwrap_or(u64::MAX)))
+}
+
+/// Builds the status. `now_ms` is the wall clock, `until_ms` when what serves can have written last, where that is over; `before` keeps its
+/// transition times.
 pub fn build(
     situation: &Situation,
     report: &Report,
     before: Option<&ProtectedAppStatus>,
     now_ms: u64,
+    until_ms: Option<u64>,
 ) -> ProtectedAppStatus {
     let app = &situation.app.value;
     let now = jiff::Timestamp::from_millisecond(now_ms as i64).unwrap_or_default();
     let plan = situation.plan();
     let serving = serving(situation);
     let epoch = situation.roles.values().map(|role| role.value.epoch).max();
-    let shown = |found: &PlacementReport| placement(found, serving, state(app, found, serving), now_ms);
+    let written_ms = until_ms.map_or(now_ms, |until| until.min(now_ms));
+    let shown = |found: &PlacementReport| placement(found, serving, state(app, found, serving), written_ms);
     let mut status = ProtectedAppStatus {
         observed_generation: Some(app.observed),
         active: serving
@@ -175,7 +186,7 @@ fn placement(
     report: &PlacementReport,
     serving: Option<&ClusterName>,
     state: PlacementState,
-    now_ms: u64,
+    written_ms: u64,
 ) -> PlacementStatus {
     let follows = serving.is_some_and(|serving| *serving != report.cluster);
     let point = report.point.as_ref().filter(|_| follows);
@@ -188,7 +199,7 @@ fn placement(
         unknown: report.unknown.clone(),
         in_sync: report.in_sync,
         // Rounded, so that a status is not written again for each millisecond.
-        lag: point.map(|p| Duration::from_secs(now_ms.saturating_sub(p.source_ms).div_ceil(1000)).into()),
+        lag: point.map(|p| Duration::from_secs(written_ms.saturating_sub(p.source_ms).div_ceil(1000)).into()),
         // Whole seconds, as the API keeps it: with more, what is read back would always differ.
         last_point: point
             .and_then(|p| jiff::Timestamp::from_second(i64::try_from(p.source_ms / 1000).ok()?).ok())

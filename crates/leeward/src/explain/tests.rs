@@ -163,6 +163,28 @@ fn the_loss_follows_from_the_lag_and_the_roles() {
 }
 
 #[test]
+fn what_a_standby_in_sync_may_lack_is_bounded_by_the_rpo_however_long_the_other_is_dead() {
+    let mut app = shop(5, "west", &[]);
+    let placements = &mut app.status.as_mut().unwrap().placements;
+    placements[0].state = "Lost".into();
+    placements[1].lag = Some(std::time::Duration::from_secs(14).into());
+    placements[1].in_sync = Some(true);
+    let text = explained(app.clone(), &["west"]);
+    for part in [
+        "west is not heard of, and its lease is over: it can write nothing more. If it stays away:",
+        "role data: at most the last 3 s of writes would be lost (rpo 3 s)",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    app.status.as_mut().unwrap().placements[1].in_sync = Some(false);
+    let text = explained(app, &["west"]);
+    assert!(
+        text.contains("the last 14 s of writes would be lost, more than the rpo of 3 s"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_is_waited_for_has_a_reason() {
     let cases = [
         ("no plan was made yet", "no agent has been elected leader"),

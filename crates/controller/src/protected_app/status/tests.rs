@@ -1,7 +1,7 @@
 use leeward_core::{
     app::{Placement, WriterRole},
     in_sync::WhenStandbyAway,
-    lease::{Hold, Role},
+    lease::{Delays, Hold, Lease, Role},
     name::{AppKey, Generation},
     operation::{Step, StepRecord},
     plan::{Plan, Versioned},
@@ -126,7 +126,7 @@ fn report() -> Report {
 }
 
 fn shown(situation: &Situation) -> (Option<String>, Vec<String>, String) {
-    let status = build(situation, &report(), None, 100_000);
+    let status = build(situation, &report(), None, 100_000, None);
     let states = status.placements.iter().map(|placement| placement.state.clone());
     let serving = status.conditions.iter().find(|found| found.type_ == condition::SERVING);
     let serving = serving.map(|found| format!("{} {}", found.reason, found.message));
@@ -155,4 +155,37 @@ fn who_has_the_roles_is_shown_as_active_until_the_other_one_has_them() {
     let serves_on = (west.0, west.1, "Active west serves".to_owned());
     assert_eq!(shown(&moving(&[], &[])), serves_on);
     assert_eq!(shown(&moving(&[], &[StepName::Start])), east(serves));
+}
+
+#[test]
+fn a_copy_is_behind_what_was_written_and_nothing_is_written_once_the_lease_is_over() {
+    let at = |ms| Moment(Duration::from_millis(ms));
+    let timing = Timing::new(Duration::from_secs(15), Delays::WITHOUT_ELECTIONS).unwrap();
+    let sight = Sight {
+        lease: Lease {
+            cluster: "west".into(),
+            holder: "west-1-1".into(),
+            sequence: 1,
+            sealed: false,
+        },
+        revision: 1,
+        first_seen: at(1000),
+    };
+    let until = |now| wrote_until(Some(&sight), &timing, at(now), 100_000);
+    assert_eq!(until(15_000), None, "it may be writing");
+    assert_eq!(until(26_000), Some(90_000));
+    assert_eq!(wrote_until(None, &timing, at(26_000), 100_000), None);
+    let lag = |now_ms, until_ms| {
+        let situation = moving(&[("west", Hold::Held, 1)], &[]);
+        let status = build(&situation, &report(), None, now_ms, until_ms);
+        status.placements[1].lag.map(Duration::from)
+    };
+    assert_eq!(lag(100_000, None), Some(Duration::from_secs(10)));
+    for now_ms in [100_000, 900_000] {
+        assert_eq!(
+            lag(now_ms, Some(95_000)),
+            Some(Duration::from_secs(5)),
+            "it grows no more"
+        );
+    }
 }
