@@ -12,7 +12,7 @@ use kube::{
 };
 use serde::Deserialize as _;
 
-use crate::{bring_up, output, process, up::Place};
+use crate::{bring_up, output, process, up::Place, values};
 
 /// `leeward apply`
 #[derive(Args, Debug)]
@@ -21,10 +21,10 @@ pub(crate) struct Arguments {
     #[arg(short, long = "filename", value_name = "FILE", required = true)]
     filenames: Vec<PathBuf>,
     /// The region; the first one without it.
-    #[arg(long)]
+    #[arg(long, value_parser = values::name)]
     region: Option<String>,
     /// The namespace of objects that name none.
-    #[arg(short, long, default_value = "default")]
+    #[arg(short, long, default_value = "default", value_parser = values::name)]
     namespace: String,
     #[command(flatten)]
     place: Place,

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use futures::future::try_join_all;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
@@ -34,9 +34,21 @@ pub(crate) async fn client(instance: &Instance, region: &str) -> anyhow::Result<
 
 /// A client by a kubeconfig.
 pub(crate) async fn client_of(path: &std::path::Path) -> anyhow::Result<Client> {
-    let kubeconfig = Kubeconfig::read_from(path).with_context(|| format!("kubeconfig {}", path.display()))?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
+    // The library's errors say their causes themselves, and the path.
+    let fault = |error: &dyn std::error::Error| anyhow!("kubeconfig {}: {}", path.display(), innermost(error));
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|error| fault(&error))?;
+    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    let config = config.map_err(|error| fault(&error))?;
+    Client::try_from(config).map_err(|error| fault(&error))
+}
+
+/// The cause behind all others.
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// Starts everything, and waits until every region is Ready. What is not of the quorum's newest incarnation stays off, and that is said.

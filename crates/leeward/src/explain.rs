@@ -19,15 +19,17 @@ use crate::{
     fleet::{self, Picture, Source, Told, full_name},
     output,
     status::{active, operation_of, seconds},
+    values,
 };
 
 /// `leeward explain`
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// The application, as NAME or NAMESPACE/NAME.
+    #[arg(value_parser = values::app)]
     app: String,
     /// The application's namespace; not needed while the name is unique.
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = values::name)]
     namespace: Option<String>,
     #[command(flatten)]
     source: Source,

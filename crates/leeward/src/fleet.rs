@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::ObjectMeta};
 use leeward_api::{Cluster, Operation, ProtectedApp, condition};
 
-use crate::{bring_up, up::Place};
+use crate::{bring_up, up::Place, values};
 
 /// A cluster that has not answered by then counts as silent.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Source {
     /// Any cluster, by its kubeconfig, instead of the local regions.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = values::path)]
     kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     place: Place,
@@ -123,13 +123,7 @@ pub(crate) fn reason(error: &kube::Error) -> String {
             "it has no kinds of leeward.dev; is Leeward installed there?".to_owned()
         }
         kube::Error::Api(status) => status.message.clone(),
-        other => {
-            let mut cause: &dyn std::error::Error = other;
-            while let Some(inner) = cause.source() {
-                cause = inner;
-            }
-            cause.to_string()
-        }
+        other => bring_up::innermost(other),
     }
 }
 

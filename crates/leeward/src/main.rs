@@ -19,6 +19,7 @@ mod quorum;
 mod sample;
 mod status;
 mod up;
+mod values;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -51,6 +52,7 @@ enum Command {
     /// Prints the path of a local region's kubeconfig.
     Kubeconfig {
         /// The region.
+        #[arg(value_parser = values::name)]
         region: String,
         #[command(flatten)]
         place: up::Place,

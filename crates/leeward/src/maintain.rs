@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::{
     fleet::{self, Picture, Source},
     operate::INTERRUPTED,
-    output, process,
+    output, process, values,
 };
 
 /// The longest time until an agent has told it to all.
@@ -29,6 +29,7 @@ const NOTICED: Duration = Duration::from_secs(20);
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// The cluster.
+    #[arg(value_parser = values::name)]
     cluster: String,
     #[command(flatten)]
     source: Source,
@@ -40,20 +41,11 @@ pub(crate) struct Drain {
     #[command(flatten)]
     common: Arguments,
     /// Gives up waiting after this time, such as 10m; the drain goes on. Without it there is no limit
-    #[arg(long, value_name = "DURATION", value_parser = limit, conflicts_with = "no_wait")]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration, allow_hyphen_values = true, conflicts_with = "no_wait")]
     timeout: Option<Duration>,
     /// Returns as soon as the cluster's agent has told it to all.
     #[arg(long)]
     no_wait: bool,
-}
-
-fn limit(text: &str) -> Result<Duration, String> {
-    let parsed: Result<jiff::SignedDuration, _> = text.parse();
-    let wrong = || "it is no length of time; write it as 90s or 10m".to_owned();
-    parsed
-        .ok()
-        .and_then(|length| Duration::try_from(length).ok())
-        .ok_or_else(wrong)
 }
 
 /// Says that nothing moves to a cluster.
@@ -214,13 +206,5 @@ mod tests {
         assert_eq!(cluster_of("west-2-4711-1700000000000"), Some("west-2"));
         assert_eq!(cluster_of("west-4711-1700000000000"), Some("west"));
         assert_eq!(cluster_of("west"), None);
-    }
-
-    #[test]
-    fn a_limit_is_a_length_of_time() {
-        assert_eq!(limit("10m"), Ok(Duration::from_secs(600)));
-        for bad in ["", "soon", "-5s", "5"] {
-            assert!(limit(bad).unwrap_err().contains("10m"), "{bad}");
-        }
     }
 }

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::{
     fleet::{self, Source, Told, full_name},
-    output, process,
+    output, process, values,
 };
 
 /// The longest time until an agent has taken notice.
@@ -28,9 +28,10 @@ const NOTICED: Duration = Duration::from_secs(20);
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// The application, as NAME or NAMESPACE/NAME.
+    #[arg(value_parser = values::app)]
     app: String,
     /// The application's namespace; not needed while the name is unique.
-    #[arg(short, long)]
+    #[arg(short, long, value_parser = values::name)]
     namespace: Option<String>,
     #[command(flatten)]
     source: Source,

@@ -24,7 +24,7 @@ use leeward_quorum::etcd::{
 };
 use leeward_quorum::pin::{self, Pin};
 
-use crate::{output, process, up::Place};
+use crate::{output, process, up::Place, values};
 
 /// How long a member may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -83,7 +83,7 @@ struct Which {
     #[arg(long, value_name = "FILE", required_unless_present = "region")]
     config: Option<PathBuf>,
     /// A local region, in place of a configuration file.
-    #[arg(long, value_name = "REGION", conflicts_with = "config")]
+    #[arg(long, value_name = "REGION", conflicts_with = "config", value_parser = values::name)]
     region: Option<String>,
     #[command(flatten)]
     place: Place,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     fleet::{self, Picture, Source},
-    output,
+    output, values,
 };
 
 pub(crate) use render::{active, operation_of, seconds};
@@ -16,9 +16,10 @@ pub(crate) use render::{active, operation_of, seconds};
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
     /// The application, as NAME or NAMESPACE/NAME; all of them without it.
+    #[arg(value_parser = values::app)]
     app: Option<String>,
     /// The application's namespace; not needed while the name is unique.
-    #[arg(short, long, requires = "app")]
+    #[arg(short, long, requires = "app", value_parser = values::name)]
     namespace: Option<String>,
     /// How it is written: tables for people, or the resources themselves.
     #[arg(short, long, value_enum)]

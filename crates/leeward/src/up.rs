@@ -11,28 +11,34 @@ use crate::{
     output::{self, Misused},
     process,
     quorum::Quorum,
+    values,
 };
 
 /// Where the local regions are.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct Place {
-    /// The directory of the local regions.
-    #[arg(long, value_name = "DIR", env = "LEEWARD_HOME", value_parser = not_empty)]
+    /// The directory of the local regions; without it LEEWARD_HOME, else leeward in the user's state directory.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
     home: Option<PathBuf>,
 }
 
-fn not_empty(text: &str) -> Result<PathBuf, &'static str> {
-    if text.is_empty() {
-        return Err("the directory of the local regions has no name; give one, or unset LEEWARD_HOME");
-    }
-    Ok(text.into())
-}
+/// The environment variable that names the directory. It is read here: as an option's value it would stand in every usage as if it had to be given.
+const HOME: &str = "LEEWARD_HOME";
 
 impl Place {
     /// The directory: as given, else in the user's state directory (XDG Base Directory specification).
     pub(crate) fn dir(&self) -> anyhow::Result<PathBuf> {
         if let Some(home) = &self.home {
             return Ok(home.clone());
+        }
+        if let Some(home) = std::env::var_os(HOME) {
+            if home.is_empty() {
+                return Err(Misused(anyhow::anyhow!(
+                    "the directory of the local regions has no name: give --home DIR, or unset {HOME}"
+                ))
+                .into());
+            }
+            return Ok(home.into());
         }
         let state = std::env::var_os("XDG_STATE_HOME")
             .map(PathBuf::from)

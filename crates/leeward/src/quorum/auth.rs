@@ -10,7 +10,7 @@ use anyhow::ensure;
 use clap::Args;
 use leeward_quorum::key;
 
-use crate::output;
+use crate::output::{self, Misused};
 
 /// `leeward quorum auth`
 #[derive(Args, Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 
 /// Prints them.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    output::write(&script(arguments)?)
+    output::write(&script(arguments).map_err(Misused)?)
 }
 
 /// Whether the shell takes it for one word, and etcd for a name.
@@ -43,7 +43,8 @@ fn script(arguments: &Arguments) -> anyhow::Result<String> {
         is_plain(prefix, "-._/") && prefix.ends_with('/'),
         "the prefix {prefix:?} is none: it ends with a slash, and has lower-case letters, digits, `-`, `.`, `_` and `/`"
     );
-    for region in regions {
+    for (number, region) in regions.iter().enumerate() {
+        ensure!(!regions[..number].contains(region), "{region} is named twice");
         ensure!(
             is_plain(region, "-."),
             "{region:?} is no cluster's name: give the names that the agents' certificates have, as in --regions west,east"
@@ -132,6 +133,7 @@ mod tests {
             (&[""], "leeward/", "no cluster's name"),
             (&["--help"], "leeward/", "no cluster's name"),
             (&["root"], "leeward/", "may do everything"),
+            (&["west", "east", "west"], "leeward/", "west is named twice"),
             (&["west", "witness"], "leeward/", "needs no user"),
             (&["west"], "leeward", "ends with a slash"),
             (&["west"], "/", "is none"),

@@ -31,7 +31,7 @@ use super::{
     PATIENCE, Quorum, Which, find,
     judge::{Party, WITNESS, judge},
 };
-use crate::{bring_up, output, process};
+use crate::{bring_up, output, process, values};
 
 /// How long etcd may take to end in order.
 const GRACE: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR", required_unless_present = "region")]
     data_dir: Option<PathBuf>,
     /// A cluster that is destroyed or switched off for good, or `witness`. May be repeated; whatever does not answer has to be named.
-    #[arg(long = "lost", value_name = "NAME", required = true)]
+    #[arg(long = "lost", value_name = "NAME", required = true, value_parser = values::name)]
     lost: Vec<String>,
     /// A user of etcd that may read and write all of Leeward's keys, where the agent's own may not.
     #[arg(long, value_name = "NAME", requires = "password_file")]

@@ -244,11 +244,52 @@ fn a_command_line_that_makes_no_sense_as_a_whole_ends_with_2() {
         (&["up", "--quorum", "etcd", "--ttl", "1"], "lease"),
         (&["demo", "--quorum", "etcd", "--ttl", "1"], "lease"),
         (&["demo", "--fault", "witness"], "needs --quorum etcd"),
+        (&["explain", ""], "a name is empty"),
+        (&["status", "shop/"], "a name is empty"),
+        (&["failover", "shop", "--to", ""], "a name is empty"),
+        (&["drain", ""], "a name is empty"),
+        (&["kubeconfig", ""], "a name is empty"),
+        (&["apply", "-f", "x", "-n", ""], "a name is empty"),
+        (
+            &["quorum", "recover", "--region", "west", "--lost", ""],
+            "a name is empty",
+        ),
+        (&["drain", "west", "--timeout", "-5s"], "write it as 90s, 10m or 1h30m"),
+        (
+            &["drain", "west", "--timeout", "1 min"],
+            "write it as 90s, 10m or 1h30m",
+        ),
+        (
+            &["failover", "shop", "--to", "east", "--accept-data-loss", "-5s"],
+            "write it as 90s, 10m or 1h30m",
+        ),
+        (&["quorum", "auth", "--regions", "west,west"], "west is named twice"),
+        (&["quorum", "auth", "--regions", "root"], "may do everything"),
+        (
+            &["switchover", "shop"],
+            "Usage: leeward switchover --to <CLUSTER> <APP>",
+        ),
+        (&["status", "--kubeconfig", ""], "no name"),
     ] {
         let (_, err) = home.expect(2, arguments);
         assert!(err.contains(why), "{arguments:?}: {err}");
+        assert!(!err.contains("tip:"), "{arguments:?}: {err}");
         assert!(!home.dir().exists(), "{arguments:?} made something");
     }
+}
+
+#[test]
+fn a_kubeconfig_that_cannot_be_used_is_named_once_with_the_reason() {
+    let home = Home::new();
+    let missing = home.0.path().join("missing");
+    let (_, err) = home.expect(1, &["status", "--kubeconfig", missing.to_str().unwrap()]);
+    assert_eq!(
+        err,
+        format!(
+            "error: kubeconfig {}: No such file or directory (os error 2)\n",
+            missing.display()
+        )
+    );
 }
 
 #[test]
