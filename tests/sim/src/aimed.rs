@@ -1,9 +1,11 @@
 //! Faults at the moments at which they could do the most: what hits one of those by chance once in hundreds of thousands of runs
 //! is looked for here on purpose.
 
+pub(crate) mod beside;
+
 use leeward_core::{
     lease::{Hold, Role},
-    operation::{Kind, Request},
+    operation::Request,
 };
 use leeward_quorum::{Txn, key};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -11,7 +13,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use crate::{
     fault::{Fault, Place, Planned, REGIONS, Time},
     network::Message,
-    world::{Event, MS, SECOND, World, name},
+    world::{Event, MS, SECOND, World},
 };
 
 /// Draws of its own.
@@ -19,11 +21,17 @@ pub(crate) fn random(seed: u64) -> StdRng {
     StdRng::seed_from_u64(seed ^ 0x6169_6d65)
 }
 
-/// Whether a holder changes the in-sync set with it, and nothing else.
+/// Draws of what is aimed at changes of an in-sync set that come late and alone.
+pub(crate) fn alone_random(seed: u64) -> StdRng {
+    StdRng::seed_from_u64(seed ^ 0x616c_6f6e)
+}
+
+/// Whether a holder changes the in-sync set with it, and nothing else. Whatever else changes a role compares the plan, too, or writes it. Not told by
+/// the lease that it compares: a change that compares none is the one to aim at.
 fn changes_the_set(txn: &Txn) -> bool {
     let roles = |key: &str| key.starts_with(key::ROLES);
-    let leases = txn.compares.iter().any(|compare| compare.key.starts_with(key::LEASES));
-    leases && !txn.writes.is_empty() && txn.writes.iter().all(|write| roles(&write.key))
+    let plans = txn.compares.iter().any(|compare| compare.key.starts_with(key::PLANS));
+    !plans && !txn.writes.is_empty() && txn.writes.iter().all(|write| roles(&write.key))
 }
 
 impl World {
@@ -48,6 +56,9 @@ impl World {
 
     /// A holder sends a change of the in-sync set: now and then nobody hears of it, or it arrives after the next renewal.
     pub(crate) fn is_aimed_at(&mut self, from: Place, start: u64, call: u64, txn: &Txn) -> bool {
+        if changes_the_set(txn) && self.is(Fault::ChangesLost(from)) {
+            return true;
+        }
         if !changes_the_set(txn) || !self.aims(0.05) {
             return false;
         }
@@ -62,6 +73,18 @@ impl World {
                 until: (self.now + takes + 4 * ttl).min(self.calm_from),
                 fault: Fault::MirrorStalls(from),
             });
+            // The holder sends it again while its last point is young. When that arrives, the one that is late comes to a role that has changed.
+            if self.alone_random.random_bool(0.5) {
+                self.active.push(Planned {
+                    at: self.now,
+                    until: (self.now + takes).min(self.calm_from),
+                    fault: Fault::ChangesLost(from),
+                });
+                let place = from.name();
+                self.tell(format!(
+                    "a change of the in-sync set from {place} is late, and none arrives before"
+                ));
+            }
             let message = Message::Txn(call, txn.clone());
             let event = Event::Deliver(from, Place::Quorum, start, Box::new(message));
             self.late.insert((start, call));
@@ -144,16 +167,7 @@ impl World {
             until: until.min(self.calm_from),
             fault: Fault::WatchStalls(target),
         });
-        self.requests += 1;
-        let request = Request {
-            id: format!("asked-{}", self.requests),
-            kind: Kind::Switchover,
-            to: name(target),
-            asked_ms: self.now / MS,
-            accept_loss_ms: None,
-            cancel: false,
-            refused: None,
-        };
+        let request = self.switchover(target);
         let after = self.aim_random.random_range(MS..300 * MS);
         self.at(self.now + after, Event::Ask(Box::new(request)));
     }

@@ -64,6 +64,8 @@ pub(crate) enum Fault {
     WatchStalls(Place),
     /// Points are not sent from a region.
     MirrorStalls(Place),
+    /// Changes of the in-sync set that a region sends are lost.
+    ChangesLost(Place),
     /// The disk of a region takes nothing more.
     DiskFull(Place),
     /// Messages take up to two seconds.
@@ -185,16 +187,7 @@ impl World {
                 }
             }
             Fault::Ask(to) => {
-                self.requests += 1;
-                let request = Request {
-                    id: format!("asked-{}", self.requests),
-                    kind: Kind::Switchover,
-                    to: name(to),
-                    asked_ms: now / MS,
-                    accept_loss_ms: None,
-                    cancel: false,
-                    refused: None,
-                };
+                let request = self.switchover(to);
                 self.ask(&request);
                 self.perhaps_calls_off(request, 0.25, 2 * SECOND);
             }
@@ -207,6 +200,20 @@ impl World {
         let region = self.region(place);
         if let Some(replica) = region.and_then(|region| region.replicas.get_mut(slot)) {
             replica.dies(until);
+        }
+    }
+
+    /// What a person asks for to have the writer in a region.
+    pub(crate) fn switchover(&mut self, to: Place) -> Request {
+        self.requests += 1;
+        Request {
+            id: format!("asked-{}", self.requests),
+            kind: Kind::Switchover,
+            to: name(to),
+            asked_ms: self.now / MS,
+            accept_loss_ms: None,
+            cancel: false,
+            refused: None,
         }
     }
 

@@ -70,6 +70,8 @@ impl World {
                 if answer.applied {
                     self.perhaps_cuts_off_the_holder(from, start, call, &txn);
                     self.perhaps_replaces_pod_and_agent(&txn);
+                    self.perhaps_asks_after_another_took_the_lease(from, start, &txn);
+                    self.perhaps_replaces_the_pod_of_another(&txn);
                     self.perhaps_calls_off_after_a_step(&txn);
                     self.after_a_step(from, start, &txn);
                     self.perhaps_loses_the_target(&txn);
