@@ -78,6 +78,8 @@ pub(crate) struct Agent {
     /// What the copy says of the application, made anew when the copy changed.
     situation: Option<Arc<Situation>>,
     pub(crate) carried: Carried,
+    /// What the planner wanted and the check refused.
+    pub(crate) refused: Option<String>,
 }
 
 /// What an agent sees of its own region.
@@ -122,6 +124,7 @@ impl Agent {
             app,
             situation: None,
             carried: Carried::default(),
+            refused: None,
         }
     }
 

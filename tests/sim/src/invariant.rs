@@ -8,6 +8,7 @@ mod order;
 mod paused;
 mod points;
 mod ready;
+mod refused;
 mod rest;
 mod service;
 mod written;
@@ -47,7 +48,8 @@ pub(crate) fn at_every_event(world: &mut World) -> Result<(), Violation> {
         .and_then(|()| paused::check(world, &mut memory.paused))
         .and_then(|()| ready::check(world, &mut memory.ready))
         .and_then(|()| service::check(world, &mut memory.service))
-        .and_then(|()| points::check(world));
+        .and_then(|()| points::check(world))
+        .and_then(|()| refused::check(world));
     world.memory = memory;
     let violation = |(invariant, what)| Violation {
         invariant,

@@ -70,11 +70,13 @@ pub enum Mutant {
     AcknowledgedThoughFull,
     /// The planner takes every standby for one that is in sync.
     AnyoneIsInSync,
+    /// The planner does not compare the plan that it goes on from.
+    PlannerForgetsThePlan,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::TakerWithoutDrift,
         Self::HolderWithoutDrift,
         Self::HolderCountsFromAnswer,
@@ -107,5 +109,6 @@ impl Mutant {
         Self::ConfirmedThoughFull,
         Self::AcknowledgedThoughFull,
         Self::AnyoneIsInSync,
+        Self::PlannerForgetsThePlan,
     ];
 }

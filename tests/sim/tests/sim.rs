@@ -66,6 +66,7 @@ fn each_safety_check_that_is_taken_away_is_noticed() {
         (Mutant::ConfirmedThoughFull, 9),
         (Mutant::AcknowledgedThoughFull, 10),
         (Mutant::AnyoneIsInSync, 78),
+        (Mutant::PlannerForgetsThePlan, 0),
     ] {
         assert!(
             run(&of(seed, Some(mutant))).violation.is_some(),

@@ -82,7 +82,13 @@ impl Agent {
         let Some(mut commit) = decide(&snapshot, &timing, now, wall_ms(&self.name, now)) else {
             return;
         };
-        if check(&commit, &snapshot, &timing, now).is_err() {
+        if self.mutant == Some(Mutant::PlannerForgetsThePlan) {
+            commit.expects.retain(|expect| !matches!(expect, Expect::Plan(_)));
+        }
+        if let Err(violation) = check(&commit, &snapshot, &timing, now) {
+            if self.is_of_one_instant(situation) {
+                self.refused = Some(format!("{:?} ({}): {violation}", commit.why, self.name));
+            }
             return;
         }
         let takes = commit.changes.iter().any(|change| matches!(change, Change::Seal(_)));
@@ -121,6 +127,13 @@ impl Agent {
             _ => txn.expect(key::spec(&self.app.key), situation.app.revision),
         };
         sends.push(self.send(Purpose::Other, txn, now));
+    }
+
+    /// Whether what is known of the application was true at one instant. Roles that were read with a renewal may be newer than the plan: what is
+    /// decided on those compares the older plan, and is not applied.
+    fn is_of_one_instant(&self, situation: &Situation) -> bool {
+        let followed = self.known.view.revision();
+        situation.roles.values().all(|role| role.revision <= followed)
     }
 
     fn taker(&self) -> Timing {
