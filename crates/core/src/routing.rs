@@ -1,6 +1,6 @@
 //! Which cluster answers a request: the routing table, the check that a new table must pass, and the choice itself.
 //!
-//! Flow: the leader's plan gives a [`Table`]; [`check`] refuses one that would answer nothing or take a writer back;
+//! Flow: [`build`] turns the committed plans into a [`Table`]; [`check`] refuses one that would answer nothing or take a writer back;
 //! [`route`] picks one endpoint of a [`Profile`] for one request. Health comes from [`health`]: a pure state machine fed
 //! by probes and by failures of live requests.
 //!
@@ -19,9 +19,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::{AppKey, ClusterName, Epoch, Generation};
 
+mod build;
 pub mod health;
 mod table;
 
+pub use build::{Basis, build, serving};
 pub use table::{Index, Problem, TableError, check, salvage};
 
 /// Everything that an edge needs to answer: immutable, replaced as a whole.

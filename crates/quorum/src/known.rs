@@ -18,6 +18,7 @@ use leeward_core::{
     operation::{Journal, Request},
     plan::{Plan, Snapshot, Versioned},
     report::{AppReport, Seen},
+    routing::Basis,
 };
 
 use crate::{Changes, Entry, key, view::View};
@@ -189,6 +190,12 @@ impl Situation {
     /// The newest plan.
     pub fn plan(&self) -> Option<&Plan> {
         self.plan.as_ref().map(|plan| &plan.value)
+    }
+
+    /// What edges are told of it, once there is a plan.
+    pub fn routed(&self) -> Option<Basis<'_>> {
+        let (app, roles) = (&self.app, &self.roles);
+        self.plan.as_ref().map(|plan| Basis { app, plan, roles })
     }
 
     /// Everything that a decision rests on.

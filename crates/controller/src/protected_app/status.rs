@@ -21,10 +21,11 @@ use leeward_core::{
     operation::{Kind, Operation, StepName, is_done},
     plan::cancellable,
     report::{PlacementReport, PlacementState, Report},
+    routing,
 };
 use serde_json::json;
 
-use super::{accept::Accepted, table};
+use super::accept::Accepted;
 use leeward_quorum::known::Situation;
 
 /// The cluster that serves an ActivePassive application, or the only one that may: who has the roles. A switchover makes another one the plan's
@@ -37,7 +38,7 @@ pub fn serving(situation: &Situation) -> Option<&ClusterName> {
     });
     Some(match serves_on {
         Some(running) => &running.from,
-        None => table::serving(&situation.roles, &plan.active),
+        None => routing::serving(&situation.roles, &plan.active),
     })
 }
 

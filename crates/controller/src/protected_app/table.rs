@@ -1,152 +1,33 @@
-//! The routing table of this cluster's edge: a pure function of the plans and of where the clusters are.
+//! What this cluster's edge is told of the applications: the routing table, and the roles that are asked for before each answer.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, collections::HashMap, net::SocketAddr};
 
 use leeward_core::{
-    app::{App, Model},
-    handover::Roles,
     maintenance::Maintenance,
-    name::{AppKey, ClusterName, Generation, Incarnation},
+    name::{AppKey, ClusterName, Incarnation, RoleKey},
     plan::Versioned,
-    routing::{Endpoint, Probe, Profile, Table, Writer},
+    routing::{self, Table},
 };
-
 use leeward_quorum::known::Situation;
 
-/// Builds the table. `ingress` says where each cluster's edge is; a cluster that is not known has no endpoint. A new incarnation's revisions may
-/// be below those that an edge saw in the one before.
+/// The routing table, of the applications that have a plan; see [`routing::build`].
 pub fn build<'a>(
     incarnation: Incarnation,
     situations: impl IntoIterator<Item = &'a Situation>,
     maintenance: &BTreeMap<ClusterName, Versioned<Maintenance>>,
     ingress: impl Fn(&ClusterName) -> Option<SocketAddr>,
 ) -> Table {
-    let mut table = Table {
-        generation: Generation(0).in_incarnation(incarnation),
-        profiles: vec![],
-    };
-    for situation in situations {
-        let Some(plan) = &situation.plan else { continue };
-        let said = maintenance.values().map(|said| said.revision).max().unwrap_or_default();
-        let newest = Generation(plan.revision.max(situation.app.revision).max(said));
-        table.generation = table.generation.max(newest.in_incarnation(incarnation));
-        let serving = serving(&situation.roles, &plan.value.active);
-        table
-            .profiles
-            .extend(profile(situation, serving, maintenance, &ingress));
-    }
-    table
-}
-
-fn profile(
-    situation: &Situation,
-    serving: &ClusterName,
-    maintenance: &BTreeMap<ClusterName, Versioned<Maintenance>>,
-    ingress: impl Fn(&ClusterName) -> Option<SocketAddr>,
-) -> Option<Profile> {
-    let app = &situation.app.value;
-    let traffic = app.traffic.as_ref()?;
-    let drained = |cluster: &ClusterName| {
-        let said = maintenance.get(cluster);
-        said.is_some_and(|said| said.value == Maintenance::Drain)
-    };
-    // Where every cluster is drained, users are better served than not.
-    let all_drained = app.placements.iter().all(|placement| drained(&placement.cluster));
-    let enabled = |cluster: &ClusterName| match app.model {
-        Model::ActiveActive => all_drained || !drained(cluster),
-        Model::ActivePassive => cluster == serving,
-    };
-    let endpoints: Vec<_> = app
-        .placements
-        .iter()
-        .filter_map(|placement| {
-            Some(Endpoint {
-                cluster: placement.cluster.clone(),
-                address: ingress(&placement.cluster)?,
-                priority: placement.priority,
-                weight: placement.weight,
-                enabled: enabled(&placement.cluster),
-            })
-        })
-        .collect();
-    if endpoints.is_empty() {
-        return None;
-    }
-    Some(Profile {
-        app: app.key.clone(),
-        hosts: traffic.hosts.clone(),
-        writer: writer(situation, app, serving),
-        endpoints,
-        prefer_local: app.model == Model::ActiveActive,
-        probe: Probe {
-            path: traffic.path.clone(),
-            interval_ms: traffic.interval.as_millis() as u64,
-            timeout_ms: traffic.timeout.as_millis() as u64,
-            tolerated_failures: u32::from(traffic.tolerated_failures),
-            successes_required: 1,
-        },
-        timing: leeward_core::routing::Timing::default(),
-    })
-}
-
-/// The cluster that is asked: the one that has the roles, also while a switchover that may still be called off makes another one the active
-/// one. Edges never go back to a lower epoch, so they are told of one only when it was given.
-pub(super) fn serving<'a>(roles: &'a Roles, active: &'a ClusterName) -> &'a ClusterName {
-    let newest = roles.values().max_by_key(|role| role.value.epoch);
-    newest.map_or(active, |role| &role.value.owner)
-}
-
-/// Who writes, and at which epoch: as the roles say.
-fn writer(situation: &Situation, app: &App, serving: &ClusterName) -> Option<Writer> {
-    if app.roles.is_empty() {
-        return None;
-    }
-    let held = situation.roles.values().map(|role| role.value.epoch).max();
-    Some(Writer {
-        cluster: serving.clone(),
-        epoch: held.unwrap_or_default(),
-    })
+    let planned = situations.into_iter().filter_map(Situation::routed);
+    routing::build(incarnation, planned, maintenance, ingress)
 }
 
 /// The roles of each application, for the edge's question whether it may answer.
-pub fn roles<'a>(
-    situations: impl IntoIterator<Item = &'a Situation>,
-) -> std::collections::HashMap<AppKey, Vec<leeward_core::name::RoleKey>> {
+pub fn roles<'a>(situations: impl IntoIterator<Item = &'a Situation>) -> HashMap<AppKey, Vec<RoleKey>> {
     situations
         .into_iter()
         .map(|situation| {
-            (
-                situation.app.value.key.clone(),
-                situation.app.value.role_keys().collect(),
-            )
+            let app = &situation.app.value;
+            (app.key.clone(), app.role_keys().collect())
         })
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use leeward_core::{
-        lease::{Hold, Role},
-        name::Epoch,
-    };
-
-    use super::*;
-
-    #[test]
-    fn a_switchover_is_told_to_edges_only_once_the_roles_were_given() {
-        let (west, east) = (ClusterName::new("west"), ClusterName::new("east"));
-        let roles = |owner: &ClusterName, epoch, hold| -> Roles {
-            let value = Role {
-                hold,
-                ..Role::held(owner.clone(), Epoch(epoch))
-            };
-            let key = "shop/web/data".parse().unwrap();
-            [(key, Versioned { value, revision: 7 })].into()
-        };
-        assert_eq!(serving(&Roles::new(), &west), &west);
-        for hold in [Hold::Held, Hold::Revoking, Hold::Released] {
-            assert_eq!(serving(&roles(&west, 1, hold), &east), &west, "{hold:?}");
-        }
-        assert_eq!(serving(&roles(&east, 2, Hold::Held), &east), &east);
-    }
 }
