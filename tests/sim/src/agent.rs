@@ -57,7 +57,7 @@ pub(crate) struct Agent {
     pub(crate) me: ClusterName,
     peer: ClusterName,
     timing: Timing,
-    mutant: Option<Mutant>,
+    pub(crate) mutant: Option<Mutant>,
     holder: Holder,
     name: String,
     pub(crate) grants: Grants,
@@ -78,6 +78,8 @@ pub(crate) struct Agent {
     /// What the copy says of the application, made anew when the copy changed.
     situation: Option<Arc<Situation>>,
     pub(crate) carried: Carried,
+    /// Something was heard that the edge has not been told yet.
+    pub(crate) has_news: bool,
     /// What the planner wanted and the check refused.
     pub(crate) refused: Option<String>,
 }
@@ -124,6 +126,7 @@ impl Agent {
             app,
             situation: None,
             carried: Carried::default(),
+            has_news: true,
             refused: None,
         }
     }
@@ -309,7 +312,7 @@ impl Agent {
             let leases_only = !changes.whole && changes.entries.iter().all(|entry| entry.key.starts_with(key::LEASES));
             self.known.follow(changes, now);
             if !leases_only {
-                self.situation = self.known.situation(&self.app.key);
+                self.put_together();
             }
         }
     }
@@ -342,8 +345,29 @@ impl Agent {
         let leases_only = entries.iter().all(|entry| entry.key.starts_with(key::LEASES));
         self.known.take(entries, now);
         if !leases_only {
-            self.situation = self.known.situation(&self.app.key);
+            self.put_together();
         }
+    }
+
+    fn put_together(&mut self) {
+        self.situation = self.known.situation(&self.app.key);
+        self.has_news = true;
+    }
+
+    /// What the edge is told in place of what is known, if it is cheated.
+    pub(crate) fn cheated_situation(&self) -> Option<Arc<Situation>> {
+        let situation = self
+            .situation
+            .as_deref()
+            .filter(|_| self.mutant == Some(Mutant::EdgeAsksThePlan))?;
+        let mut cheated = situation.clone();
+        if let Some(plan) = &cheated.plan {
+            cheated
+                .roles
+                .values_mut()
+                .for_each(|role| role.value.owner = plan.value.active.clone());
+        }
+        Some(Arc::new(cheated))
     }
 }
 

@@ -30,13 +30,16 @@ pub(crate) struct Volume {
     pub(crate) epoch: u64,
     /// The newest point that was received.
     pub(crate) point: Option<Point>,
+    /// What only this region had when it followed another writer, in the order of its numbers.
+    pub(crate) aside: Vec<Line>,
     /// Of the points that were sent, the newest that was confirmed, with its epoch.
     pub(crate) confirmed: (u64, usize),
     pub(crate) sent: u64,
 }
 
 impl Volume {
-    /// Takes in a point, unless its writer is of an older epoch than what is known here.
+    /// Takes in a point, unless its writer is of an older epoch than what is known here. The first one of another writer takes the volume's
+    /// place: what it lacks is put aside before.
     pub(crate) fn receive(&mut self, point: Point, any_epoch: bool) -> bool {
         if point.epoch < self.epoch && !any_epoch {
             return false;
@@ -44,9 +47,21 @@ impl Volume {
         let newest = self.point.as_ref().map_or((0, 0), |old| (old.epoch, old.sequence));
         if (point.epoch, point.sequence) > newest || any_epoch {
             self.epoch = self.epoch.max(point.epoch);
+            self.put_aside(&point.log);
             self.point = Some(point);
         }
         true
+    }
+
+    /// Puts aside what the volume has and another log lacks. The numbers of both grow.
+    fn put_aside(&mut self, other: &[Line]) {
+        let mut others = other.iter().peekable();
+        let log = std::mem::take(&mut self.log);
+        self.aside.extend(log.into_iter().filter(|(n, epoch)| {
+            while others.next_if(|(other, _)| other < n).is_some() {}
+            others.peek() != Some(&&(*n, *epoch))
+        }));
+        self.aside.sort_unstable();
     }
 
     /// The newest point becomes the volume; once for each epoch.

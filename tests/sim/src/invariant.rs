@@ -1,7 +1,9 @@
 //! What must always hold, one a file. Each looks at the world after an event and says what is wrong, in the words of a person.
 
 mod bound;
+mod copies;
 mod epochs;
+mod in_sync;
 mod one_pod;
 mod one_writer;
 mod order;
@@ -10,6 +12,7 @@ mod points;
 mod ready;
 mod refused;
 mod rest;
+mod routed;
 mod service;
 mod written;
 
@@ -30,10 +33,13 @@ pub struct Violation {
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     bound: bound::Memory,
+    copies: copies::Memory,
     epochs: epochs::Memory,
+    in_sync: in_sync::Memory,
     order: order::Memory,
     paused: paused::Memory,
     ready: ready::Memory,
+    routed: routed::Memory,
     service: service::Memory,
 }
 
@@ -49,6 +55,9 @@ pub(crate) fn at_every_event(world: &mut World) -> Result<(), Violation> {
         .and_then(|()| ready::check(world, &mut memory.ready))
         .and_then(|()| service::check(world, &mut memory.service))
         .and_then(|()| points::check(world))
+        .and_then(|()| in_sync::check(world, &mut memory.in_sync))
+        .and_then(|()| copies::check(world, &mut memory.copies))
+        .and_then(|()| routed::check(world, &mut memory.routed))
         .and_then(|()| refused::check(world));
     world.memory = memory;
     let violation = |(invariant, what)| Violation {

@@ -14,6 +14,7 @@
 //! disk.rs      disks that fill, and what an agent keeps on them
 //! network.rs   messages: late, twice, in another order, or lost
 //! quorum.rs    the store: linearizable, sometimes away
+//! edge.rs      the edges, by the routing table that their agents build
 //! replica.rs   the agents of a region, one or two at the same time
 //! agent.rs     one region's agent: asks the core, sends what it says
 //! pod.rs       a region's pods, each a writer behind a real gate's decisions
@@ -34,6 +35,7 @@ mod clock;
 mod committed;
 mod data;
 mod disk;
+mod edge;
 mod fault;
 pub mod invariant;
 mod maintain;

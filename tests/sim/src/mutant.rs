@@ -70,13 +70,21 @@ pub enum Mutant {
     AcknowledgedThoughFull,
     /// The planner takes every standby for one that is in sync.
     AnyoneIsInSync,
+    /// What only a returning region has is not put aside.
+    NothingPutAside,
+    /// The point before goes before it is known that there is room for the next one.
+    PointGoesBeforeNext,
+    /// An edge asks the region that the plan makes the active one, not the one that has the role.
+    EdgeAsksThePlan,
+    /// An edge takes a table only if it is of a newer plan.
+    EdgeTakesNewerPlansOnly,
     /// The planner does not compare the plan that it goes on from.
     PlannerForgetsThePlan,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 37] = [
         Self::TakerWithoutDrift,
         Self::HolderWithoutDrift,
         Self::HolderCountsFromAnswer,
@@ -109,6 +117,10 @@ impl Mutant {
         Self::ConfirmedThoughFull,
         Self::AcknowledgedThoughFull,
         Self::AnyoneIsInSync,
+        Self::NothingPutAside,
+        Self::PointGoesBeforeNext,
+        Self::EdgeAsksThePlan,
+        Self::EdgeTakesNewerPlansOnly,
         Self::PlannerForgetsThePlan,
     ];
 }

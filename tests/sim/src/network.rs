@@ -110,8 +110,9 @@ impl World {
 
     pub(crate) fn heard_by(&mut self, from: Place, to: Place, start: u64, message: Message) {
         let now = self.now;
-        let confirms_nothing = self.mutant == Some(Mutant::ConfirmedThoughFull);
-        let any_epoch = self.mutant == Some(Mutant::LowerEpochReceived);
+        let mutant = self.mutant;
+        let confirms_nothing = mutant == Some(Mutant::ConfirmedThoughFull);
+        let any_epoch = mutant == Some(Mutant::LowerEpochReceived);
         let is_full = self.is(Fault::DiskFull(to));
         let Some(region) = self.regions.iter_mut().find(|region| region.place == to) else {
             return;
@@ -158,6 +159,11 @@ impl World {
                     true => confirms_nothing,
                     false => region.volume.receive(point, any_epoch),
                 };
+                match mutant {
+                    Some(Mutant::PointGoesBeforeNext) if is_full => region.volume.point = None,
+                    Some(Mutant::NothingPutAside) => region.volume.aside.clear(),
+                    _ => {}
+                }
                 if kept {
                     self.post(to, from, start, Message::Confirm(epoch, length, sequence));
                 }
@@ -168,6 +174,9 @@ impl World {
                 region.volume.confirmed = region.volume.confirmed.max((epoch, length));
             }
             _ => {}
+        }
+        if std::mem::take(&mut agent.has_news) {
+            replica.edge.is_told(agent);
         }
         for send in sends {
             self.sent(to, starts, send);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use leeward_core::{
-    app::{App, Model, Placement, WriterRole},
+    app::{App, Model, Placement, Traffic, WriterRole},
     in_sync::WhenStandbyAway,
     name::AppKey,
 };
@@ -48,7 +48,15 @@ pub(crate) fn app(seed: u64, rpo: Duration) -> App {
             claims: vec!["data".into()],
             interval: Duration::from_micros(INTERVAL),
         }],
-        traffic: None,
+        traffic: Some(Traffic {
+            hosts: vec!["web.example".into()],
+            service: "web".into(),
+            port: 80,
+            path: "/".into(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_millis(500),
+            tolerated_failures: 1,
+        }),
         selector: serde_json::Value::Null,
         resource: serde_json::Value::Null,
     }

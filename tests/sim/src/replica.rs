@@ -10,6 +10,7 @@ use crate::{
     agent::{Agent, Here, Send},
     app::process,
     disk::Disk,
+    edge::Edge,
     fault::{Fault, Place, Planned, REGIONS, Time},
     mutant::Mutant,
     network::Message,
@@ -26,8 +27,9 @@ pub(crate) struct Replica {
     pub(crate) down_until: Time,
     pub(crate) frozen_until: Time,
     pub(crate) next_point: Time,
-    /// What it keeps: it survives its death.
+    /// What it keeps: it survives its death, and so does its edge's table.
     pub(crate) disk: Disk,
+    pub(crate) edge: Edge,
 }
 
 impl Replica {
@@ -39,6 +41,7 @@ impl Replica {
             frozen_until: 0,
             next_point: 0,
             disk: Disk::default(),
+            edge: Edge::default(),
         }
     }
 

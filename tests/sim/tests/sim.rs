@@ -65,7 +65,11 @@ fn each_safety_check_that_is_taken_away_is_noticed() {
         (Mutant::AnyoneIsReady, 402),
         (Mutant::ConfirmedThoughFull, 9),
         (Mutant::AcknowledgedThoughFull, 10),
-        (Mutant::AnyoneIsInSync, 78),
+        (Mutant::AnyoneIsInSync, 0),
+        (Mutant::NothingPutAside, 10),
+        (Mutant::PointGoesBeforeNext, 9),
+        (Mutant::EdgeAsksThePlan, 16),
+        (Mutant::EdgeTakesNewerPlansOnly, 16),
         (Mutant::PlannerForgetsThePlan, 0),
     ] {
         assert!(
