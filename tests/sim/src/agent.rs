@@ -19,6 +19,7 @@ use leeward_core::{
     in_sync::{Confirmed, Sets},
     lease::{Grants, Hold, Lease, Moment, Role, Timing},
     name::{ClusterName, Epoch, RoleKey},
+    operation::StepName,
     report::ClusterReport,
     votes::Heard,
 };
@@ -78,6 +79,8 @@ pub(crate) struct Agent {
     /// What the copy says of the application, made anew when the copy changed.
     situation: Option<Arc<Situation>>,
     pub(crate) carried: Carried,
+    /// The step whose commit this process sent last.
+    committed: Option<StepName>,
     /// Something was heard that the edge has not been told yet.
     pub(crate) has_news: bool,
     /// What the planner wanted and the check refused.
@@ -126,6 +129,7 @@ impl Agent {
             app,
             situation: None,
             carried: Carried::default(),
+            committed: None,
             has_news: true,
             refused: None,
         }

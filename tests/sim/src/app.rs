@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use leeward_core::{
     execute::Mode,
+    name::Epoch,
     report::{AppReport, PointReport, RoleReport},
 };
 
@@ -35,6 +36,8 @@ pub(crate) struct Volume {
     /// Of the points that were sent, the newest that was confirmed, with its epoch.
     pub(crate) confirmed: (u64, usize),
     pub(crate) sent: u64,
+    /// What the last promotion put in the volume's place, for a mutant that does it again.
+    pub(crate) promoted: Option<Rc<Vec<Line>>>,
 }
 
 impl Volume {
@@ -75,6 +78,15 @@ impl Volume {
         self.epoch = epoch;
     }
 
+    /// What [`Self::promote`] must not do: run again, the point becomes the volume again.
+    pub(crate) fn promote_anew(&mut self, epoch: u64) {
+        self.promoted = self.point.take().map(|point| point.log).or(self.promoted.take());
+        if let Some(log) = &self.promoted {
+            self.log = log.to_vec();
+        }
+        self.epoch = self.epoch.max(epoch);
+    }
+
     /// A writer begins at an epoch: what it has is the truth from here on.
     pub(crate) fn begin(&mut self, epoch: u64) {
         if epoch > self.epoch {
@@ -110,13 +122,15 @@ pub(crate) enum Process {
 
 /// The process as its mode wants it: started in a moment, stopped at once.
 pub(crate) fn process(process: Process, mode: Mode, now: Time) -> Process {
+    // Without roles there is no epoch.
+    let number = |epoch: Option<Epoch>| epoch.unwrap_or_default().0;
     match (process, mode) {
-        (Process::Stopped, Mode::Serve { epoch: Some(epoch) }) => Process::Starting {
-            epoch: epoch.0,
+        (Process::Stopped, Mode::Serve { epoch }) => Process::Starting {
+            epoch: number(epoch),
             until: now + 200 * MS,
         },
-        (Process::Starting { epoch, .. } | Process::Running { epoch }, Mode::Serve { epoch: Some(wanted) })
-            if epoch != wanted.0 =>
+        (Process::Starting { epoch, .. } | Process::Running { epoch }, Mode::Serve { epoch: wanted })
+            if epoch != number(wanted) =>
         {
             Process::Stopped
         }
@@ -130,7 +144,7 @@ pub(crate) fn process(process: Process, mode: Mode, now: Time) -> Process {
 pub(crate) fn report(volume: &Volume, process: Process, missing: Vec<String>, role: &str) -> AppReport {
     let running = u32::from(matches!(process, Process::Running { .. }));
     let point = volume.point.as_ref().map(|point| PointReport {
-        epoch: leeward_core::name::Epoch(point.epoch),
+        epoch: Epoch(point.epoch),
         sequence: point.sequence,
         source_ms: 0,
     });

@@ -20,6 +20,7 @@ impl World {
             if txn.writes.iter().any(|write| write.key.starts_with(key::PLANS)) {
                 self.plan = self.view.get(&key::plan(&self.app.key)).map(|plan| plan.value);
                 self.note_end();
+                self.note_steps();
             }
             if txn.writes.iter().any(|write| write.key.starts_with(key::SPECS)) {
                 self.note_specification();

@@ -136,7 +136,7 @@ fn index_of(place: Place) -> usize {
 
 impl Region {
     /// Every process dies; none is started before that time.
-    fn lose(&mut self, until: Time) {
+    pub(crate) fn lose(&mut self, until: Time) {
         self.replicas
             .iter_mut()
             .for_each(|replica| replica.dies(replica.down_until));
@@ -257,6 +257,9 @@ impl World {
         let Some(running) = running.filter(|running| step && running.kind == Kind::Switchover) else {
             return;
         };
+        if self.playing.is_some() {
+            return;
+        }
         let request = Request {
             id: running.id.clone(),
             kind: running.kind,

@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! fault.rs     what goes wrong when: processes that die or stand still, links that are cut one way, a quorum that is away
+//! script.rs    one operation, whose agents die at a chosen moment of a chosen step
+//! table.rs     every moment of every step of every operation
 //! protected.rs the application as a person asks for it
 //! aimed.rs     faults at the moments at which they could do the most
 //! maintain.rs  a person who takes a region out of service, and back
@@ -46,6 +48,8 @@ mod pod;
 mod protected;
 mod quorum;
 mod replica;
+pub mod script;
+pub mod table;
 mod world;
 
 pub use invariant::Violation;

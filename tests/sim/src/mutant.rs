@@ -78,13 +78,17 @@ pub enum Mutant {
     EdgeAsksThePlan,
     /// An edge takes a table only if it is of a newer plan.
     EdgeTakesNewerPlansOnly,
+    /// A promotion that is run again puts its point in the volume's place again.
+    PromotedAnew,
+    /// A step is done only for the agent that sent its commit: one that finds it applied waits for ever.
+    DoneByItsOwnCommitOnly,
     /// The planner does not compare the plan that it goes on from.
     PlannerForgetsThePlan,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::TakerWithoutDrift,
         Self::HolderWithoutDrift,
         Self::HolderCountsFromAnswer,
@@ -121,6 +125,12 @@ impl Mutant {
         Self::PointGoesBeforeNext,
         Self::EdgeAsksThePlan,
         Self::EdgeTakesNewerPlansOnly,
+        Self::PromotedAnew,
+        Self::DoneByItsOwnCommitOnly,
         Self::PlannerForgetsThePlan,
     ];
+    /// Whether it is looked for where steps are cut short and done twice, not where everything goes wrong.
+    pub fn is_of_steps(self) -> bool {
+        matches!(self, Self::PromotedAnew | Self::DoneByItsOwnCommitOnly)
+    }
 }

@@ -66,8 +66,10 @@ impl World {
         }
         match (to, message) {
             (Place::Quorum, Message::Txn(call, txn)) => {
+                let txn = self.done_again(txn);
                 let answer = self.commit(&txn);
                 if answer.applied {
+                    self.dies_unheard(from, start, &txn);
                     self.perhaps_cuts_off_the_holder(from, start, call, &txn);
                     self.perhaps_replaces_pod_and_agent(&txn);
                     self.perhaps_asks_after_another_took_the_lease(from, start, &txn);

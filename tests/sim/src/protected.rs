@@ -19,7 +19,7 @@ use crate::{
 pub(crate) const AUTHORITY: Place = Place::West;
 
 /// The application of a run: in a quarter of the seeds the writer stops while the standby is away.
-pub(crate) fn app(seed: u64, rpo: Duration) -> App {
+pub(crate) fn app(seed: u64, rpo: Duration, has_roles: bool) -> App {
     // A generator of its own, so that what else happens in a seed stays as it is.
     let when_standby_away = match StdRng::seed_from_u64(seed ^ 0x7374_6f70).random_bool(0.25) {
         true => WhenStandbyAway::Stop,
@@ -32,6 +32,11 @@ pub(crate) fn app(seed: u64, rpo: Duration) -> App {
         standby_replicas: 0,
         overrides: vec![],
     };
+    let role = WriterRole {
+        name: "data".into(),
+        claims: vec!["data".into()],
+        interval: Duration::from_micros(INTERVAL),
+    };
     App {
         key: AppKey::new("shop", "web"),
         authority: name(AUTHORITY),
@@ -43,11 +48,7 @@ pub(crate) fn app(seed: u64, rpo: Duration) -> App {
         rto: Duration::from_secs(60),
         automatic: true,
         paused: false,
-        roles: vec![WriterRole {
-            name: "data".into(),
-            claims: vec!["data".into()],
-            interval: Duration::from_micros(INTERVAL),
-        }],
+        roles: has_roles.then_some(role).into_iter().collect(),
         traffic: Some(Traffic {
             hosts: vec!["web.example".into()],
             service: "web".into(),

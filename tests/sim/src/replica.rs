@@ -144,6 +144,9 @@ impl World {
             let holder = region.start(slot, &self.app, self.timing, self.mutant);
             self.tell(format!("{holder} starts"));
         }
+        if self.dies_before(index, slot) {
+            return;
+        }
         let region = &mut self.regions[index];
         let local = region.clock.at(now);
         let replica = &mut region.replicas[slot];
@@ -178,7 +181,8 @@ impl World {
 
     pub(crate) fn sent(&mut self, from: Place, start: u64, send: Send) {
         match send {
-            Send::Txn(call, txn) if self.is_aimed_at(from, start, call, &txn) => {}
+            Send::Txn(call, txn)
+                if self.is_aimed_at(from, start, call, &txn) || self.dies_at_sending(from, start, &txn) => {}
             Send::Txn(call, txn) => self.post(from, Place::Quorum, start, Message::Txn(call, txn)),
             Send::Follow(call, after) => self.post(from, Place::Quorum, start, Message::Ask(call, after)),
             Send::Report(report) => self.post(from, from.other(), start, Message::Report(report)),

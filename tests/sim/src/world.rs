@@ -30,6 +30,7 @@ use crate::pause::Paused;
 use crate::pod::{self, Pod, Word};
 use crate::protected;
 use crate::replica::{self, Replica};
+use crate::script::{Ended, Playing, Script};
 
 pub(crate) const MS: Time = 1_000;
 pub(crate) const SECOND: Time = 1_000 * MS;
@@ -49,6 +50,8 @@ pub struct Run {
     pub mutant: Option<Mutant>,
     /// How long things go wrong, in seconds.
     pub seconds: u64,
+    /// One operation that is done and cut short, in place of everything else that goes wrong.
+    pub script: Option<Script>,
 }
 
 /// How a run ended.
@@ -70,6 +73,8 @@ pub struct Outcome {
     pub acknowledged: u64,
     /// Times that the role changed its owner.
     pub moves: u64,
+    /// What became of the script.
+    pub ended: Option<Ended>,
 }
 
 pub(crate) struct Region {
@@ -155,6 +160,7 @@ pub(crate) struct World {
     /// Operations that were cancelled, and that failed because their target was lost.
     pub(crate) cancelled: BTreeSet<String>,
     pub(crate) failed: BTreeSet<String>,
+    pub(crate) playing: Option<Playing>,
     /// From when on nothing goes wrong any more.
     pub(crate) calm_from: Time,
     pub(crate) history: Vec<String>,
@@ -202,6 +208,7 @@ pub fn run(run: &Run) -> Outcome {
         cancels: world.cancelled.len() as u64,
         pauses: world.paused.times,
         failed: world.failed.len() as u64,
+        ended: world.ended(),
         history: world.history,
     }
 }
@@ -240,7 +247,10 @@ impl World {
             pods_made: 0,
         };
         let regions = [region(Place::West), region(Place::East)];
-        let calm_from = BEGIN + run.seconds * SECOND;
+        let calm_from = match run.script {
+            None => BEGIN + run.seconds * SECOND,
+            Some(_) => BEGIN,
+        };
         let mut faults = fault::plan(&mut random, BEGIN, calm_from, ttl * MS);
         faults.extend(disk::plan(run.seed, BEGIN, calm_from));
         if are_two {
@@ -253,7 +263,7 @@ impl World {
             clients: Clients::default(),
             memory: invariant::Memory::default(),
             failed_over: BTreeSet::new(),
-            app: protected::app(run.seed, rpo),
+            app: protected::app(run.seed, rpo, run.script.is_none_or(|script| script.has_roles)),
             timing,
             mutant: run.mutant,
             random,
@@ -281,6 +291,7 @@ impl World {
             requests: 0,
             cancelled: BTreeSet::new(),
             failed: BTreeSet::new(),
+            playing: run.script.map(Playing::new),
             calm_from,
             history: Vec::new(),
         };
@@ -300,6 +311,7 @@ impl World {
         }
         world.plan_pauses(run.seed, BEGIN, world.calm_from);
         world.plan_maintenance(run.seed, BEGIN, world.calm_from);
+        world.plan_script();
         world
     }
 

@@ -7,6 +7,7 @@ fn of(seed: u64, mutant: Option<Mutant>) -> Run {
         seed,
         mutant,
         seconds: 12,
+        script: None,
     }
 }
 

@@ -9,7 +9,7 @@ use leeward_core::{
     name::ClusterName,
     operation::Outcome,
     plan::{Change, Expect, decide},
-    report::{AppReport, Seen},
+    report::{AppReport, Seen, report},
 };
 use leeward_quorum::{Txn, commit, key, known::Situation};
 
@@ -45,21 +45,7 @@ impl Agent {
             return;
         }
         let unseen_by = self.heard.unseen_by(&self.me, [&self.peer], &self.timing, now);
-        let mut reports: BTreeMap<_, _> = self
-            .heard
-            .reports
-            .iter()
-            .filter_map(|(cluster, (report, at))| {
-                let value = report.apps.get(&self.app.key)?.clone();
-                let age = now.since(*at);
-                Some((cluster.clone(), Seen { value, age }))
-            })
-            .collect();
-        let age = Duration::ZERO;
-        reports.insert(self.me.clone(), Seen { value: said, age });
-        let holders = self.heard.reports.values();
-        let holders = holders.map(|(report, _)| (report.cluster.clone(), report.holder.clone()));
-        let mut snapshot = situation.snapshot(&self.known, &unseen_by, holders.collect(), reports);
+        let mut snapshot = situation.snapshot(&self.known, &unseen_by, self.holders(), self.reports(said, now));
         if self.mutant == Some(Mutant::AnyoneIsInSync) {
             let all = [self.me.clone(), self.peer.clone()];
             snapshot
@@ -127,6 +113,40 @@ impl Agent {
             _ => txn.expect(key::spec(&self.app.key), situation.app.revision),
         };
         sends.push(self.send(Purpose::Other, txn, now));
+    }
+
+    /// What every cluster says of the application.
+    fn reports(&self, said: AppReport, now: Moment) -> BTreeMap<ClusterName, Seen<AppReport>> {
+        let mut reports: BTreeMap<_, _> = self
+            .heard
+            .reports
+            .iter()
+            .filter_map(|(cluster, (report, at))| {
+                let value = report.apps.get(&self.app.key)?.clone();
+                let age = now.since(*at);
+                Some((cluster.clone(), Seen { value, age }))
+            })
+            .collect();
+        let age = Duration::ZERO;
+        reports.insert(self.me.clone(), Seen { value: said, age });
+        reports
+    }
+
+    fn holders(&self) -> BTreeMap<ClusterName, String> {
+        let holders = self.heard.reports.values();
+        holders
+            .map(|(report, _)| (report.cluster.clone(), report.holder.clone()))
+            .collect()
+    }
+
+    /// What is waited for before the application is protected, as its status would say.
+    pub(crate) fn waiting_for(&self, said: AppReport, now: Moment) -> Vec<String> {
+        let Some(situation) = self.situation() else {
+            return vec!["nothing is known".to_owned()];
+        };
+        let unseen_by = self.heard.unseen_by(&self.me, [&self.peer], &self.timing, now);
+        let snapshot = situation.snapshot(&self.known, &unseen_by, self.holders(), self.reports(said, now));
+        report(&snapshot, &self.timing, now).waiting_for
     }
 
     /// Whether what is known of the application was true at one instant. Roles that were read with a renewal may be newer than the plan: what is

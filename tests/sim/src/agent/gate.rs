@@ -49,6 +49,7 @@ impl Agent {
     /// Whether a gate may still let something out.
     pub(super) fn has_open_gate(&self, now: Moment) -> bool {
         match self.mutant {
+            _ if self.app.roles.is_empty() => false,
             Some(Mutant::ReleasedBeforeGatesClosed) => false,
             Some(Mutant::PredecessorsGatesForgotten) => self.gates.held(&self.role, now).is_some(),
             _ => self.gates.open(&self.role, now).is_some(),

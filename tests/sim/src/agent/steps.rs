@@ -39,8 +39,9 @@ impl Agent {
                 let gated = self.has_open_gate(now);
                 match handover::release(&situation.roles, plan, operation) {
                     _ if gated => false,
-                    None => true,
+                    None => self.takes_it_as_done(step.name),
                     Some(commit) => {
+                        self.committed = Some(step.name);
                         let txn = commit::txn(&self.app.key, &self.known.sights, &commit);
                         sends.extend(txn.ok().map(|txn| self.send(Purpose::Other, txn, now)));
                         false
@@ -48,8 +49,9 @@ impl Agent {
                 }
             }
             StepName::Take => match handover::take(&situation.roles, plan, operation) {
-                Ok(None) => true,
+                Ok(None) => self.takes_it_as_done(step.name),
                 Ok(Some(mut commit)) => {
+                    self.committed = Some(step.name);
                     if self.mutant == Some(Mutant::TakenForAnyPlan) {
                         commit.expects.retain(|expect| !matches!(expect, Expect::Plan(_)));
                     }
@@ -61,11 +63,15 @@ impl Agent {
             },
             StepName::Promote if here.is_full => false,
             StepName::Promote => {
-                here.volume.promote(operation.epoch.0);
+                match self.mutant {
+                    Some(Mutant::PromotedAnew) => here.volume.promote_anew(operation.epoch.0),
+                    _ => here.volume.promote(operation.epoch.0),
+                }
                 true
             }
             StepName::Start => {
-                matches!(here.process, Process::Running { .. }) && self.answer(now) == Some(operation.epoch)
+                let is_granted = self.app.roles.is_empty() || self.answer(now) == Some(operation.epoch);
+                matches!(here.process, Process::Running { .. }) && is_granted
             }
         };
         if done {
@@ -80,5 +86,10 @@ impl Agent {
                 sends.push(self.send(Purpose::Other, txn.read(&key), now));
             }
         }
+    }
+
+    /// Whether a step whose commit is applied is done, whoever sent that.
+    fn takes_it_as_done(&self, step: StepName) -> bool {
+        self.mutant != Some(Mutant::DoneByItsOwnCommitOnly) || self.committed == Some(step)
     }
 }

@@ -14,8 +14,42 @@ use super::Checked;
 use crate::app::Process;
 use crate::world::{CALM, World, name};
 
+fn wrong(what: String) -> Checked {
+    Err(("everything comes to rest", what))
+}
+
+/// One region serves, and nothing is under way.
+fn without_roles(world: &World) -> Checked {
+    let Some(plan) = world.plan() else {
+        return wrong("there is no plan".into());
+    };
+    if let Some(operation) = &plan.operation {
+        return wrong(format!(
+            "{} is still under way: {:?}",
+            operation.id,
+            world.journal(&operation.id)
+        ));
+    }
+    for region in &world.regions {
+        let active = plan.active == name(region.place);
+        match region.process {
+            Process::Running { .. } if active => {}
+            Process::Stopped if !active => {}
+            other => {
+                return wrong(format!(
+                    "{:?} is {other:?}, and {} is active",
+                    region.place, plan.active
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn check(world: &World) -> Checked {
-    let wrong = |what: String| Err(("everything comes to rest", what));
+    if world.app.roles.is_empty() {
+        return without_roles(world);
+    }
     let (Some(role), Some(plan)) = (world.role(), world.plan()) else {
         return wrong("there is no plan".into());
     };

@@ -23,6 +23,12 @@ pub(super) fn check(world: &World) -> Checked {
         None => &active.volume.log,
     };
     let kept: BTreeSet<(u64, u64)> = log.iter().copied().collect();
+    if kept.len() < log.len() {
+        return Err((
+            "nothing is doubled",
+            format!("of {} lines {} are different", log.len(), kept.len()),
+        ));
+    }
     let mut epochs: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for ack in &world.clients.acks {
         epochs.entry(ack.epoch).or_default().push(ack.n);
