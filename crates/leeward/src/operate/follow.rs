@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use leeward_api::{Operation, OperationStatus, condition, operation::StepStatus};
+use leeward_core::name::Epoch;
 
 use crate::status::seconds;
 
@@ -108,7 +109,10 @@ impl Progress {
                     .rto
                     .map(|rto| format!(" after {}", seconds(rto.into())))
                     .unwrap_or_default();
-                let epoch = status.epoch.map(|epoch| format!(", epoch {epoch}")).unwrap_or_default();
+                let epoch = status
+                    .epoch
+                    .map(|epoch| format!(", epoch {}", Epoch(epoch).readable()))
+                    .unwrap_or_default();
                 news.lines.push(format!("succeeded{rto}: {message}{epoch}"));
                 news.verdict = verdict(Wish::Move);
             }
@@ -213,6 +217,10 @@ mod tests {
             ]
         );
         assert_eq!(news.verdict, Some(Verdict::AsWished));
+        let later =
+            operation(json!({"phase": "Succeeded", "message": "west is active", "epoch": 1_099_511_627_781_u64}));
+        let lines = Progress::new(Wish::Move).look(&later).lines;
+        assert_eq!(lines, ["succeeded: west is active, epoch 1.5"]);
     }
 
     #[test]

@@ -35,6 +35,9 @@ impl Finding {
     }
 }
 
+/// What a member says that lives and hears of no majority.
+const NO_LEADER: &str = "etcdserver: no leader";
+
 /// One for each endpoint, in their order.
 pub(crate) fn judge(status: &Status) -> Vec<Finding> {
     status.endpoints.iter().map(|member| finding(status, member)).collect()
@@ -42,7 +45,12 @@ pub(crate) fn judge(status: &Status) -> Vec<Finding> {
 
 fn finding(status: &Status, member: &Member) -> Finding {
     match &member.state {
-        Err(why) => silent(status, why),
+        Err(why) if why.contains(NO_LEADER) => leaderless(status),
+        // It begins with the endpoint, which is named already.
+        Err(why) => silent(
+            status,
+            why.strip_prefix(&format!("{}/: ", member.endpoint)).unwrap_or(why),
+        ),
         Ok(state) if state.cluster != status.cluster => foreign(status, state),
         Ok(state) => own(status, state),
     }
@@ -82,6 +90,21 @@ fn silent(status: &Status, why: &str) -> Finding {
     )
 }
 
+fn leaderless(status: &Status) -> Finding {
+    let mend = match status.spare() {
+        Some(_) => {
+            "it is cut off from the others, or they elect one now: ask again, then look at the links between the members and at their disks"
+        }
+        None => "it lives, and a majority does not: see to the others, or to the links to them",
+    };
+    Finding::wrong(
+        "no leader",
+        "answers and knows no leader".to_owned(),
+        mend.to_owned(),
+        true,
+    )
+}
+
 fn foreign(status: &Status, state: &State) -> Finding {
     let said = |number: Option<_>| number.map_or(String::new(), |number| format!(", incarnation {number}"));
     let leads = match state.leader {
@@ -114,14 +137,7 @@ fn own(status: &Status, state: &State) -> Finding {
         .own()
         .find(|(_, other)| other.id != id && other.leader == other.id && other.term > term);
     match state.leader {
-        0 => Finding::wrong(
-            "no leader",
-            "answers and knows no leader".to_owned(),
-            "it is cut off from the others, or they elect one now: ask again; then look at the links between the members, and at their clocks and \
-             disks"
-                .to_owned(),
-            true,
-        ),
+        0 => leaderless(status),
         leader if leader == id => match newer {
             None => Finding::well("leads", format!("answers and leads, term {term}")),
             Some((endpoint, newer)) => Finding::wrong(
@@ -209,7 +225,17 @@ mod tests {
         assert_eq!(all[1], "follows answers and follows a, term 3 -> ");
         expect(&all[2], &["does not answer: refused", "member remove"]);
         let without = told(&status([Ok(state(1, 0, 3)), Err("refused"), Err("refused")]));
-        expect(&without[0], &["no leader", "links between the members"]);
+        expect(&without[0], &["no leader", "see to the others"]);
+        let says = told(&status([
+            Err("etcd says Unavailable: etcdserver: no leader"),
+            Err("b/: refused"),
+            Err("refused"),
+        ]));
+        expect(
+            &says[0],
+            &["no leader answers and knows no leader", "see to the others"],
+        );
+        expect(&says[1], &["does not answer: refused"]);
         expect(&without[1], &["leeward quorum recover"]);
         let orphan = told(&status([Err("refused"), Ok(state(2, 1, 3)), Ok(state(3, 1, 3))]));
         expect(&orphan[1], &["follows member 1, which does not answer"]);
