@@ -3,6 +3,7 @@
 mod api;
 mod figure;
 mod fleet;
+mod order;
 mod region;
 mod watchers;
 
@@ -19,6 +20,8 @@ enum Bench {
     Api(api::Options),
     /// The loss of a region with many applications: planned and committed in an etcd of three members.
     Fleet(fleet::Options),
+    /// Writes which functions a region's processes run, so that the linker puts them together.
+    Order(order::Options),
     /// A region's start and memory, idle and after use. Exits 1 when it takes 3 s or 100 MiB.
     Region(region::Options),
 }
@@ -38,6 +41,7 @@ fn run(bench: Bench) -> Result<ExitCode> {
     match bench {
         Bench::Api(options) => tokio::runtime::Runtime::new()?.block_on(api::run(options)),
         Bench::Fleet(options) => tokio::runtime::Runtime::new()?.block_on(fleet::run(&options)),
+        Bench::Order(options) => order::run(&options),
         Bench::Region(options) => region::run(&options),
     }
 }

@@ -146,8 +146,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if within { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Whether kubectl is there; what it says is not looked at.
-fn session(kubectl: &Path, kubeconfig: &Path) -> Result<bool> {
+/// Runs the session. Whether kubectl is there; what it says is not looked at.
+pub(crate) fn session(kubectl: &Path, kubeconfig: &Path) -> Result<bool> {
     for arguments in SESSION {
         let mut command = Command::new(kubectl);
         command
