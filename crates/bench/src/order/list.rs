@@ -186,8 +186,10 @@ pub(super) fn write(functions: &[Function], ran: &Ran) -> String {
     let mut text = NOTICE.to_owned();
     for group in 0..GROUPS {
         let when = if group < ROLES.len() { "" } else { "demonstration: " };
-        let _ = writeln!(text, "[{when}{}]", ROLES[group % ROLES.len()].0);
-        for line in lines.iter().filter(|line| line.group == group) {
+        for (at, line) in lines.iter().filter(|line| line.group == group).enumerate() {
+            if at == 0 {
+                let _ = writeln!(text, "[{when}{}]", ROLES[group % ROLES.len()].0);
+            }
             let _ = writeln!(text, "{}", line.text);
         }
     }
@@ -209,7 +211,7 @@ mod tests {
     /// A function's name and size, and who ran it: in a demonstration?
     type Case<'a> = (&'a str, u64, &'a [(Role, bool)]);
 
-    /// The groups that have lines, and those.
+    /// The groups, and their lines.
     fn listed(functions: &[Case]) -> Vec<(String, Vec<String>)> {
         let mut ran = Ran::default();
         let mut all = Vec::new();
@@ -225,7 +227,7 @@ mod tests {
             let lines = lines.lines().filter(|line| !line.is_empty());
             (name.to_owned(), lines.map(str::to_owned).collect::<Vec<_>>())
         });
-        groups.filter(|(_, lines)| !lines.is_empty()).collect()
+        groups.collect()
     }
 
     fn group(name: &str, lines: &[&str]) -> (String, Vec<String>) {
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn without_functions_the_list_is_empty() {
+    fn without_functions_there_is_no_group() {
         assert_eq!(listed(&[]), []);
     }
 }
