@@ -137,6 +137,27 @@ impl Etcd {
         self.members[index].process.take().map_or(Ok(()), Process::stop)
     }
 
+    /// Makes a member stand still, some moment after this returns.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn freeze(&mut self, index: usize) -> Result<()> {
+        self.signal(index, "STOP")
+    }
+
+    /// Lets a member that stands still go on.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn thaw(&mut self, index: usize) -> Result<()> {
+        self.signal(index, "CONT")
+    }
+
+    fn signal(&mut self, index: usize, name: &str) -> Result<()> {
+        let process = self.members[index].process.as_mut();
+        process.context("the member does not run")?.signal(name)
+    }
+
     /// Waits until every running member says that it serves.
     ///
     /// # Errors

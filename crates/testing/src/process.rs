@@ -8,10 +8,11 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 /// Starts the program, waits until standard input is closed, and ends the program. A process that is killed closes what it had
-/// open, so this works where nothing of it can be run any more. A line on standard input names the signal that ends it in order. Signals of
-/// the terminal go to it too and must not end it first.
-const KEEPER: &str =
-    r#"trap '' INT TERM HUP; "$@" & program=$!; read -r how; kill -"${how:-KILL}" "$program"; wait "$program""#;
+/// open, so this works where nothing of it can be run any more. A line on standard input names a signal for it; the one that ends it in order
+/// is the last. Signals of the terminal go to it too and must not end it first.
+const KEEPER: &str = r#"trap '' INT TERM HUP; "$@" & program=$!
+while read -r how; do kill -"$how" "$program"; [ "$how" = TERM ] && break; done
+[ "${how:-}" = TERM ] || kill -KILL "$program"; wait "$program""#;
 
 /// A program that runs while this is there.
 pub(crate) struct Process {
@@ -46,11 +47,17 @@ impl Process {
 
     /// Ends the program in order, and waits until it has ended.
     pub(crate) fn stop(mut self) -> Result<()> {
-        let asked = self.keeper.stdin.as_mut().map(|stdin| stdin.write_all(b"TERM\n"));
-        asked
-            .transpose()
-            .with_context(|| format!("{} cannot be stopped", self.name))?;
+        self.signal("TERM")?;
         self.keeper.wait()?;
+        Ok(())
+    }
+
+    /// Sends the program a signal, by its name without `SIG`; when it arrives is not known.
+    pub(crate) fn signal(&mut self, name: &str) -> Result<()> {
+        let told = self.keeper.stdin.as_mut();
+        let told = told.map(|stdin| stdin.write_all(format!("{name}\n").as_bytes()));
+        told.transpose()
+            .with_context(|| format!("{} cannot be sent {name}", self.name))?;
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use leeward_core::holder::{Holder, Offer, Renewal};
+use leeward_core::lease::{Delays, Lease, Moment, Timing};
 use leeward_quorum::etcd::{Etcd, status};
 use leeward_quorum::{Error, Outcome, Store, Txn};
 
@@ -62,6 +64,68 @@ async fn a_lost_member_is_left_and_a_lost_majority_is_said_until_it_is_back() {
     // Whether the third write was applied is not known to who sent it; what was acknowledged is there.
     assert!(value == 2 || value == 3, "{value}");
     assert!(back.revision >= second.revision);
+}
+
+const LEASE: &str = "lease/west";
+
+fn renew(offer: &Offer) -> Txn {
+    let txn = Txn::default().expect(LEASE, offer.replaces);
+    txn.put(LEASE, &offer.lease).unwrap().read(LEASE)
+}
+
+/// A member that stands still has the request and says nothing: it may apply it when it goes on, after the lease was read again even.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_that_a_member_answers_too_late_is_open_and_the_next_one_asks_so_that_none_counts_twice() {
+    let Some(mut etcd) = members(1, &[]).await else { return };
+    let mut short = config(etcd.endpoints());
+    short.timeout = Duration::from_millis(300);
+    let store = Etcd::new(short).unwrap();
+    let timing = Timing::new(Duration::from_secs(15), Delays::WITHOUT_ELECTIONS).unwrap();
+    let now = Moment::default();
+    let mut holder = Holder::new("west".into(), "a");
+    let begins = holder.begin(None, None, &timing, now).unwrap();
+    let first = Etcd::new(config(etcd.endpoints())).unwrap();
+    let first = first.txn(renew(&begins)).await.unwrap().revision;
+    holder.renewed(begins, now, Some(first), [], &timing);
+
+    etcd.freeze(0).unwrap();
+    let (open, error) = loop {
+        let Renewal::Write(offer) = holder.renewal() else {
+            panic!("a renewal that was answered is followed by the next one")
+        };
+        match store.txn(renew(&offer)).await {
+            Ok(outcome) => holder.renewed(offer, now, Some(outcome.revision), [], &timing),
+            Err(error) => break (offer, error),
+        };
+    };
+    let said = error.to_string();
+    assert!(
+        matches!(error, Error::Unreachable(_)) && said.contains("no answer within 300ms"),
+        "{said}"
+    );
+    assert_eq!(holder.renewal(), Renewal::Read);
+    let asked = store.txn(Txn::default().read(LEASE)).await;
+    assert!(matches!(asked, Err(Error::Unreachable(_))), "{asked:?}");
+
+    etcd.thaw(0).unwrap();
+    let (last, outcome) = loop {
+        let read = at_last(&store, || Txn::default().read(LEASE)).await;
+        let found: Lease = serde_json::from_str(read.entries[0].value.as_deref().unwrap()).unwrap();
+        assert!(
+            found.sequence + 1 >= open.lease.sequence,
+            "what was acknowledged is there: {found:?}"
+        );
+        let at = (&found, read.entries[0].revision);
+        let offer = holder.begin(Some(at), None, &timing, now).unwrap();
+        // It loses against the open one where that is applied only now.
+        match store.txn(renew(&offer)).await {
+            Ok(outcome) if outcome.applied => break (offer, outcome),
+            Ok(_) => {}
+            Err(error) => assert!(error.is_transient(), "{error}"),
+        }
+    };
+    // Each write that was applied is one revision, and one number of the lease.
+    assert_eq!(outcome.revision - first, last.lease.sequence - 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
