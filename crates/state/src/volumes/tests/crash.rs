@@ -175,3 +175,61 @@ async fn a_return_keeps_what_only_it_had_wherever_it_was_killed() {
     );
     assert!(steps > 40, "{steps}");
 }
+
+#[tokio::test]
+async fn what_is_damaged_on_disk_is_named_and_neither_shown_nor_gone_on_from() {
+    for cut in ["a point", "the role"] {
+        let (west, east) = (Disk::new(), Disk::new());
+        fill(&west);
+        let target = east.target();
+        let first = west.source(1, NoFreeze).take(Arc::default(), None).await.unwrap();
+        target.deliver(&first).unwrap();
+        target.apply(&role()).unwrap();
+        change(&west);
+        let source = west.source(1, NoFreeze);
+        let second = source.take(first.manifest.clone(), Some(&first.point)).await.unwrap();
+        target.deliver(&second).unwrap();
+        drop(target);
+        let directory = east.path("mirror/shop_web_data");
+        let before = contents(&directory.join("tree"));
+        let file = match cut {
+            "a point" => fs::read_dir(directory.join("journal"))
+                .unwrap()
+                .next()
+                .unwrap()
+                .unwrap()
+                .path(),
+            _ => directory.join("role.json"),
+        };
+        let length = fs::metadata(&file).unwrap().len();
+        fs::OpenOptions::new()
+            .write(true)
+            .open(&file)
+            .unwrap()
+            .set_len(length / 2)
+            .unwrap();
+
+        let target = east.target();
+        let is_named = |refused: Result<(), TargetError>, what: &str| match refused {
+            Err(TargetError::Corrupt(path)) => assert!(path.ends_with(file.strip_prefix(east.path("mirror")).unwrap())),
+            other => panic!("{cut}, {what}: {other:?}"),
+        };
+        is_named(target.head(&role()).map(drop), "asked for its newest point");
+        is_named(target.current(&role(), |_, _| ()), "shown");
+        is_named(target.deliver(&second).map(drop), "sent the next point");
+        is_named(target.promote(&role(), Epoch(2), &east.claims()).map(drop), "promoted");
+        is_named(target.follow(&role(), Epoch(2), &east.claims()), "told to follow");
+        assert_eq!(contents(&directory.join("tree")), before, "{cut}");
+        let text = target.head(&role()).unwrap_err().to_string();
+        assert!(
+            text.contains("move the role's directory away, and the mirror starts anew from the writer"),
+            "{text}"
+        );
+
+        // As it says: away with it, and the mirror starts anew.
+        fs::rename(&directory, east.path("away")).unwrap();
+        let anew = west.source(1, NoFreeze).take(Arc::default(), None).await.unwrap();
+        target.deliver(&anew).unwrap();
+        assert_mirrored(&west, &target);
+    }
+}
