@@ -1,10 +1,10 @@
-//! The store that a configuration names, and the certificates that it rests on.
+//! The store that a configuration names, and the certificates and members that it rests on.
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
 
 use leeward_quorum::{
     Error, Store,
-    certificate::{self, Trouble},
+    certificate::Trouble,
     embedded,
     encrypted::{Encrypted, Keys},
     etcd,
@@ -18,7 +18,7 @@ use crate::{
     config::{self, Quorum, Serve},
 };
 
-/// How often it is looked when the certificates end.
+/// How often it is looked when the certificates end, and how the members are.
 const LOOK: Duration = Duration::from_secs(3600);
 
 /// A quorum that cannot be used as it is configured.
@@ -63,8 +63,9 @@ pub fn store(config: &Serve, http: &reqwest::Client, timeout: Duration) -> Resul
     Ok(Arc::new(Encrypted::new(store, keys)))
 }
 
-/// Logs which certificates of the quorum end soon or have ended, until `stop`: what was said is said again only as it changes, once a day.
-pub async fn watch_certificates(etcd: etcd::Config, stop: CancellationToken) {
+/// Logs which certificates of the quorum end soon or have ended, which members have little space left, and their alarms, until `stop`: what was
+/// said is said again only as it changes, a certificate's end once a day.
+pub async fn watch(etcd: etcd::Config, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK);
     let mut told = BTreeSet::new();
     loop {
@@ -72,14 +73,11 @@ pub async fn watch_certificates(etcd: etcd::Config, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let looked = tokio::select! {
-            () = stop.cancelled() => return,
-            looked = certificate::look(&etcd) => looked,
-        };
-        // A member that does not answer is no news here: whoever asks it something says so.
-        let certificates = looked.unwrap_or_default().into_iter().flatten();
         let now = i64::try_from(clock::wall_ms() / 1000).unwrap_or(i64::MAX);
-        let troubles: Vec<Trouble> = certificates.filter_map(|one| one.trouble(now)).collect();
+        let troubles = tokio::select! {
+            () = stop.cancelled() => return,
+            troubles = etcd::status::troubles(&etcd, now) => troubles,
+        };
         for trouble in troubles.iter().filter(|trouble| !told.contains(trouble.text())) {
             match trouble {
                 Trouble::Soon(text) => tracing::warn!("{text}"),

@@ -177,7 +177,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
 
     if let config::Quorum::Etcd(etcd) = &config.quorum {
         let etcd = quorum::settings(etcd, &config, timing.ttl / 3)?;
-        tasks.spawn(quorum::watch_certificates(etcd, stop.clone()));
+        tasks.spawn(quorum::watch(etcd, stop.clone()));
     }
     tasks.spawn(follow::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(renew::run(Arc::clone(&agent), stop.clone()));

@@ -20,7 +20,7 @@ use leeward_local::instance::quorum::ELECTION_MS;
 use leeward_quorum::certificate::{self, Certificate, Trouble};
 use leeward_quorum::etcd::{
     self,
-    status::{self, Alarm, Status},
+    status::{self, Status},
 };
 use leeward_quorum::pin::{self, Pin};
 
@@ -249,18 +249,15 @@ fn render(status: &Status) -> String {
             text += &format!("\n{} {}\n  -> {mend}\n", member.endpoint, finding.text);
         }
     }
-    for (member, alarm) in status.alarms.iter().flatten() {
-        let what = match alarm {
-            Alarm::NoSpace => {
-                "its space is used up, so nothing can be written: compact and defragment the members, then disarm the alarm \
-                 (`etcdctl compact`, `etcdctl defrag`, `etcdctl alarm disarm`)"
-            }
-            Alarm::Corrupt => "its data is damaged: remove the member and add it anew",
-            Alarm::Other(_) => "it raised an alarm that this version does not know: see `etcdctl alarm list`",
-        };
-        text += &format!("\nALARM of member {member:x}: {what}\n");
-    }
+    status.troubles().iter().for_each(|trouble| text += &line(trouble));
     text
+}
+
+fn line(trouble: &Trouble) -> String {
+    match trouble {
+        Trouble::Soon(text) => format!("\nWARNING: {text}\n"),
+        Trouble::Over(text) => format!("\nALARM: {text}\n"),
+    }
 }
 
 /// When each certificate ends, and what to do about those that do so soon.
@@ -271,11 +268,7 @@ fn terms(certificates: &[Result<Certificate, String>], now: i64) -> String {
     let mut troubles = String::new();
     for one in certificates.iter().flatten() {
         table.add_row([one.whose.to_string(), one.subject.clone(), one.term(now)]);
-        match one.trouble(now) {
-            None => {}
-            Some(Trouble::Soon(text)) => troubles += &format!("\nWARNING: {text}\n"),
-            Some(Trouble::Over(text)) => troubles += &format!("\nALARM: {text}\n"),
-        }
+        troubles.extend(one.trouble(now).as_ref().map(line));
     }
     for why in certificates.iter().filter_map(|one| one.as_ref().err()) {
         troubles += &format!("\nits certificate cannot be seen: {why}\n");
@@ -300,7 +293,7 @@ fn kib(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use leeward_core::name::Incarnation;
-    use leeward_quorum::etcd::status::{Member, State};
+    use leeward_quorum::etcd::status::{Alarm, Member, State};
 
     use super::*;
 
@@ -315,6 +308,7 @@ mod tests {
             revision: 40,
             size: 20480,
             used: 8192,
+            quota: Some(100 << 10),
         };
         Member {
             endpoint: format!("https://{name}:2379"),
@@ -346,6 +340,13 @@ mod tests {
         status.alarms = Some(vec![(7, Alarm::NoSpace)]);
         let text = render(&status);
         assert!(text.contains("NO majority") && text.contains("alarm disarm"), "{text}");
+        assert!(
+            text.contains("\nALARM: member 7 of etcd") && !text.contains("WARNING"),
+            "{text}"
+        );
+        status.endpoints[0] = member("a", true);
+        let used = status.endpoints[0].state.as_mut().map(|state| state.size = 90 << 10);
+        assert!(used.is_ok() && render(&status).contains("\nWARNING: https://a:2379 has used"));
     }
 
     #[test]

@@ -51,12 +51,12 @@ pub enum Error {
     Unreadable(Whose, String),
 }
 
-/// What is wrong with a certificate.
+/// What is wrong with a certificate, or with a member of etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trouble {
-    /// It ends soon.
+    /// It ends soon, or there is soon no space any more.
     Soon(String),
-    /// It has ended, or has not begun: no new connection rests on it.
+    /// It has ended, or has not begun: no new connection rests on it. Or an alarm is raised.
     Over(String),
 }
 

@@ -198,10 +198,12 @@ pub(super) fn api(region: &str, answer: Result<std::time::Duration, String>) -> 
     }
 }
 
-/// Whether the certificates of a region's quorum go on to count, at this time in Unix seconds; nothing where there are none.
-pub(super) fn certificates(
+/// Whether the certificates of a region's quorum go on to count, at this time in Unix seconds, and what is wrong with its members; nothing where
+/// there are no certificates and nothing is wrong.
+pub(super) fn quorum(
     region: &str,
     read: Result<Vec<Certificate>, String>,
+    members: Vec<Trouble>,
     file: &std::path::Path,
     now: i64,
 ) -> Option<Check> {
@@ -211,15 +213,18 @@ pub(super) fn certificates(
         Ok(all) => all,
         Err(reason) => return Some(Check::fail(name, reason, advice)),
     };
-    let first = all.iter().min_by_key(|one| one.until)?;
-    let troubles: Vec<Trouble> = all.iter().filter_map(|one| one.trouble(now)).collect();
+    let first = all.iter().min_by_key(|one| one.until);
+    let troubles: Vec<Trouble> = members
+        .into_iter()
+        .chain(all.iter().filter_map(|one| one.trouble(now)))
+        .collect();
     let over = troubles.iter().find(|trouble| matches!(trouble, Trouble::Over(_)));
     Some(match over.or(troubles.first()) {
         Some(Trouble::Over(text)) => Check::fail(name, text, advice),
         Some(Trouble::Soon(text)) => Check::warn(name, text, advice),
         None => Check::ok(
             name,
-            format!("{} certificates, the first counts {}", all.len(), first.term(now)),
+            format!("{} certificates, the first counts {}", all.len(), first?.term(now)),
         ),
     })
 }
@@ -308,7 +313,7 @@ mod tests {
             from: -DAY,
             until: days * DAY,
         };
-        let judged = |all| certificates("west", all, Path::new("/c"), 0).unwrap();
+        let judged = |all| quorum("west", all, vec![], Path::new("/c"), 0).unwrap();
         let cases = [
             (vec![one(30), one(400)], Level::Ok),
             (vec![one(400), one(29)], Level::Warn),
@@ -324,6 +329,15 @@ mod tests {
             "2 certificates, the first counts until 1970-02-01 00:00 UTC, 31 days left"
         );
         assert_eq!(judged(Err("no certificate".into())).level, Level::Fail);
-        assert_eq!(certificates("west", Ok(vec![]), Path::new("/c"), 0), None);
+        assert_eq!(quorum("west", Ok(vec![]), vec![], Path::new("/c"), 0), None);
+    }
+
+    #[test]
+    fn members_without_space_are_warned_of_and_an_alarm_fails() {
+        let judged = |troubles| quorum("west", Ok(vec![]), troubles, Path::new("/c"), 0).unwrap();
+        let (soon, over) = (Trouble::Soon("little is left".into()), Trouble::Over("an alarm".into()));
+        assert_eq!(judged(vec![soon.clone()]).level, Level::Warn);
+        let check = judged(vec![soon, over]);
+        assert_eq!((check.level, check.finding.as_str()), (Level::Fail, "an alarm"));
     }
 }

@@ -67,8 +67,8 @@ pub(super) async fn look(dir: &Path) -> Vec<Check> {
     checks.extend(members(&instance).await);
     let begun = instance.begun().into_iter();
     checks.extend(begun.flat_map(|begun| judge::left_behind(&belonging.to_another, begun)));
-    let certificates = belonging.to_it.iter().map(|region| certificates(&instance, region));
-    checks.extend(join_all(certificates).await.into_iter().flatten());
+    let quorums = belonging.to_it.iter().map(|region| shown(&instance, region));
+    checks.extend(join_all(quorums).await.into_iter().flatten());
     checks
 }
 
@@ -105,22 +105,26 @@ async fn members(instance: &Instance) -> Vec<Check> {
     judge::members(&status, &named.collect::<Vec<_>>())
 }
 
-/// What a region's agent and the members of its quorum show each other, where the quorum is on etcd.
-async fn certificates(instance: &Instance, region: &str) -> Option<Check> {
+/// What a region's agent and the members of its quorum show each other, and what space and alarms the members tell of, where the quorum is on etcd.
+async fn shown(instance: &Instance, region: &str) -> Option<Check> {
     let file = instance.layout().config(Some(region), "serve");
     // Without its configuration the agent does not run, which is said above.
     let serve: config::Serve = config::read(&file).ok()?;
     let config::Quorum::Etcd(etcd) = &serve.quorum else {
         return None;
     };
-    let looked = match settings(etcd, &serve, PATIENCE) {
-        Ok(settings) => certificate::look(&settings).await.map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
+    let settings = match settings(etcd, &serve, PATIENCE) {
+        Ok(settings) => settings,
+        Err(error) => return judge::quorum(region, Err(error.to_string()), vec![], &file, 0),
     };
+    let looked = certificate::look(&settings).await.map_err(|error| error.to_string());
+    // Members that do not answer are processes that do not run, which is said above.
+    let members = status::ask(&settings).await.map(|status| status.troubles());
     let now = i64::try_from(clock::wall_ms() / 1000).unwrap_or(i64::MAX);
-    judge::certificates(
+    judge::quorum(
         region,
         looked.map(|all| all.into_iter().flatten().collect()),
+        members.unwrap_or_default(),
         &file,
         now,
     )

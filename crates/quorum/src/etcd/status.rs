@@ -1,4 +1,6 @@
-//! How the members are, for `leeward quorum status` and for alarms.
+//! How the members are, for `leeward quorum status` and for alarms, and what is wrong with all that a quorum on etcd rests on.
+
+mod space;
 
 use std::collections::BTreeMap;
 
@@ -8,7 +10,13 @@ use super::{
     Config, Etcd, connection, endpoint,
     wire::{AlarmResponse, Empty, MemberListResponse, StatusResponse},
 };
-use crate::{Error, Store as _, Txn, incarnation, key};
+use crate::{
+    Error, Store as _, Txn,
+    certificate::{self, Trouble},
+    incarnation, key,
+};
+
+pub use space::DEFAULT_QUOTA;
 
 const STATUS: &str = "/etcdserverpb.Maintenance/Status";
 const ALARM: &str = "/etcdserverpb.Maintenance/Alarm";
@@ -55,6 +63,8 @@ pub struct State {
     pub size: u64,
     /// Bytes of it that are in use.
     pub used: u64,
+    /// Bytes that its file may have; none where its version does not say it (before 3.6).
+    pub quota: Option<u64>,
 }
 
 /// All of it.
@@ -182,6 +192,15 @@ async fn incarnation_at(endpoint: &str, cluster: u64, config: &Config) -> Result
     Ok(answer.ok().map(|outcome| incarnation::of(&outcome.entries)))
 }
 
+/// What is wrong with the members, their space and the certificates, at this time in Unix seconds. A member that does not answer is no news
+/// here: whoever asks it something says so.
+pub async fn troubles(config: &Config, now: i64) -> Vec<Trouble> {
+    let certificates = certificate::look(config).await.unwrap_or_default();
+    let certificates = certificates.iter().flatten().filter_map(|one| one.trouble(now));
+    let members = ask(config).await.map(|status| status.troubles());
+    certificates.chain(members.unwrap_or_default()).collect()
+}
+
 fn state(answer: StatusResponse) -> State {
     let header = answer.header.unwrap_or_default();
     let bytes = |size: i64| u64::try_from(size).unwrap_or(0);
@@ -195,5 +214,6 @@ fn state(answer: StatusResponse) -> State {
         revision: bytes(header.revision),
         size: bytes(answer.db_size),
         used: bytes(answer.db_size_in_use),
+        quota: Some(bytes(answer.db_size_quota)).filter(|quota| *quota > 0),
     }
 }

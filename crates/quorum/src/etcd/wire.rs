@@ -205,6 +205,9 @@ pub(super) struct StatusResponse {
     pub(super) leader: u64,
     #[prost(int64, tag = "9")]
     pub(super) db_size_in_use: i64,
+    /// From 3.6 on.
+    #[prost(int64, tag = "12")]
+    pub(super) db_size_quota: i64,
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]

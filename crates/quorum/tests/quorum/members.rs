@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use leeward_core::holder::{Holder, Offer, Renewal};
 use leeward_core::lease::{Delays, Lease, Moment, Timing};
+use leeward_quorum::certificate::Trouble;
 use leeward_quorum::etcd::{Etcd, status};
 use leeward_quorum::{Error, Outcome, Store, Txn};
 
@@ -220,6 +221,11 @@ async fn a_member_without_space_says_what_to_do() {
     );
     let status = status::ask(&config(etcd.endpoints())).await.unwrap();
     assert!(matches!(status.alarms.as_deref(), Some([(_, status::Alarm::NoSpace)])));
+    let troubles = status::troubles(&config(etcd.endpoints()), 0).await;
+    let [Trouble::Over(alarm)] = &troubles[..] else {
+        panic!("{troubles:?}")
+    };
+    assert!(alarm.contains("etcdctl alarm disarm"), "{alarm}");
     // What is there can still be read.
     assert_eq!(store.txn(Txn::default().read("large")).await.unwrap().entries.len(), 1);
 }
