@@ -424,6 +424,12 @@ impl Instance {
         self.signal_region(region, libc::SIGCONT)
     }
 
+    /// Lets everything that was frozen go on, the witness included.
+    pub fn thaw_all(&self) -> Result<(), Error> {
+        stopping::signal(&self.processes()?, libc::SIGCONT);
+        Ok(())
+    }
+
     /// Stops one process where it stands, with what it started; `name` is that of [`Instance::processes`].
     pub fn freeze_process(&self, name: &str) -> Result<(), Error> {
         let mut records = self.processes()?;

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     KillStandby,
     /// Every process of the active region stands still past its lease.
     FreezeActive,
+    /// Every process of the standby stands still.
+    FreezeStandby,
     /// The node of the writer stands still, with all that runs on it.
     FreezeNode,
     /// The node of the writer is killed.
@@ -34,6 +36,8 @@ pub(crate) enum Kind {
     CutWitness,
     /// The regions do not reach each other, the witness reaches both: nothing is mirrored.
     CutRegions,
+    /// A member of the quorum stands still: it takes connections and answers nothing.
+    FreezeMember,
     /// A member of the quorum is killed.
     KillMember,
     /// Two of the three members of the quorum are killed.
@@ -86,16 +90,18 @@ impl Kind {
 }
 
 /// All kinds.
-pub(crate) const KINDS: [Kind; 26] = [
+pub(crate) const KINDS: [Kind; 28] = [
     Kind::KillActive,
     Kind::KillStandby,
     Kind::FreezeActive,
+    Kind::FreezeStandby,
     Kind::FreezeNode,
     Kind::KillNode,
     Kind::CutActive,
     Kind::CutStandby,
     Kind::CutWitness,
     Kind::CutRegions,
+    Kind::FreezeMember,
     Kind::KillMember,
     Kind::KillMajority,
     Kind::KillWitness,

@@ -38,6 +38,11 @@ pub(crate) async fn make(
     match fault.kind {
         Kind::KillActive | Kind::SwitchoverKillSource | Kind::StallThenKill => kill_region(instance, active),
         Kind::KillStandby | Kind::SwitchoverKillTarget => kill_region(instance, standby),
+        Kind::FreezeMember => {
+            let member = members(instance).swap_remove(usize::from(fault.pick) % 3);
+            instance.freeze_process(&member)?;
+            made(&member)
+        }
         Kind::KillMember => kill(instance, &members(instance)[usize::from(fault.pick) % 3..][..1]),
         Kind::KillMajority => {
             let mut members = members(instance);
@@ -52,6 +57,10 @@ pub(crate) async fn make(
         Kind::FreezeActive => {
             instance.freeze_region(active)?;
             made(active)
+        }
+        Kind::FreezeStandby => {
+            instance.freeze_region(standby)?;
+            made(standby)
         }
         Kind::FreezeNode => {
             let node = fault::node(stage, active).await?;
@@ -102,9 +111,7 @@ pub(crate) fn end(stage: &Stage, disks: &BTreeMap<String, Disk>) -> anyhow::Resu
     for disk in disks.values() {
         disk.free()?;
     }
-    for region in instance.regions() {
-        instance.thaw_region(region)?;
-    }
+    instance.thaw_all()?;
     instance.start_witness()?;
     for region in instance.regions() {
         instance.start_region(region)?;

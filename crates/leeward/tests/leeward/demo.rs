@@ -6,9 +6,27 @@ use serde_json::Value;
 
 /// Runs the demo; its report, and whether it said that every objective was met.
 fn demo(arguments: &[&str]) -> (Value, bool) {
+    run(Command::new(env!("CARGO_BIN_EXE_leeward")), arguments)
+}
+
+/// The same, ahead of whatever else runs on the machine, where it is allowed: what others take is not Leeward's time. In a build that is not
+/// optimised a busy machine would make seconds of it.
+fn timed_demo(arguments: &[&str]) -> (Value, bool) {
+    let first = |program: &str| {
+        let mut chrt = Command::new("chrt");
+        chrt.args(["--rr", "1", program]);
+        chrt
+    };
+    if !first("true").output().is_ok_and(|tried| tried.status.success()) {
+        return demo(arguments);
+    }
+    run(first(env!("CARGO_BIN_EXE_leeward")), arguments)
+}
+
+fn run(mut leeward: Command, arguments: &[&str]) -> (Value, bool) {
     let directory = tempfile::tempdir().unwrap();
     let json = directory.path().join("report.json");
-    let output = Command::new(env!("CARGO_BIN_EXE_leeward"))
+    let output = leeward
         .arg("demo")
         .args(arguments)
         .arg("--json")
@@ -155,7 +173,7 @@ fn on_etcd_a_lost_region_is_left_and_returns_with_its_member() {
     if !etcd() {
         return;
     }
-    let (report, met) = demo(&["--quorum", "etcd", "--ttl", "3"]);
+    let (report, met) = timed_demo(&["--quorum", "etcd", "--ttl", "3"]);
     assert!(met);
     failed_over_and_returned(&report);
 }
@@ -165,7 +183,7 @@ fn on_etcd_a_region_that_stands_still_past_its_lease_lets_nothing_out_when_it_go
     if !etcd() {
         return;
     }
-    let (report, met) = demo(&["--quorum", "etcd", "--ttl", "3", "--fault", "freeze-region"]);
+    let (report, met) = timed_demo(&["--quorum", "etcd", "--ttl", "3", "--fault", "freeze-region"]);
     assert!(met);
     failed_over_and_returned(&report);
 }
@@ -175,7 +193,7 @@ fn on_etcd_nothing_is_interrupted_when_the_witness_is_lost() {
     if !etcd() {
         return;
     }
-    let (report, met) = demo(&["--quorum", "etcd", "--ttl", "3", "--fault", "witness"]);
+    let (report, met) = timed_demo(&["--quorum", "etcd", "--ttl", "3", "--fault", "witness"]);
     assert!(met);
     assert!(number(&report, "/writes/longest_ms") <= 1_500, "a write was late");
     assert_eq!(report["epochs"], serde_json::json!([1]));
@@ -189,7 +207,7 @@ fn on_etcd_a_region_that_is_cut_off_but_not_from_its_users_stops_writing_before_
     if !etcd() || !networks() {
         return;
     }
-    let (report, met) = demo(&["--quorum", "etcd", "--ttl", "3", "--fault", "partition-region"]);
+    let (report, met) = timed_demo(&["--quorum", "etcd", "--ttl", "3", "--fault", "partition-region"]);
     assert!(met);
     failed_over_and_returned(&report);
     assert!(

@@ -230,6 +230,11 @@ fn a_frozen_region_stands_still_until_it_is_thawed() {
     assert!(stopped(true));
     instance.thaw_region("west").unwrap();
     assert!(stopped(false));
+    instance.freeze_process("west-api").unwrap();
+    instance.freeze_region("west").unwrap();
+    assert!(stopped(true));
+    instance.thaw_all().unwrap();
+    assert!(stopped(false));
     instance.freeze_region("west").unwrap();
     instance.stop_all().unwrap();
     assert_eq!(marked(&instance), 0, "also what is frozen is ended");
