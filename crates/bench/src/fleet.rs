@@ -1,9 +1,14 @@
 //! What the loss of a region with many applications costs the leader: every decision planned, checked and committed in a quorum of three
-//! members, by the code that agents run.
+//! members, by the code that agents run, with specifications encrypted as agents do. And what the quorum is written: meanwhile, and while nothing
+//! happens, when only leases are renewed.
+
+mod limits;
+mod rest;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,7 +21,12 @@ use leeward_core::{
     plan::Plan,
     report::{AppReport, PointReport, RoleReport, Seen},
 };
-use leeward_quorum::{Store, Txn, etcd, key, known::Known};
+use leeward_quorum::{
+    Store, Txn,
+    encrypted::{Encrypted, Keys},
+    etcd, key,
+    known::Known,
+};
 use leeward_testing::Etcd;
 use serde_json::json;
 
@@ -42,33 +52,71 @@ pub(crate) struct Options {
 /// The lost region.
 const LOST: &str = "region-0";
 
-/// Measures each combination on a fresh quorum.
+/// How long leases live here.
+const TTL: Duration = Duration::from_secs(15);
+/// Applications that are there while the quorum is at rest.
+const APPS_AT_REST: usize = 100;
+/// What specifications are encrypted with: they are nobody's.
+const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+/// Measures each combination on a fresh quorum. Fails when a figure is over its limit.
 pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
-    let mut figures = Vec::new();
-    println!(
-        "{:>8} {:>8} {:>12} {:>14} {:>14} {:>14}",
-        "regions", "apps", "in all", "planned alone", "commits/s", "memory an app"
-    );
     for regions in &options.regions {
         ensure!((2..=100).contains(regions), "from 2 to 100 regions");
+    }
+    let (mut figures, mut losses, mut missed) = (Vec::new(), Vec::new(), Vec::new());
+    println!(
+        "{:>8} {:>8} {:>12} {:>14} {:>14} {:>14}",
+        "regions", "apps", "in all", "planned alone", "writes/s", "memory an app"
+    );
+    for regions in &options.regions {
+        let rest = at_rest(*regions).await?;
+        println!(
+            "{regions:>8} {:>8} {:>12} {:>14} {rest:>14.2} {:>14}",
+            "at rest", "", "", ""
+        );
+        figures.push(Figure::alone(
+            format!("fleet/{regions}-regions/at-rest/quorum-writes-a-second"),
+            rest,
+            "1/s",
+        ));
+        missed.extend(limits::of_rest(*regions, rest, TTL));
         for apps in &options.apps {
             let loss = measure(*regions, *apps).await?;
             println!(
                 "{regions:>8} {apps:>8} {:>9.0} ms {:>11.1} ms {:>14.0} {:>10.1} KiB",
                 loss.all.as_secs_f64() * 1000.0,
                 loss.planned.as_secs_f64() * 1000.0,
-                *apps as f64 / loss.all.as_secs_f64(),
+                loss.writes_a_second(),
                 loss.memory / 1024.0
             );
             let name = |what: &str| format!("fleet/{regions}-regions/{apps}-apps/{what}");
             let ms = |time: Duration| time.as_secs_f64() * 1000.0;
             figures.push(Figure::alone(name("planned-and-committed"), ms(loss.all), "ms"));
             figures.push(Figure::alone(name("planned"), ms(loss.planned), "ms"));
+            figures.push(Figure::alone(
+                name("quorum-writes-a-second"),
+                loss.writes_a_second(),
+                "1/s",
+            ));
             figures.push(Figure::alone(name("memory-an-app"), loss.memory, "bytes"));
+            losses.push(limits::Loss {
+                regions: *regions,
+                apps: *apps,
+                all: loss.all,
+            });
         }
     }
     figure::write(options.json.as_deref(), &figures)?;
-    Ok(ExitCode::SUCCESS)
+    missed.extend(limits::of_losses(&losses));
+    for missed in &missed {
+        println!("missed: {missed}");
+    }
+    Ok(if missed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// What it took.
@@ -77,11 +125,20 @@ struct Loss {
     all: Duration,
     /// Of that, deciding.
     planned: Duration,
+    /// How often the quorum was written.
+    writes: u64,
     /// What the copy of the quorum takes for each application, bytes.
     memory: f64,
 }
 
-async fn measure(regions: usize, apps: usize) -> Result<Loss> {
+impl Loss {
+    fn writes_a_second(&self) -> f64 {
+        self.writes as f64 / self.all.as_secs_f64()
+    }
+}
+
+/// A quorum of three members, with the store as agents have it.
+async fn quorum() -> Result<(Etcd, Arc<dyn Store>)> {
     let flags = ["--heartbeat-interval", "50", "--election-timeout", "300"];
     let etcd = Etcd::start(3, &flags, |_, _| Ok(())).await?;
     let etcd =
@@ -95,12 +152,30 @@ async fn measure(regions: usize, apps: usize) -> Result<Loss> {
         cluster: 0,
         revision: 0,
     })?;
-    let timing = Timing::new(
-        Duration::from_secs(15),
-        Delays::with_election(Duration::from_millis(300)),
-    )?;
-    let names: Vec<ClusterName> = (0..regions).map(|n| ClusterName::new(format!("region-{n}"))).collect();
-    fill(&store, &names, apps).await?;
+    let store = Encrypted::new(Arc::new(store), Keys::new([KEY])?);
+    Ok((etcd, Arc::new(store)))
+}
+
+fn timing() -> Result<Timing> {
+    Ok(Timing::new(TTL, Delays::with_election(Duration::from_millis(300)))?)
+}
+
+fn names(regions: usize) -> Vec<ClusterName> {
+    (0..regions).map(|n| ClusterName::new(format!("region-{n}"))).collect()
+}
+
+/// The writes a second while nothing happens.
+async fn at_rest(regions: usize) -> Result<f64> {
+    let (_etcd, store) = quorum().await?;
+    let names = names(regions);
+    fill(&*store, &names, APPS_AT_REST).await?;
+    rest::writes_a_second(&store, &names, timing()?).await
+}
+
+async fn measure(regions: usize, apps: usize) -> Result<Loss> {
+    let (_etcd, store) = quorum().await?;
+    let (timing, names) = (timing()?, names(regions));
+    fill(&*store, &names, apps).await?;
     let before = resident()?;
     let mut known = Known::default();
     known.follow(store.changes(0, Duration::ZERO).await?, Moment::default());
@@ -133,6 +208,7 @@ async fn measure(regions: usize, apps: usize) -> Result<Loss> {
         });
         heard.collect()
     };
+    let written_before = rest::revision(&*store).await?;
     let (began, mut planned, mut moved) = (Instant::now(), Duration::ZERO, 0);
     loop {
         let look_began = Instant::now();
@@ -151,11 +227,16 @@ async fn measure(regions: usize, apps: usize) -> Result<Loss> {
         if decisions.is_empty() {
             break;
         }
-        moved += commit_all(&store, decisions, |entries| known.take(entries, now)).await;
+        moved += commit_all(&*store, decisions, |entries| known.take(entries, now)).await;
     }
     let all = began.elapsed();
     ensure!(moved == apps, "{moved} of {apps} applications were moved");
-    Ok(Loss { all, planned, memory })
+    Ok(Loss {
+        all,
+        planned,
+        writes: rest::revision(&*store).await? - written_before,
+        memory,
+    })
 }
 
 fn lease(region: &ClusterName, sequence: u64) -> Lease {

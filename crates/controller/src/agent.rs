@@ -123,6 +123,23 @@ pub struct Start {
     pub unfenced: bool,
 }
 
+impl Start {
+    /// An agent for measurements: it is fenced in every build, and hears of nobody but by the quorum.
+    pub fn alone(me: ClusterName, timing: Timing, quorum: Arc<dyn Store>) -> Self {
+        Self {
+            holder: me.to_string(),
+            me,
+            timing,
+            moves_together: usize::MAX,
+            quorum,
+            http: reqwest::Client::new(),
+            witness_url: String::new(),
+            #[cfg(feature = "unfenced")]
+            unfenced: false,
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Each guarded value is replaced as a whole, so that a thread that panicked left nothing half done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -177,6 +177,7 @@ mod tests {
             revision: 40,
             size: 20480,
             used: 8192,
+            quota: None,
         }
     }
 
