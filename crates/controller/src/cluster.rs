@@ -20,7 +20,6 @@ use crate::{
     cache::Cache,
     clock,
     events::{event, publish},
-    protected_app::status::serving,
 };
 
 /// The other clusters, from this cluster's resources.
@@ -178,7 +177,8 @@ const HELD: &str = "Held";
 const LOST: &str = "Lost";
 
 fn is_active(situation: &Situation, cluster: &ClusterName) -> bool {
-    situation.app.value.model == Model::ActivePassive && serving(situation) == Some(cluster)
+    situation.app.value.model == Model::ActivePassive
+        && situation.routed().is_some_and(|basis| basis.serving() == cluster)
 }
 
 /// The changes of state between two statuses that deserve an event: one for a lost cluster, however many applications it had.

@@ -23,7 +23,7 @@ mod build;
 pub mod health;
 mod table;
 
-pub use build::{Basis, build, serving};
+pub use build::{Basis, build};
 pub use table::{Index, Problem, TableError, check, salvage};
 
 /// Everything that an edge needs to answer: immutable, replaced as a whole.

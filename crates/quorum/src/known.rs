@@ -194,8 +194,12 @@ impl Situation {
 
     /// What edges are told of it, once there is a plan.
     pub fn routed(&self) -> Option<Basis<'_>> {
-        let (app, roles) = (&self.app, &self.roles);
-        self.plan.as_ref().map(|plan| Basis { app, plan, roles })
+        self.plan.as_ref().map(|plan| Basis {
+            app: &self.app,
+            plan,
+            roles: &self.roles,
+            journal: &self.journal,
+        })
     }
 
     /// Everything that a decision rests on.

@@ -56,7 +56,7 @@ async fn show(context: &Context, resource: &ProtectedApp) {
         let snapshot = situation.snapshot(&known, &unseen_by, agent.holders(), reports);
         let instant = clock::now();
         let report = report::report(&snapshot, &agent.timing, instant);
-        let sight = status::serving(&situation).and_then(|serving| known.sights.get(serving));
+        let sight = situation.routed().and_then(|basis| known.sights.get(basis.serving()));
         let until = status::wrote_until(sight, &agent.timing, instant, now);
         status::build(&situation, &report, resource.status.as_ref(), now, until)
     });

@@ -18,29 +18,14 @@ use leeward_core::{
     execute::Mode,
     lease::{Moment, Sight, Timing},
     name::{ClusterName, Epoch},
-    operation::{Kind, Operation, StepName, is_done},
+    operation::{Kind, Operation, StepName},
     plan::cancellable,
     report::{PlacementReport, PlacementState, Report},
-    routing,
 };
 use serde_json::json;
 
 use super::accept::Accepted;
 use leeward_quorum::known::Situation;
-
-/// The cluster that serves an ActivePassive application, or the only one that may: who has the roles. A switchover makes another one the plan's
-/// active cluster long before it has them; without roles, the old one serves until the new one does.
-pub fn serving(situation: &Situation) -> Option<&ClusterName> {
-    let plan = situation.plan()?;
-    let running = plan.operation.as_ref();
-    let serves_on = running.filter(|running| {
-        running.kind == Kind::Switchover && situation.roles.is_empty() && !is_done(&situation.journal, StepName::Start)
-    });
-    Some(match serves_on {
-        Some(running) => &running.from,
-        None => routing::serving(&situation.roles, &plan.active),
-    })
-}
 
 /// When the lease that a cluster writes by ended, as this agent saw it, where it is over: it can have written nothing since. Wall clock, Unix ms.
 pub fn wrote_until(sight: Option<&Sight>, timing: &Timing, now: Moment, now_ms: u64) -> Option<u64> {
@@ -61,7 +46,7 @@ pub fn build(
     let app = &situation.app.value;
     let now = jiff::Timestamp::from_millisecond(now_ms as i64).unwrap_or_default();
     let plan = situation.plan();
-    let serving = serving(situation);
+    let serving = situation.routed().map(|basis| basis.serving());
     let epoch = situation.roles.values().map(|role| role.value.epoch).max();
     let written_ms = until_ms.map_or(now_ms, |until| until.min(now_ms));
     let shown = |found: &PlacementReport| placement(found, serving, state(app, found, serving), written_ms);
@@ -125,8 +110,9 @@ fn conditions(status: &mut ProtectedAppStatus, situation: &Situation, report: &R
         Some(app.observed),
         now,
     );
+    let has = situation.routed().map(|basis| basis.serving());
     let serves = |found: &&PlacementReport| {
-        state(app, found, serving(situation)) == PlacementState::Active
+        state(app, found, has) == PlacementState::Active
             && found.answers
             && matches!(situation.mode(&found.cluster), Mode::Serve { .. })
     };

@@ -10,6 +10,7 @@ use crate::{
     handover::Roles,
     maintenance::Maintenance,
     name::{ClusterName, Generation, Incarnation},
+    operation::{Journal, Kind, StepName, is_done},
     plan::{Plan, Versioned},
 };
 
@@ -22,6 +23,27 @@ pub struct Basis<'a> {
     pub plan: &'a Versioned<Plan>,
     /// Its roles.
     pub roles: &'a Roles,
+    /// How far the operation of the plan is.
+    pub journal: &'a Journal,
+}
+
+impl<'a> Basis<'a> {
+    /// The cluster that is asked, and that serves an ActivePassive application.
+    pub fn serving(&self) -> &'a ClusterName {
+        serving(&self.plan.value, self.roles, self.journal)
+    }
+}
+
+/// The one that has the roles, also while a switchover that may still be called off makes another one the active one. Edges never go back to a
+/// lower epoch, so they are told of one only when it was given. Without roles the old one serves until the new one does.
+fn serving<'a>(plan: &'a Plan, roles: &'a Roles, journal: &Journal) -> &'a ClusterName {
+    if let Some(newest) = roles.values().max_by_key(|role| role.value.epoch) {
+        return &newest.value.owner;
+    }
+    match &plan.operation {
+        Some(running) if running.kind == Kind::Switchover && !is_done(journal, StepName::Start) => &running.from,
+        _ => &plan.active,
+    }
 }
 
 /// Builds the table. `ingress` says where each cluster's edge is; a cluster that is not known has no endpoint. A new incarnation's revisions may
@@ -51,7 +73,7 @@ fn profile(
     ingress: impl Fn(&ClusterName) -> Option<SocketAddr>,
 ) -> Option<Profile> {
     let app = &basis.app.value;
-    let serving = serving(basis.roles, &basis.plan.value.active);
+    let serving = basis.serving();
     let traffic = app.traffic.as_ref()?;
     let drained = |cluster: &ClusterName| {
         let said = maintenance.get(cluster);
@@ -96,13 +118,6 @@ fn profile(
     })
 }
 
-/// The cluster that is asked: the one that has the roles, also while a switchover that may still be called off makes another one the active
-/// one. Edges never go back to a lower epoch, so they are told of one only when it was given.
-pub fn serving<'a>(roles: &'a Roles, active: &'a ClusterName) -> &'a ClusterName {
-    let newest = roles.values().max_by_key(|role| role.value.epoch);
-    newest.map_or(active, |role| &role.value.owner)
-}
-
 /// Who writes, and at which epoch: as the roles say.
 fn writer(roles: &Roles, app: &App, serving: &ClusterName) -> Option<Writer> {
     if app.roles.is_empty() {
@@ -120,24 +135,61 @@ mod tests {
     use super::*;
     use crate::{
         lease::{Hold, Role},
-        name::Epoch,
+        name::{AppKey, Epoch},
+        operation::{Operation, StepRecord},
     };
+
+    fn moving(kind: Kind) -> Plan {
+        let (from, to) = (ClusterName::new("west"), ClusterName::new("east"));
+        Plan {
+            generation: Generation(2),
+            app: AppKey::new("shop", "web"),
+            active: to.clone(),
+            operation: Some(Operation {
+                id: "move".into(),
+                kind,
+                from,
+                to,
+                epoch: Epoch(2),
+                began_ms: 0,
+                decided_ms: 0,
+                steps: vec![],
+                accepted_loss_ms: None,
+            }),
+            finished: None,
+        }
+    }
 
     #[test]
     fn a_switchover_is_told_to_edges_only_once_the_roles_were_given() {
-        let (west, east) = (ClusterName::new("west"), ClusterName::new("east"));
-        let roles = |owner: &ClusterName, epoch, hold| -> Roles {
+        let plan = moving(Kind::Switchover);
+        let serving = |owner: &str, epoch, hold| {
             let value = Role {
                 hold,
-                ..Role::held(owner.clone(), Epoch(epoch))
+                ..Role::held(owner.into(), Epoch(epoch))
             };
             let key = "shop/web/data".parse().unwrap();
-            [(key, Versioned { value, revision: 7 })].into()
+            let roles = [(key, Versioned { value, revision: 7 })].into();
+            serving(&plan, &roles, &Journal::new()).to_string()
         };
-        assert_eq!(serving(&Roles::new(), &west), &west);
         for hold in [Hold::Held, Hold::Revoking, Hold::Released] {
-            assert_eq!(serving(&roles(&west, 1, hold), &east), &west, "{hold:?}");
+            assert_eq!(serving("west", 1, hold), "west", "{hold:?}");
         }
-        assert_eq!(serving(&roles(&east, 2, Hold::Held), &east), &east);
+        assert_eq!(serving("east", 2, Hold::Held), "east");
+    }
+
+    #[test]
+    fn without_roles_edges_ask_the_old_cluster_until_the_new_one_has_started() {
+        let serving = |plan: &Plan, journal: &Journal| serving(plan, &Roles::new(), journal).to_string();
+        let (plan, begun) = (moving(Kind::Switchover), Journal::new());
+        assert_eq!(serving(&plan, &begun), "west");
+        let record = StepRecord {
+            started_ms: 1,
+            ended_ms: Some(2),
+            trouble: None,
+            point_ms: None,
+        };
+        assert_eq!(serving(&plan, &[(StepName::Start, record)].into()), "east");
+        assert_eq!(serving(&moving(Kind::Failover), &begun), "east");
     }
 }
