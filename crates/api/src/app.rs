@@ -447,12 +447,39 @@ pub struct PlacementStatus {
 
     /// What only this cluster had when it returned, and where that is kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kept: Option<String>,
+    pub kept: Option<KeptStatus>,
 
     /// For each writer role, the pod that may write here, through its gate. A grant rests on this cluster's lease, and on the points that the
     /// standbys in sync confirm.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub grants: Vec<GrantStatus>,
+}
+
+/// What only a cluster had when it returned. Nothing deletes it.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Default, Clone, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct KeptStatus {
+    /// Files and links that differ from the new writer's, or that it does not have.
+    #[serde(default)]
+    pub files: u64,
+
+    /// Their bytes that differ, or that the new writer does not have.
+    #[serde(default)]
+    pub bytes: u64,
+
+    /// From when on it was written: when the point was taken that the new writer went on from; where that was not known, the oldest last change
+    /// of these files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Time>,
+
+    /// The newest change of these files. Where it is before `from`, nothing was written after that point: it is what the new writer has changed or
+    /// removed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Time>,
+
+    /// The directory in which it is kept, on the disk of the cluster's agent.
+    #[serde(default)]
+    pub path: String,
 }
 
 /// What the gate of a pod is granted.

@@ -11,6 +11,7 @@ pub mod carried;
 pub mod carry;
 pub mod data;
 mod here;
+pub mod kept;
 pub mod show;
 pub mod status;
 pub mod steps;
@@ -379,9 +380,10 @@ impl Round {
             if pods > 0 {
                 return Err(format!("the data follows once the pods here have ended ({pods} left)"));
             }
+            let since = kept::since(situation.plan(), &situation.journal, state.value.epoch);
             context
                 .data
-                .follow(app, role, state.value.epoch)
+                .follow(app, role, state.value.epoch, since)
                 .await
                 .map_err(|e| e.to_string())?;
         }

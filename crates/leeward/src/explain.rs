@@ -18,7 +18,7 @@ use leeward_core::name::Epoch;
 use crate::{
     fleet::{self, Picture, Source, Told, full_name},
     output,
-    status::{active, operation_of, seconds},
+    status::{active, kept_text, operation_of, seconds},
     values,
 };
 
@@ -145,7 +145,7 @@ fn loss(picture: &Picture, app: &ProtectedApp, status: &ProtectedAppStatus) -> V
         let unknown = found.into_iter().flat_map(|found| &found.unknown);
         lines.extend(unknown.map(|unknown| format!("    not known: {unknown}")));
         let kept = found.and_then(|found| found.kept.as_ref());
-        lines.extend(kept.map(|kept| format!("    what only it had when it returned is kept: {kept}")));
+        lines.extend(kept.map(|what| format!("    what only it had when it returned is kept: {}", kept_text(what))));
         match trouble.is_empty() {
             true if is_late => late.push(placement.cluster.as_str()),
             true => able.push(placement.cluster.as_str()),

@@ -10,7 +10,7 @@ use crate::{
     output, values,
 };
 
-pub(crate) use render::{active, operation_of, seconds};
+pub(crate) use render::{active, kept_text, operation_of, seconds};
 
 /// `leeward status`
 #[derive(Args, Debug)]

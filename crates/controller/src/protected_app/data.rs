@@ -27,6 +27,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::kept;
 use crate::{
     agent::{Agent, Synced},
     cache::Cache,
@@ -195,11 +196,18 @@ impl Data {
         }
     }
 
-    /// Stands by: stops mirroring, and receives what the cluster at `epoch` sends. Nothing may use the claims.
+    /// Stands by: stops mirroring, and receives what the cluster at `epoch` sends, which went on from a point of `since_ms`. Nothing may use the
+    /// claims.
     ///
     /// # Errors
     /// When a claim has no directory yet, or the store of points failed.
-    pub async fn follow(&self, app: &App, role: &WriterRole, epoch: Epoch) -> Result<(), DataError> {
+    pub async fn follow(
+        &self,
+        app: &App,
+        role: &WriterRole,
+        epoch: Epoch,
+        since_ms: Option<u64>,
+    ) -> Result<(), DataError> {
         let key = RoleKey::new(app.key.clone(), &role.name);
         self.stop_mirrors(&key).await;
         let accepts = self.blocking(&key, |target, key| target.head(key)).await;
@@ -207,7 +215,7 @@ impl Data {
             return Ok(());
         }
         let claims = self.claims(app, role).await?;
-        self.blocking(&key, move |target, key| target.follow(key, epoch, &claims))
+        self.blocking(&key, move |target, key| target.follow(key, epoch, &claims, since_ms))
             .await
     }
 
@@ -294,7 +302,7 @@ impl Data {
                 .blocking(&key, |target, key| target.kept(key))
                 .await
                 .ok()
-                .and_then(|kept| kept.last().cloned());
+                .and_then(|kept| kept::told(kept.last()?));
             let point = head
                 .filter(|head| head.accepts)
                 .and_then(|head| head.point)
@@ -303,8 +311,6 @@ impl Data {
                     sequence: point.sequence,
                     source_ms: point.source_time_ms,
                 });
-            let kept =
-                kept.map(|kept| format!("{} files, {} bytes, in {}", kept.files, kept.bytes, kept.path.display()));
             reports.insert(
                 role.name.clone(),
                 RoleReport {

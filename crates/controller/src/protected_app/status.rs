@@ -24,7 +24,7 @@ use leeward_core::{
 };
 use serde_json::json;
 
-use super::accept::Accepted;
+use super::{accept::Accepted, kept};
 use leeward_quorum::known::Situation;
 
 /// When the lease that a cluster writes by ended, as this agent saw it, where it is over: it can have written nothing since. Wall clock, Unix ms.
@@ -196,7 +196,7 @@ fn placement(
             bytes_sent: mirror.bytes_sent,
             longest_pause_ms: mirror.pause_us_max.div_ceil(1000),
         }),
-        kept: report.kept.clone(),
+        kept: report.kept.as_deref().and_then(kept::read),
         grants: report
             .gates
             .iter()

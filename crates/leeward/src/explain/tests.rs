@@ -40,7 +40,7 @@ Who may write:
 If east were lost now:
   west could not take over: its API does not answer (Connection refused); missing: its configuration; missing: an image
     role data: at most the last 2 s of writes would be lost (rpo 3 s)
-    what only it had when it returned is kept: 3 files in /kept
+    what only it had when it returned is kept: 3 files, 120 bytes, written from 2026-01-01T00:00:03Z to 2026-01-01T00:00:05Z, in /kept
   nobody could take over: the application would be away until a cluster is ready or the lost one is back
 
 What stands behind it:

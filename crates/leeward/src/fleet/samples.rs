@@ -32,7 +32,7 @@ pub(crate) fn shop(plan: u64, active: &str, waiting_for: &[&str]) -> ProtectedAp
         (false, true) => json!({"cluster": cluster, "state": "Standby", "ready": true, "lag": "1s"}),
         (false, false) => json!({
             "cluster": cluster, "state": "Standby", "ready": false, "lag": "2s", "lastPoint": time(3).to_string(),
-            "missing": ["its configuration", "an image"], "kept": "3 files in /kept",
+            "missing": ["its configuration", "an image"], "kept": { "files": 3, "bytes": 120, "from": "2026-01-01T00:00:03Z", "to": "2026-01-01T00:00:05Z", "path": "/kept" },
         }),
     };
     serde_json::from_value(json!({

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use leeward_api::{
     Cluster, Duration, Operation, ProtectedApp,
-    app::{PlacementStatus, RunningOperation},
+    app::{KeptStatus, PlacementStatus, RunningOperation},
     condition,
     operation::OperationType,
 };
@@ -31,6 +31,16 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
         column.set_padding((0, 3));
     }
     table.trim_fmt() + "\n"
+}
+
+/// What only a cluster had when it returned: how much, of when, and where.
+pub(crate) fn kept_text(kept: &KeptStatus) -> String {
+    let times = match (&kept.from, &kept.to) {
+        (Some(from), Some(to)) if to.0 < from.0 => format!(", nothing of it written after {}", from.0),
+        (Some(from), Some(to)) => format!(", written from {} to {}", from.0, to.0),
+        _ => String::new(),
+    };
+    format!("{} files, {} bytes{times}, in {}", kept.files, kept.bytes, kept.path)
 }
 
 /// A duration for a person: `850 ms`, `3 s`, `12.3 s`, `4 min 5 s`.
@@ -263,6 +273,7 @@ pub(crate) fn app(picture: &Picture, told: &Told<ProtectedApp>, wide: bool, now:
     for placement in &status.placements {
         if let Some(kept) = &placement.kept {
             let cluster = &placement.cluster;
+            let kept = kept_text(kept);
             text.push_str(&format!("\nWhat only {cluster} had when it returned is kept: {kept}\n"));
         }
     }
@@ -460,7 +471,7 @@ CLUSTER   STATE     READY   LAG   LAST POINT   MISSING
 west      Standby   False   2 s   7s ago       its configuration; an image
 east      Active    True    -     -            -
 
-What only west had when it returned is kept: 3 files in /kept
+What only west had when it returned is kept: 3 files, 120 bytes, written from 2026-01-01T00:00:03Z to 2026-01-01T00:00:05Z, in /kept
 
 CONDITION   STATUS   REASON    SINCE   MESSAGE
 Protected   False    Waiting   9s      it is so

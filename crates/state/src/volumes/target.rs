@@ -22,6 +22,7 @@ use std::{
 use leeward_core::name::{Epoch, RoleKey};
 use serde::{Deserialize, Serialize};
 
+pub use self::keep::Kept;
 use self::store::{Phase, Steps, Store};
 use super::{
     Claim, Point,
@@ -31,17 +32,6 @@ use super::{
     scan::Scanner,
     wire::{Body, Header, WireError},
 };
-
-/// What a returning region had that the new writer did not have, kept aside.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// Where it is. Nothing here deletes it.
-    pub path: PathBuf,
-    /// Bytes that differ from the new writer's, or that it did not have.
-    pub bytes: u64,
-    /// Files and links that differ, or that it did not have.
-    pub files: u64,
-}
 
 /// A finished promotion.
 #[derive(Debug, Clone, PartialEq, Eq)]

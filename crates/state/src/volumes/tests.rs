@@ -11,7 +11,7 @@ use std::{
     os::unix::fs::{FileExt, PermissionsExt, symlink},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, UNIX_EPOCH},
 };
 
 use leeward_core::{
@@ -208,11 +208,16 @@ async fn a_switchover_goes_there_and_back_without_a_loss() {
     let mut back = east.mirror_to(&west, 2);
     assert!(matches!(back.round().await, Err(MirrorError::NotFollowing)));
     fs::write(east.path("data/log"), b"first, second").unwrap();
-    west.target.follow(&role(), Epoch(2), &west.claims()).unwrap();
+    let late = fs::OpenOptions::new().write(true).open(west.path("data/log")).unwrap();
+    late.set_modified(UNIX_EPOCH + Duration::from_millis(5_250)).unwrap();
+    west.target
+        .follow(&role(), Epoch(2), &west.claims(), Some(3_000))
+        .unwrap();
     back.round().await.unwrap();
     assert_mirrored(&east, &west.target);
     let kept = west.target.kept(&role()).unwrap();
     assert_eq!((kept[0].files, kept[0].bytes), (1, 4));
+    assert_eq!((kept[0].from_ms, kept[0].to_ms), (Some(3_000), Some(5_250)));
     assert_eq!(fs::read(kept[0].path.join("data/log")).unwrap(), b"late");
 
     let refused = west.target.promote(&role(), Epoch(1), &west.claims());

@@ -275,11 +275,12 @@ fn zero(file: &File, offset: u64, length: u64) -> io::Result<()> {
 impl Store {
     /// Before the first point after a return: puts what it would overwrite or take away into the kept directory.
     fn keep(&mut self, body: &Body) -> Result<(), TargetError> {
-        let Phase::Returned { kept } = self.state.phase.clone() else {
+        let Phase::Returned { kept, since_ms } = self.state.phase.clone() else {
             return Ok(());
         };
-        let found = super::keep::keep(body, &self.tree(), &kept, &self.steps)?;
+        let mut found = super::keep::keep(body, &self.tree(), &kept, &self.steps)?;
         if found.files > 0 {
+            found.from_ms = since_ms.or(found.from_ms);
             self.state.kept.push(found);
         }
         self.state.phase = Phase::Standby;

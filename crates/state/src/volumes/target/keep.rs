@@ -7,15 +7,58 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
-    Kept, TargetError,
+    TargetError,
     store::{Steps, inode, make_directories, sync_parent},
 };
 use crate::volumes::{
     blocks::next_data,
-    tree::{FoundKind, Root, dress},
+    tree::{FoundKind, Meta, Root, dress},
     wire::{Base, Body, Record, WireError, path},
 };
+
+/// What a returning region had that the new writer did not have, kept aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Where it is. Nothing here deletes it.
+    pub path: PathBuf,
+    /// Bytes that differ from the new writer's, or that it did not have.
+    pub bytes: u64,
+    /// Files and links that differ, or that it did not have.
+    pub files: u64,
+    /// From when on it was written, Unix milliseconds: when the point was taken that the new writer went on from; where that was not known,
+    /// the oldest last change of these files.
+    #[serde(default)]
+    pub from_ms: Option<u64>,
+    /// The newest change of these files, Unix milliseconds. Where it is before `from_ms`, nothing was written after that point: it is what the
+    /// new writer has changed or removed since.
+    #[serde(default)]
+    pub to_ms: Option<u64>,
+}
+
+impl Kept {
+    pub(super) fn none(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            bytes: 0,
+            files: 0,
+            from_ms: None,
+            to_ms: None,
+        }
+    }
+
+    /// One more file or link, and when it was changed last.
+    pub(super) fn add(&mut self, meta: &Meta) {
+        let (seconds, nanoseconds) = meta.mtime;
+        let seconds = u64::try_from(seconds).unwrap_or(0);
+        let changed = seconds.saturating_mul(1000) + u64::from(nanoseconds / 1_000_000);
+        self.files += 1;
+        self.from_ms = Some(self.from_ms.map_or(changed, |from| from.min(changed)));
+        self.to_ms = self.to_ms.max(Some(changed));
+    }
+}
 
 /// Copies what a patch would overwrite or take away from `tree` into `kept`, and measures it. Nothing is made where there
 /// is nothing of that kind.
@@ -31,11 +74,7 @@ pub(super) fn keep(body: &Body, tree: &Path, kept: &Path, steps: &Steps) -> Resu
         into: (!done).then(|| partial.clone()),
         claim: None,
         file: None,
-        sum: Kept {
-            path: kept.to_owned(),
-            bytes: 0,
-            files: 0,
-        },
+        sum: Kept::none(kept),
     };
     let mut records = body.records()?;
     while let Some(record) = records.next()? {
@@ -172,10 +211,11 @@ impl Keeping<'_> {
     }
 
     fn copy(&mut self, at: &Path) -> io::Result<()> {
-        self.sum.files += 1;
-        let (Some(into), Some((name, root))) = (&self.into, &self.claim) else {
-            return Ok(());
-        };
+        let Some((name, root)) = &self.claim else { return Ok(()) };
+        if let Some(found) = root.look(at)? {
+            self.sum.add(&found.meta);
+        }
+        let Some(into) = &self.into else { return Ok(()) };
         let to = into.join(name);
         make_directories(&to).map_err(io::Error::other)?;
         let to = Root::open(&to)?;

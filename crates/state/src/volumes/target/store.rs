@@ -32,9 +32,19 @@ pub(super) enum Phase {
     /// Points are accepted.
     Standby,
     /// Its directories are becoming the mirror; interrupted, it is gone on with.
-    Following { swaps: Vec<Swap>, kept: PathBuf },
-    /// Points are accepted; what the first one would overwrite is put into `kept` before.
-    Returned { kept: PathBuf },
+    Following {
+        swaps: Vec<Swap>,
+        kept: PathBuf,
+        #[serde(default)]
+        since_ms: Option<u64>,
+    },
+    /// Points are accepted; what the first one would overwrite is put into `kept` before. The new writer went on from a point that was taken
+    /// at `since_ms`, where that is known.
+    Returned {
+        kept: PathBuf,
+        #[serde(default)]
+        since_ms: Option<u64>,
+    },
     /// The mirror is becoming its directories; interrupted, it is gone on with.
     Promoting {
         epoch: Epoch,

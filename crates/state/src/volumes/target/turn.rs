@@ -72,8 +72,15 @@ impl Target {
 
     /// Makes this region a standby of the role: raises the highest epoch, and takes what is in the claims' directories as the
     /// start of the mirror, so that only differences travel. What the new writer does not have is put aside before the
-    /// first point overwrites it, see [`Target::kept`]. No pod may use the directories; they are empty afterwards.
-    pub fn follow(&self, role: &RoleKey, epoch: Epoch, claims: &[Claim]) -> Result<(), TargetError> {
+    /// first point overwrites it, see [`Target::kept`]. No pod may use the directories; they are empty afterwards. `since_ms` is when the point was
+    /// taken that the new writer went on from, in Unix milliseconds, where that is known.
+    pub fn follow(
+        &self,
+        role: &RoleKey,
+        epoch: Epoch,
+        claims: &[Claim],
+        since_ms: Option<u64>,
+    ) -> Result<(), TargetError> {
         names(claims)?;
         self.with(role, true, |store| {
             store.finish_promotion()?;
@@ -92,7 +99,7 @@ impl Target {
             if starts {
                 let swaps = swaps(claims, |claim| claim.directory.clone())?;
                 let kept = store.kept_path(epoch);
-                store.state.phase = Phase::Following { swaps, kept };
+                store.state.phase = Phase::Following { swaps, kept, since_ms };
                 store.save()?;
             }
             store.finish_follow()
@@ -231,24 +238,21 @@ impl Store {
         if inode(kept).map_err(&failed)?.is_none() || self.state.kept.iter().any(|k| k.path == kept) {
             return Ok(());
         }
-        let mut sum = Kept {
-            path: kept.to_owned(),
-            bytes: 0,
-            files: 0,
-        };
+        let mut sum = Kept::none(kept);
         for found in Root::open(kept).and_then(|r| r.walk()).map_err(&failed)? {
             match found.kind {
-                FoundKind::File { size } => (sum.files, sum.bytes) = (sum.files + 1, sum.bytes + size),
-                FoundKind::Link(_) => sum.files += 1,
-                _ => {}
+                FoundKind::File { size } => sum.bytes += size,
+                FoundKind::Link(_) => {}
+                _ => continue,
             }
+            sum.add(&found.meta);
         }
         self.state.kept.push(sum);
         Ok(())
     }
 
     fn finish_follow(&mut self) -> Result<(), TargetError> {
-        let Phase::Following { swaps, kept } = self.state.phase.clone() else {
+        let Phase::Following { swaps, kept, since_ms } = self.state.phase.clone() else {
             return Ok(());
         };
         for swap in &swaps {
@@ -263,7 +267,7 @@ impl Store {
         empty(&self.directory.join("moving"))?;
         self.pending.clear();
         (self.state.applied, self.state.cleared) = (None, None);
-        self.state.phase = Phase::Returned { kept };
+        self.state.phase = Phase::Returned { kept, since_ms };
         self.save()
     }
 

@@ -1,6 +1,13 @@
 //! A target that is killed at any step is at a complete point afterwards, and goes on.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command, sync::Arc};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::Path,
+    process::Command,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use leeward_core::name::Epoch;
 
@@ -109,6 +116,8 @@ async fn a_promotion_goes_on_where_it_was_killed() {
     let first = take(&west, 1, None).await;
     east.target().deliver(&first).unwrap();
     fs::write(east.path("logs/own"), b"what was there before").unwrap();
+    let own = fs::OpenOptions::new().write(true).open(east.path("logs/own")).unwrap();
+    own.set_modified(UNIX_EPOCH + Duration::from_secs(7)).unwrap();
     let late = take(&west, 1, Some(&first)).await;
     let steps = at_every_step(
         &east,
@@ -125,6 +134,7 @@ async fn a_promotion_goes_on_where_it_was_killed() {
             let kept = target.kept(&role()).unwrap();
             assert_eq!((kept.len(), kept[0].files, kept[0].bytes), (1, 1, 21));
             assert!(kept[0].path.join("logs/own").exists());
+            assert_eq!((kept[0].from_ms, kept[0].to_ms), (Some(7_000), Some(7_000)));
         },
     );
     assert!(steps > 10, "{steps}");
@@ -142,6 +152,10 @@ async fn a_return_keeps_what_only_it_had_wherever_it_was_killed() {
     fs::write(west.path("data/old/stays"), b"stayed").unwrap();
     fs::write(west.path("logs/only"), b"only here").unwrap();
     let own = fs::read(west.path("data/log")).unwrap();
+    for (file, seconds) in [("data/old/stays", 9), ("logs/only", 11)] {
+        let file = fs::OpenOptions::new().write(true).open(west.path(file)).unwrap();
+        file.set_modified(UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+    }
 
     let runtime = tokio::runtime::Handle::current();
     let source = east.source(2, NoFreeze);
@@ -153,19 +167,22 @@ async fn a_return_keeps_what_only_it_had_wherever_it_was_killed() {
     let steps = at_every_step(
         &west,
         |disk, target| {
-            target.follow(&role(), Epoch(2), &disk.claims())?;
+            target.follow(&role(), Epoch(2), &disk.claims(), None)?;
             target.deliver(&take(target.manifest_of(&role())?))?;
             target.apply(&role())
         },
         |disk, _| {
             let target = disk.target();
-            target.follow(&role(), Epoch(2), &disk.claims()).unwrap();
+            target.follow(&role(), Epoch(2), &disk.claims(), None).unwrap();
             if target.last_point(&role()).unwrap().is_none() {
                 target.deliver(&take(target.known(&role()))).unwrap();
             }
             assert_mirrored(&east, &target);
             let kept = target.kept(&role()).unwrap();
             assert_eq!(kept.len(), 1);
+            // The links and logs that differ besides were made just now.
+            assert_eq!(kept[0].from_ms, Some(9_000));
+            assert!(kept[0].to_ms > Some(11_000));
             let kept = &kept[0].path;
             assert_eq!(fs::read(kept.join("logs/only")).unwrap(), b"only here");
             assert_eq!(fs::read(kept.join("data/old/stays")).unwrap(), b"stayed");
@@ -218,7 +235,7 @@ async fn what_is_damaged_on_disk_is_named_and_neither_shown_nor_gone_on_from() {
         is_named(target.current(&role(), |_, _| ()), "shown");
         is_named(target.deliver(&second).map(drop), "sent the next point");
         is_named(target.promote(&role(), Epoch(2), &east.claims()).map(drop), "promoted");
-        is_named(target.follow(&role(), Epoch(2), &east.claims()), "told to follow");
+        is_named(target.follow(&role(), Epoch(2), &east.claims(), None), "told to follow");
         assert_eq!(contents(&directory.join("tree")), before, "{cut}");
         let text = target.head(&role()).unwrap_err().to_string();
         assert!(
