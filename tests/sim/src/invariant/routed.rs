@@ -1,16 +1,21 @@
 //! Edges send users to the writer. An edge names an epoch with the region that the quorum gave it to, never goes back to a lower one, also when it
 //! is started anew, names none that is lower than what its agent knows, and asks no other region: so nobody is sent to a region that is fenced, or
 //! that has not been given its role yet, by an edge that knows.
+//!
+//! Without a role an edge asks a region in which the application runs, also in a switchover, as long as no region is lost and the edge's agent knows
+//! what the quorum has of that.
 
 use std::collections::BTreeMap;
 
 use leeward_core::{
     name::ClusterName,
+    operation::Kind,
     routing::{Profile, Writer},
 };
 
 use super::Checked;
 use crate::{
+    app::Process,
     replica::Replica,
     world::{Region, World, name},
 };
@@ -39,7 +44,7 @@ pub(super) fn check(world: &World, memory: &mut Memory) -> Checked {
                 continue;
             };
             match &profile.writer {
-                None => {}
+                None => is_where_it_runs(world, region, replica)?,
                 writer if memory.named.get(&(index, slot)) == Some(writer) => {}
                 Some(writer) => {
                     names_the_writer(
@@ -109,5 +114,37 @@ fn is_up_to_date(region: &Region, replica: &Replica, profile: &Profile) -> Check
             ),
         )),
         _ => Ok(()),
+    }
+}
+
+fn is_where_it_runs(world: &World, region: &Region, replica: &Replica) -> Checked {
+    let runs = |region: &Region| matches!(region.process, Process::Running { .. });
+    let was_lost = |region: &Region| region.down_until > 0;
+    let situation = replica.agent.as_ref().and_then(|agent| agent.situation());
+    let knows = situation.is_some_and(|situation| {
+        let running = world.plan().and_then(|plan| plan.operation.as_ref());
+        // What fails over is started where it goes to; where it comes from an agent alone may be lost.
+        let fails_over = running.is_some_and(|running| running.kind == Kind::Failover);
+        let journal = running.map(|running| world.journal(&running.id));
+        let is_the_same = journal.is_none_or(|journal| journal == situation.journal);
+        !fails_over && situation.plan() == world.plan() && is_the_same
+    });
+    // What was said in the journal and is taken away again was acted on.
+    let cut = world.playing.as_ref().and_then(|playing| playing.script.cut);
+    let is_unsaid = cut.is_some_and(|cut| !cut.moment.kills());
+    if is_unsaid || !knows || world.regions.iter().any(was_lost) || !world.regions.iter().any(runs) {
+        return Ok(());
+    }
+    let asked = replica.edge.asks(&name(region.place));
+    let answers = |other: &Region| asked.is_some_and(|asked| *asked == name(other.place)) && runs(other);
+    match world.regions.iter().any(answers) {
+        true => Ok(()),
+        false => Err((
+            ROUTED,
+            format!(
+                "the edge of {:?} asks {asked:?}, where the application does not run",
+                region.place
+            ),
+        )),
     }
 }
