@@ -25,6 +25,13 @@ fn nothing_is_violated_in_a_few_seeds() {
     assert!(cancels > 0, "too little happens: no switchover was called off");
 }
 
+/// A role that is being given back, read with a renewal, and the plan that says why not heard of yet.
+#[test]
+fn what_is_known_of_two_instants_leads_to_no_plan_that_is_refused() {
+    let outcome = run(&of(5036, None));
+    assert_eq!(outcome.violation, None, "{}", outcome.history.join("\n"));
+}
+
 #[test]
 fn a_seed_replays_exactly() {
     let (once, again) = (run(&of(17, None)), run(&of(17, None)));

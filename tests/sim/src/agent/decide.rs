@@ -72,9 +72,7 @@ impl Agent {
             commit.expects.retain(|expect| !matches!(expect, Expect::Plan(_)));
         }
         if let Err(violation) = check(&commit, &snapshot, &timing, now) {
-            if self.is_of_one_instant(situation) {
-                self.refused = Some(format!("{:?} ({}): {violation}", commit.why, self.name));
-            }
+            self.refused = Some(format!("{:?} ({}): {violation}", commit.why, self.name));
             return;
         }
         let takes = commit.changes.iter().any(|change| matches!(change, Change::Seal(_)));
@@ -147,13 +145,6 @@ impl Agent {
         let unseen_by = self.heard.unseen_by(&self.me, [&self.peer], &self.timing, now);
         let snapshot = situation.snapshot(&self.known, &unseen_by, self.holders(), self.reports(said, now));
         report(&snapshot, &self.timing, now).waiting_for
-    }
-
-    /// Whether what is known of the application was true at one instant. Roles that were read with a renewal may be newer than the plan: what is
-    /// decided on those compares the older plan, and is not applied.
-    fn is_of_one_instant(&self, situation: &Situation) -> bool {
-        let followed = self.known.view.revision();
-        situation.roles.values().all(|role| role.revision <= followed)
     }
 
     fn taker(&self) -> Timing {

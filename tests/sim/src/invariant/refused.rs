@@ -1,5 +1,5 @@
-//! The check refuses nothing that the planner decides on what was true at one instant: a refused plan is a mistake of one of the two, and what was
-//! to be done is not done.
+//! The check refuses nothing that the planner decides: a refused plan is a mistake of one of the two, and what was to be done is not done. That holds
+//! also while roles are known that were read later than the plan.
 
 use super::Checked;
 use crate::world::World;
