@@ -102,6 +102,7 @@ impl Gates {
         granted.map_err(|refused| {
             let reason = match &refused {
                 Refused::NotHeld(_) => Reason::NotHeld,
+                Refused::StandbyAway(_) => Reason::StandbyAway,
                 Refused::AnotherGate { .. } => Reason::AnotherGate,
             };
             (reason, refused.to_string())

@@ -84,6 +84,12 @@ pub enum Refused {
     /// The region may not write in a role.
     #[error("this region holds no grant for role {0}")]
     NotHeld(RoleKey),
+    /// The region may write in a role, but not further ahead of a standby that is in sync than it is.
+    #[error(
+        "this region holds role {0}, and a standby in sync has confirmed no point for so long that more than the rpo could be lost: the writer \
+         goes on once it confirms one, or is left out of the in-sync set"
+    )]
+    StandbyAway(RoleKey),
     /// The writer behind another gate may still be writing.
     #[error("another gate, in pod {pod}, may be letting out writes in role {role}")]
     AnotherGate {
@@ -159,10 +165,11 @@ impl Gates {
     ) -> Result<Granted, Refused> {
         let mut granted = BTreeMap::new();
         for (role, right) in rights {
-            let right = right
-                .map(|right| right.granted(now))
-                .filter(|right| now < right.answer_until);
-            granted.insert(role, right.ok_or_else(|| Refused::NotHeld(role.clone()))?);
+            let right = right.ok_or_else(|| Refused::NotHeld(role.clone()))?.granted(now);
+            if right.answer_until <= now {
+                return Err(Refused::StandbyAway(role.clone()));
+            }
+            granted.insert(role, right);
             if let Some(other) = self
                 .granted
                 .get(role)
@@ -324,6 +331,30 @@ mod tests {
             Err(Refused::NotHeld(role("logs")))
         );
         assert_eq!(gates, Gates::default());
+    }
+
+    #[test]
+    fn a_region_that_holds_a_role_and_waits_for_a_standby_says_so() {
+        let grants = Grants {
+            admit_until: at(2_700),
+            answer_until: at(3_000),
+            roles: [(role("data"), Epoch(4))].into(),
+        };
+        let ask = |confirmed_until, now| {
+            let rpo = Duration::from_secs(4);
+            let right = Right::of(&grants, &role("data"), |_| at(confirmed_until), rpo, &timing(), at(now));
+            let rights = [(role("data"), right)].into();
+            Gates::default().ask(asker("a", "1"), &rights, &timing(), at(now))
+        };
+        assert!(ask(1_000, 999).is_ok());
+        let refused = ask(1_000, 1_000).unwrap_err();
+        assert_eq!(refused, Refused::StandbyAway(role("data")));
+        assert!(
+            refused.to_string().starts_with("this region holds role shop/web/data"),
+            "{refused}"
+        );
+        // Without its lease it holds nothing, whoever confirmed what.
+        assert_eq!(ask(9_000, 3_000), Err(Refused::NotHeld(role("data"))));
     }
 
     #[test]

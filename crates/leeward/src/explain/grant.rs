@@ -1,6 +1,7 @@
 //! Who may write in each role, and what that rests on.
 
 use leeward_api::{ProtectedApp, ProtectedAppStatus};
+use leeward_core::name::Epoch;
 
 /// A line for each writer role, and an empty one after them; nothing for an application without roles.
 pub(super) fn writers(app: &ProtectedApp, status: &ProtectedAppStatus) -> Vec<String> {
@@ -17,7 +18,8 @@ pub(super) fn writers(app: &ProtectedApp, status: &ProtectedAppStatus) -> Vec<St
         lines.push(match granted {
             Some((cluster, grant)) => format!(
                 "  role {name}: pod {} in {cluster}, at epoch {}",
-                grant.pod, grant.epoch
+                grant.pod,
+                Epoch(grant.epoch).readable()
             ),
             None => format!("  role {name}: no gate is granted it"),
         });

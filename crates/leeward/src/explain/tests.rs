@@ -111,11 +111,12 @@ fn who_may_write_is_said_with_what_that_rests_on() {
     placements[0].grants = vec![leeward_api::app::GrantStatus {
         role: "data".into(),
         pod: "uid-1".into(),
-        epoch: 2,
+        // In the second incarnation after the first one.
+        epoch: (2 << 40) | 7,
     }];
     placements[1].in_sync = Some(true);
     let text = explained(app.clone(), &[]);
-    let expected = "\nWho may write:\n  role data: pod uid-1 in west, at epoch 2\n    that rests on the lease of west, and on points that \
+    let expected = "\nWho may write:\n  role data: pod uid-1 in west, at epoch 2.7\n    that rests on the lease of west, and on points that \
                     east confirms within the rpo of 3s\n\n";
     assert!(text.contains(expected), "{text}");
     app.status.as_mut().unwrap().placements[1].in_sync = Some(false);
