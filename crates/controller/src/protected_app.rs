@@ -226,7 +226,7 @@ impl Round {
         if let Err(error) = self.reach(situation, mode).await {
             trouble.push(error);
         }
-        let step = execute::step(situation.plan(), &situation.journal, &agent.me);
+        let step = situation.step(&agent.me);
         if let Some((operation, step)) = step.filter(|_| has_come) {
             let tools = steps::Tools {
                 agent,

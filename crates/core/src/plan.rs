@@ -82,6 +82,9 @@ pub struct Snapshot<'a> {
     pub requests: Vec<Versioned<Request>>,
     /// The journal of the running operation.
     pub journal: Journal,
+    /// The keys of what is in the quorum of the application and cannot be read, by this version at least. It is not absent: while there is any,
+    /// nothing is decided.
+    pub unreadable: &'a [String],
 }
 
 /// One thing that a commit compares: the revision at which a key must still be.
@@ -136,6 +139,9 @@ pub fn next(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment, wall_ms: u64)
 
 /// The decision of [`next`] alone, for who looks at thousands of applications and reads no report.
 pub fn decide(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment, wall_ms: u64) -> Option<Commit> {
+    if !snapshot.unreadable.is_empty() {
+        return None;
+    }
     let Some(plan) = &snapshot.plan else {
         return first(snapshot);
     };

@@ -16,6 +16,8 @@ use crate::{
 pub const NO_PLAN: &str = "no plan was made yet";
 /// What is waited for while a person has paused the application.
 pub const PAUSED: &str = "a person to resume it: it is paused, and nothing fails over by itself";
+/// The end of what is waited for while something in the quorum cannot be read; its key comes before it.
+pub const UNREADABLE: &str = " in the quorum cannot be read: nothing is decided about the application";
 /// The beginning of what is waited for while nothing answers in a cluster; its name follows.
 pub const NO_ENDPOINT: &str = "no ready endpoint in ";
 
@@ -198,8 +200,10 @@ pub fn report(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment) -> Report {
         .iter()
         .map(|p| placement(snapshot, &p.cluster, timing, now))
         .collect();
-    let mut waiting_for = Vec::new();
+    let unreadable = snapshot.unreadable.iter();
+    let mut waiting_for: Vec<_> = unreadable.map(|key| format!("{key}{UNREADABLE}")).collect();
     match &snapshot.plan {
+        None if !waiting_for.is_empty() => {}
         None => waiting_for.push(NO_PLAN.to_owned()),
         Some(plan) => {
             if let Some(operation) = &plan.value.operation {

@@ -15,13 +15,16 @@ use leeward_core::{
     lease::{Lease, Moment, Role, Sight},
     maintenance::Maintenance,
     name::{AppKey, ClusterName, Incarnation, RoleKey},
-    operation::{Journal, Request},
+    operation::{Journal, Operation, Request, Step},
     plan::{Plan, Snapshot, Versioned},
     report::{AppReport, Seen},
     routing::Basis,
 };
 
-use crate::{Changes, Entry, key, view::View};
+use crate::{
+    Changes, Entry, key,
+    view::{STEPS, View},
+};
 
 /// A copy of the quorum and what was seen of the leases in it.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +64,8 @@ pub struct Situation {
     pub journal: Journal,
     /// What people ask for and was not refused, oldest first.
     pub requests: Vec<Versioned<Request>>,
+    /// The keys of its plan, its roles and that journal that are there and cannot be read: who took them for absent would decide without them.
+    pub unreadable: Vec<String>,
     /// The revision of the quorum's incarnation: what rests on this is of no other one.
     pub begun: u64,
 }
@@ -145,6 +150,31 @@ impl Known {
         }
     }
 
+    /// What is there of an application and was not read.
+    fn unreadable(
+        &self,
+        app: &AppKey,
+        plan: &Option<Versioned<Plan>>,
+        roles: &BTreeMap<RoleKey, Versioned<Role>>,
+        operation: Option<&str>,
+        journal: &Journal,
+    ) -> Vec<String> {
+        let is_there = |key: &String| self.view.revision_of(key) > 0;
+        let plan = plan.is_none().then(|| key::plan(app)).filter(is_there);
+        let below = format!("{}{app}/", key::ROLES);
+        let read = |key: &&str| {
+            let role = key[key::ROLES.len()..].parse();
+            role.is_ok_and(|role: RoleKey| roles.contains_key(&role))
+        };
+        let unread = self.view.keys(&below).filter(|key| !read(key)).map(str::to_owned);
+        let steps = STEPS.into_iter().filter(|step| !journal.contains_key(step));
+        let steps = operation.map(|id| steps.map(move |step| key::journal(app, id, step)).filter(is_there));
+        plan.into_iter()
+            .chain(unread)
+            .chain(steps.into_iter().flatten())
+            .collect()
+    }
+
     fn about(&self, app: Versioned<App>) -> Situation {
         let plan: Option<Versioned<Plan>> = self.view.get(&key::plan(&app.value.key));
         let operation = plan.as_ref().and_then(|plan| {
@@ -156,7 +186,8 @@ impl Known {
                 .map(|operation| operation.id.clone())
         });
         let journal = operation
-            .map(|id| self.view.journal(&app.value.key, &id))
+            .as_ref()
+            .map(|id| self.view.journal(&app.value.key, id))
             .unwrap_or_default();
         let roles = self.view.roles(&app.value.key);
         let below = format!("{}{}/", key::REQUESTS, app.value.key);
@@ -164,12 +195,14 @@ impl Known {
         let asked = asked.map(|(_, request): (_, Versioned<Request>)| request);
         let mut requests: Vec<_> = asked.filter(|request| request.value.refused.is_none()).collect();
         requests.sort_by_key(|request| request.value.asked_ms);
+        let unreadable = self.unreadable(&app.value.key, &plan, &roles, operation.as_deref(), &journal);
         Situation {
             app,
             plan,
             roles,
             journal,
             requests,
+            unreadable,
             begun: self.incarnation().1,
         }
     }
@@ -179,6 +212,12 @@ impl Situation {
     /// What the application does in a cluster.
     pub fn mode(&self, cluster: &ClusterName) -> Mode {
         execute::mode(&self.app.value, self.plan(), &self.roles, &self.journal, cluster)
+    }
+
+    /// The step that a cluster has to execute now; none while something cannot be read, since a step does its part for all roles.
+    pub fn step(&self, cluster: &ClusterName) -> Option<(&Operation, &Step)> {
+        let step = || execute::step(self.plan(), &self.journal, cluster);
+        self.unreadable.is_empty().then(step).flatten()
     }
 
     /// Whether the data of the roles in a cluster is what it may write to.
@@ -222,6 +261,7 @@ impl Situation {
             may_drain: true,
             requests: self.requests.clone(),
             journal: self.journal.clone(),
+            unreadable: &self.unreadable,
         }
     }
 }

@@ -1,9 +1,13 @@
 //! A copy of the quorum's content, kept up to date from its changes, with each kind read as what it is.
 //!
-//! Invariant: an entry replaces another only with a higher revision, so that changes and the reads of transactions can
-//! be merged in any order.
+//! Invariants: an entry replaces another only with a higher revision, so that changes and the reads of transactions can
+//! be merged in any order; a value that cannot be read is told of once, and is not taken for absent by who decides
+//! ([`crate::known::Situation::unreadable`]).
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use leeward_core::{
     name::{AppKey, RoleKey},
@@ -14,11 +18,34 @@ use serde::de::DeserializeOwned;
 
 use crate::{Entry, key};
 
+/// Every step that a journal may have.
+pub(crate) const STEPS: [StepName; 6] = [
+    StepName::Quiesce,
+    StepName::LastPoint,
+    StepName::Release,
+    StepName::Take,
+    StepName::Promote,
+    StepName::Start,
+];
+
 /// A copy of the quorum's content.
 #[derive(Debug, Clone, Default)]
 pub struct View {
     entries: BTreeMap<String, Entry>,
     revision: u64,
+    told: Told,
+}
+
+/// The newest revision of each key that was told of as unreadable, by whichever copy of the view.
+#[derive(Debug, Clone, Default)]
+struct Told(Arc<Mutex<BTreeMap<String, u64>>>);
+
+impl Told {
+    /// Whether it is news.
+    fn is_news(&self, entry: &Entry) -> bool {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        told.insert(entry.key.clone(), entry.revision) != Some(entry.revision)
+    }
 }
 
 impl View {
@@ -50,14 +77,36 @@ impl View {
         self.revision
     }
 
-    /// One value; none when it is absent or cannot be read.
+    /// One value; none when it is absent or cannot be read, which is logged.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Option<Versioned<T>> {
         let entry = self.entries.get(key)?;
-        let value = serde_json::from_str(entry.value.as_deref()?).ok()?;
-        Some(Versioned {
-            value,
-            revision: entry.revision,
-        })
+        match serde_json::from_str(entry.value.as_deref()?) {
+            Ok(value) => Some(Versioned {
+                value,
+                revision: entry.revision,
+            }),
+            Err(error) => {
+                if self.told.is_news(entry) {
+                    tracing::error!(
+                        key,
+                        revision = entry.revision,
+                        %error,
+                        "a value in the quorum cannot be read: it is damaged, or of a later version than this agent; update the agent, or put \
+                         back what was there"
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// The keys with a prefix at which there is something, readable or not.
+    pub fn keys<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> + 'a {
+        self.entries
+            .range(prefix.to_owned()..)
+            .take_while(move |(key, _)| key.starts_with(prefix))
+            .filter(|(_, entry)| entry.value.is_some())
+            .map(|(key, _)| key.as_str())
     }
 
     /// The revision that a comparison must name for this key to be as it is here.
@@ -89,15 +138,7 @@ impl View {
 
     /// The journal of an operation.
     pub fn journal(&self, app: &AppKey, operation: &str) -> Journal {
-        let steps = [
-            StepName::Quiesce,
-            StepName::LastPoint,
-            StepName::Release,
-            StepName::Take,
-            StepName::Promote,
-            StepName::Start,
-        ];
-        steps
+        STEPS
             .into_iter()
             .filter_map(|step| {
                 let record: Versioned<StepRecord> = self.get(&key::journal(app, operation, step))?;
@@ -141,6 +182,24 @@ mod tests {
             (view.revision_of("a"), view.revision_of("b"), view.revision_of("c")),
             (0, 7, 9)
         );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_there_and_is_told_of_once_for_each_revision() {
+        let mut view = View::default();
+        view.merge([
+            entry("a", Some("{\"cut"), 5),
+            entry("b", Some("1"), 6),
+            entry("c", None, 7),
+        ]);
+        let copy = view.clone();
+        assert_eq!(view.get::<u8>("a"), None);
+        assert_eq!(view.keys("").collect::<Vec<_>>(), ["a", "b"]);
+        let is_news = |view: &View| view.told.is_news(&view.entries["a"]);
+        assert!(!is_news(&view) && !is_news(&copy));
+        view.merge([entry("a", Some("{"), 8)]);
+        assert!(is_news(&view));
+        assert!(!is_news(&view));
     }
 
     #[test]

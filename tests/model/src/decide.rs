@@ -178,6 +178,7 @@ impl Known {
             may_drain: false,
             requests: (asked != Asked::Nothing).then_some(request).into_iter().collect(),
             journal: self.journal(),
+            unreadable: &[],
         };
         let commit = next(&snapshot, timing, now(), 0).0?;
         check(&commit, &snapshot, timing, now()).is_ok().then_some(commit)

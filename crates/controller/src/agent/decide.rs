@@ -166,3 +166,6 @@ pub async fn commit_all(store: &dyn Store, decisions: Vec<Decision>, mut learn: 
     }
     applied
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,7 @@ struct World {
     may_drain: bool,
     requests: Vec<Versioned<Request>>,
     journal: Journal,
+    unreadable: Vec<String>,
     revision: u64,
 }
 
@@ -82,6 +83,7 @@ impl World {
             may_drain: true,
             requests: vec![],
             journal: Journal::new(),
+            unreadable: vec![],
             revision: 10,
         };
         for cluster in ["west", "east"] {
@@ -137,6 +139,7 @@ impl World {
             may_drain: self.may_drain,
             requests: self.requests.clone(),
             journal: self.journal.clone(),
+            unreadable: &self.unreadable,
         }
     }
 
@@ -548,4 +551,33 @@ fn check_refuses_a_takeover_for_a_cluster_that_is_not_in_sync() {
     }
     let refused = check(&commit, &world.snapshot(), &timing(), at(4000));
     assert!(matches!(refused, Err(Violation::NotInSync { .. })), "{refused:?}");
+}
+
+#[test]
+fn nothing_is_decided_about_an_application_of_which_something_cannot_be_read() {
+    let unreadable = || vec!["role/shop/web/data".to_owned()];
+    let mut new = World::new(Model::ActivePassive);
+    let mut lost = protected();
+    lost.miss("west", &["east", "witness"]);
+    let mut asked = protected();
+    asked.ask(Kind::Switchover, "east");
+    let mut running = asked.clone();
+    running.step(at(100));
+    for step in StepName::of(Kind::Switchover, true) {
+        running.done(*step);
+    }
+    for (world, now) in [(&mut new, 0), (&mut lost, 3100), (&mut asked, 100), (&mut running, 200)] {
+        assert!(world.decide(at(now)).is_some());
+        world.unreadable = unreadable();
+        assert_eq!(world.decide(at(now)), None);
+        let report = next(&world.snapshot(), &timing(), at(now), 0).1;
+        assert!(!report.protected);
+        let first = &report.waiting_for[0];
+        assert!(
+            first.starts_with("role/shop/web/data in the quorum cannot be read"),
+            "{first}"
+        );
+        let no_plan = |wait: &String| wait == crate::report::NO_PLAN;
+        assert!(!report.waiting_for.iter().any(no_plan), "{report:?}");
+    }
 }
