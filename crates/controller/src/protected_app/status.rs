@@ -1,5 +1,7 @@
 //! The status of a `ProtectedApp`: from the report that the planner's snapshot gives, to the resource.
 
+mod fenced;
+
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -81,6 +83,7 @@ pub fn build(
         }
     }
     conditions(&mut status, situation, report, now);
+    fenced::say(&mut status, app, plan, report, now);
     status
 }
 

@@ -1,6 +1,7 @@
 //! Who may write in each role, and what that rests on.
 
-use leeward_api::{ProtectedApp, ProtectedAppStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use leeward_api::{ProtectedApp, ProtectedAppStatus, condition};
 use leeward_core::name::Epoch;
 
 /// A line for each writer role, and an empty one after them; nothing for an application without roles.
@@ -27,6 +28,9 @@ pub(super) fn writers(app: &ProtectedApp, status: &ProtectedAppStatus) -> Vec<St
             lines.push(format!("    that rests on {}", rests_on(cluster, app, status)));
         }
     }
+    let best_effort = |found: &&Condition| found.type_ == condition::FENCED && found.status == "False";
+    let best_effort = status.conditions.iter().find(best_effort);
+    lines.extend(best_effort.map(|found| format!("  fenced at best effort: {}", found.message)));
     lines.push(String::new());
     lines
 }

@@ -124,6 +124,29 @@ fn who_may_write_is_said_with_what_that_rests_on() {
 }
 
 #[test]
+fn a_writer_without_a_gate_is_fenced_at_best_effort() {
+    let mut app = shop(5, "west", &[]);
+    let said = |app: &mut ProtectedApp, fenced| {
+        let conditions = &mut app.status.as_mut().unwrap().conditions;
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        leeward_api::condition::set(
+            conditions,
+            "Fenced",
+            fenced,
+            "R",
+            "no gate is granted role data",
+            None,
+            now,
+        );
+        explained(app.clone(), &[])
+    };
+    let text = said(&mut app, false);
+    let expected = "no gate is granted it\n  fenced at best effort: no gate is granted role data\n\n";
+    assert!(text.contains(expected), "{text}");
+    assert!(!said(&mut app, true).contains("best effort"));
+}
+
+#[test]
 fn the_loss_follows_from_the_lag_and_the_roles() {
     let lost = |change: fn(&mut ProtectedApp)| {
         let mut app = shop(5, "west", &[]);

@@ -92,6 +92,7 @@ fn moving(roles: &[(&str, Hold, u64)], done: &[StepName]) -> Situation {
         roles: roles.iter().map(versioned_role).collect(),
         journal: done.iter().map(|step| (*step, record())).collect(),
         requests: vec![],
+        unreadable: vec![],
         begun: 0,
     }
 }
