@@ -287,3 +287,22 @@ fn check_refuses_a_takeover_of_what_was_given_back_for_one_that_is_not_in_sync()
     let refused = check(&commit, &world.snapshot(), &timing(), at(3100));
     assert!(matches!(refused, Err(Violation::NotInSync { .. })), "{refused:?}");
 }
+
+#[test]
+fn a_refusal_names_each_thing_that_the_target_lacks_as_it_was_reported() {
+    let reported = [
+        "Secret db",
+        "image shop/web:1: 2 of 5 blobs not in this region's registry",
+    ];
+    let lacks =
+        "Secret db; image shop/web:1: 2 of 5 blobs not in this region's registry; no complete point of role data";
+    for (kind, now) in [(Kind::Switchover, 100), (Kind::Failover, 3100)] {
+        let mut world = protected();
+        world.miss("west", &["east", "witness"]);
+        let report = &mut world.reports.get_mut(&"east".into()).unwrap().value;
+        report.missing = reported.map(str::to_owned).into();
+        report.roles.clear();
+        world.ask(kind, "east");
+        assert_eq!(refused(&world, at(now)), format!("east is not ready: {lacks}"));
+    }
+}
