@@ -41,18 +41,19 @@ fn a_seed_replays_exactly() {
 /// The test of the test: with each safety check taken away, the seed that `cargo xtask sim --mutants` found first.
 #[test]
 fn each_safety_check_that_is_taken_away_is_noticed() {
+    let mut missed = Vec::new();
     for (mutant, seed) in [
         (Mutant::TakerWithoutDrift, 568),
         (Mutant::HolderWithoutDrift, 568),
         (Mutant::HolderCountsFromAnswer, 385),
         (Mutant::UnknownIsRenewed, 2),
         (Mutant::TakerDoesNotWait, 10),
-        (Mutant::LeaseNotCompared, 665),
-        (Mutant::NeitherSealedNorCompared, 1332),
+        (Mutant::LeaseNotCompared, 815),
+        (Mutant::NeitherSealedNorCompared, 23),
         (Mutant::CancelledUncompared, 85),
         (Mutant::PauseIgnored, 6),
         (Mutant::SpecificationUncompared, 3701),
-        (Mutant::RevokingIsGranted, 169),
+        (Mutant::RevokingIsGranted, 247),
         (Mutant::ReleasedBeforeClosed, 28),
         (Mutant::LowerEpochReceived, 10),
         (Mutant::LastPointNotWaitedFor, 23),
@@ -69,7 +70,7 @@ fn each_safety_check_that_is_taken_away_is_noticed() {
         (Mutant::OnceHolderAlwaysHolder, 1864),
         (Mutant::AnyPodIsGranted, 0),
         (Mutant::ReleasedBeforeGatesClosed, 1059),
-        (Mutant::GateGrantedWithoutEnd, 1910),
+        (Mutant::GateGrantedWithoutEnd, 2999),
         (Mutant::AnyoneIsReady, 402),
         (Mutant::ConfirmedThoughFull, 9),
         (Mutant::AcknowledgedThoughFull, 10),
@@ -80,10 +81,10 @@ fn each_safety_check_that_is_taken_away_is_noticed() {
         (Mutant::EdgeTakesNewerPlansOnly, 16),
         (Mutant::PlannerForgetsThePlan, 0),
     ] {
-        assert!(
-            run(&of(seed, Some(mutant))).violation.is_some(),
-            "{mutant:?} with seed {seed}"
-        );
+        if run(&of(seed, Some(mutant))).violation.is_none() {
+            missed.push((mutant, seed));
+        }
         assert_eq!(run(&of(seed, None)).violation, None, "seed {seed}");
     }
+    assert_eq!(missed, []);
 }
