@@ -26,7 +26,7 @@ pub use ready::{out_of_sync, unready, without_lease};
 
 use crate::{
     app::{App, Model},
-    lease::{Hold, Moment, Role, Sight, Timing},
+    lease::{Moment, Role, Sight, Timing},
     maintenance::{self, Maintenance},
     name::{AppKey, ClusterName, Epoch, Generation, RoleKey},
     operation::{Finished, Journal, Operation, Outcome, Request},
@@ -154,7 +154,6 @@ pub fn decide(snapshot: &Snapshot<'_>, timing: &Timing, now: Moment, wall_ms: u6
     };
     match &plan.value.operation {
         Some(operation) => go_on(&case, operation),
-        None if case.knows_an_older_plan() => None,
         None => missing_roles(&case)
             .or_else(|| request::answer(&case))
             .or_else(|| movement::automatic(&case))
@@ -175,12 +174,6 @@ pub(crate) struct Case<'a> {
 }
 
 impl Case<'_> {
-    /// Whether a role that is being given back was read later than the plan: an operation has begun that is not known yet.
-    fn knows_an_older_plan(&self) -> bool {
-        let mut roles = self.snapshot.roles.values();
-        roles.any(|role| role.value.hold != Hold::Held && role.revision > self.plan.revision)
-    }
-
     /// Whether a cluster may hold a lease.
     pub(crate) fn has_lease(&self, cluster: &ClusterName) -> bool {
         let sight = self.snapshot.leases.get(cluster);

@@ -293,14 +293,21 @@ impl Agent {
                 }
                 let grants = self.holder.renewed(offer, sent, revision, &roles, &self.timing);
                 self.grant(grants);
-                self.take(outcome.entries, now);
+                let mut entries = outcome.entries;
+                if !matches!(
+                    self.mutant,
+                    Some(Mutant::RolesWithoutTheirPlan | Mutant::TakenForAnyPlan)
+                ) {
+                    entries.retain(|entry| !entry.key.starts_with(key::ROLES));
+                }
+                self.take(entries, now);
                 Vec::new()
             }
             Purpose::Sync(set) => {
                 if outcome.applied {
                     self.sets.applied(&self.role, set);
+                    self.take(outcome.entries, now);
                 }
-                self.take(outcome.entries, now);
                 Vec::new()
             }
             Purpose::Other | Purpose::Follow => {

@@ -50,7 +50,8 @@ pub enum Mutant {
     SyncWithoutLease,
     /// What moves somewhere does not compare whether that cluster was taken out of service.
     MaintenanceUncompared,
-    /// The target of a switchover takes the roles without comparing the plan.
+    /// The target of a switchover takes the roles without comparing the plan, and takes the roles that a renewal reads for what goes with the plan
+    /// that it knows. One of the two would be enough.
     TakenForAnyPlan,
     /// A role is given back while a gate may be open.
     ReleasedBeforeGatesClosed,
@@ -62,6 +63,8 @@ pub enum Mutant {
     AnyPodIsGranted,
     /// A gate is granted as far ahead as the lease goes, whatever the rpo.
     GateGrantedWithoutEnd,
+    /// The roles that a renewal reads are taken for what goes with the plan that is known.
+    RolesWithoutTheirPlan,
     /// The planner takes no region to lack anything.
     AnyoneIsReady,
     /// A point that found no room is confirmed.
@@ -88,7 +91,7 @@ pub enum Mutant {
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 40] = [
         Self::TakerWithoutDrift,
         Self::HolderWithoutDrift,
         Self::HolderCountsFromAnswer,
@@ -117,6 +120,7 @@ impl Mutant {
         Self::OnceHolderAlwaysHolder,
         Self::AnyPodIsGranted,
         Self::GateGrantedWithoutEnd,
+        Self::RolesWithoutTheirPlan,
         Self::AnyoneIsReady,
         Self::ConfirmedThoughFull,
         Self::AcknowledgedThoughFull,

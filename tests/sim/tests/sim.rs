@@ -71,14 +71,15 @@ fn each_safety_check_that_is_taken_away_is_noticed() {
         (Mutant::AnyPodIsGranted, 0),
         (Mutant::ReleasedBeforeGatesClosed, 1059),
         (Mutant::GateGrantedWithoutEnd, 2999),
+        (Mutant::RolesWithoutTheirPlan, 5036),
         (Mutant::AnyoneIsReady, 402),
         (Mutant::ConfirmedThoughFull, 9),
         (Mutant::AcknowledgedThoughFull, 10),
         (Mutant::AnyoneIsInSync, 0),
         (Mutant::NothingPutAside, 10),
         (Mutant::PointGoesBeforeNext, 9),
-        (Mutant::EdgeAsksThePlan, 16),
-        (Mutant::EdgeTakesNewerPlansOnly, 16),
+        (Mutant::EdgeAsksThePlan, 53),
+        (Mutant::EdgeTakesNewerPlansOnly, 19),
         (Mutant::PlannerForgetsThePlan, 0),
     ] {
         if run(&of(seed, Some(mutant))).violation.is_none() {

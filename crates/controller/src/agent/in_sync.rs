@@ -84,8 +84,9 @@ impl Agent {
                 let names: Vec<&str> = wanted.iter().map(ClusterName::as_str).collect();
                 tracing::info!(%role, in_sync = names.join(","), "the standbys in sync");
                 self.bound_by(|sets| sets.applied(&role, wanted));
+                // Otherwise the role is newer than the plan that is known: both come together.
+                self.learn(|known| follow::take(known, outcome.entries));
             }
-            self.learn(|known| follow::take(known, outcome.entries));
         }
         Ok(())
     }

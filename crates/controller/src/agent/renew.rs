@@ -78,7 +78,13 @@ async fn renew(agent: &Agent, holder: &mut Holder, sent: Moment) -> Result<(), E
     }
     agent.grant(holder.renewed(offer, sent, revision, &roles, &agent.timing));
     if outcome.applied {
-        agent.learn(|known| follow::take(known, outcome.entries));
+        // The roles are for the grants alone: the copy hears of them together with the plan that moved them, or what runs here would be decided by
+        // roles that are newer than the plan.
+        let others = outcome
+            .entries
+            .into_iter()
+            .filter(|entry| !entry.key.starts_with(key::ROLES));
+        agent.learn(|known| follow::take(known, others.collect()));
     }
     Ok(())
 }

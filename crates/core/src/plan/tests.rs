@@ -581,18 +581,3 @@ fn nothing_is_decided_about_an_application_of_which_something_cannot_be_read() {
         assert!(!report.waiting_for.iter().any(no_plan), "{report:?}");
     }
 }
-
-#[test]
-fn nothing_is_decided_while_a_role_is_known_that_was_given_back_after_the_plan() {
-    for hold in [Hold::Revoking, Hold::Released] {
-        let mut world = protected();
-        world.ask(Kind::Switchover, "east");
-        assert!(world.decide(at(100)).is_some());
-        let newer = world.plan.as_ref().unwrap().revision + 1;
-        for role in world.roles.values_mut() {
-            role.value.hold = hold;
-            role.revision = newer;
-        }
-        assert_eq!(world.decide(at(100)), None, "{hold:?}");
-    }
-}
