@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::client::ClientBuilder;
-use tower::util::MapResultLayer;
+use tower::util::MapFutureLayer;
 
 /// A client that says when the API is away.
 ///
@@ -15,17 +15,21 @@ use tower::util::MapResultLayer;
 /// The configuration cannot be used.
 pub fn client(config: kube::Config) -> Result<Client, kube::Error> {
     let reach = Arc::new(Reach::default());
-    let layer = MapResultLayer::new(move |result| {
-        reach.say(&result);
-        result
+    let layer = MapFutureLayer::new(move |answer| {
+        let (reach, began) = (Arc::clone(&reach), Instant::now());
+        async move {
+            let result = answer.await;
+            reach.say(&result, began);
+            result
+        }
     });
     Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
 }
 
-/// Since when no request was answered.
+/// Whether requests are answered, and since when.
 #[derive(Debug, Default)]
 struct Reach {
-    away: Mutex<Option<Instant>>,
+    state: Mutex<(bool, Option<Instant>)>,
 }
 
 /// What there is to say.
@@ -36,8 +40,8 @@ enum News {
 }
 
 impl Reach {
-    fn say<A, E: Display>(&self, result: &Result<A, E>) {
-        match (self.look(result.is_ok(), Instant::now()), result) {
+    fn say<A, E: Display>(&self, result: &Result<A, E>, began: Instant) {
+        match (self.look(result.is_ok(), began, Instant::now()), result) {
             (Some(News::Away), Err(error)) => tracing::warn!(%error, "the Kubernetes API does not answer"),
             (Some(News::Back(after)), _) => {
                 tracing::info!(after_s = after.as_secs(), "the Kubernetes API answers again");
@@ -46,18 +50,18 @@ impl Reach {
         }
     }
 
-    fn look(&self, answered: bool, now: Instant) -> Option<News> {
-        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        match (answered, *away) {
-            (false, None) => {
-                *away = Some(now);
-                Some(News::Away)
-            }
-            (true, Some(since)) => {
-                *away = None;
-                Some(News::Back(now.duration_since(since)))
-            }
-            _ => None,
+    /// A request that began before the last change says nothing of what is since: its answer may have been on its way all the time.
+    fn look(&self, answered: bool, began: Instant, now: Instant) -> Option<News> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (away, since) = *state;
+        if answered != away || since.is_some_and(|since| began < since) {
+            return None;
+        }
+        *state = (!answered, Some(now));
+        match (answered, since) {
+            (true, Some(since)) => Some(News::Back(now.duration_since(since))),
+            (true, None) => None,
+            (false, _) => Some(News::Away),
         }
     }
 }
@@ -72,9 +76,20 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let said: Vec<_> = [(true, 0), (false, 1), (false, 2), (true, 5), (true, 6), (false, 7)]
             .into_iter()
-            .map(|(answered, seconds)| reach.look(answered, at(seconds)))
+            .map(|(answered, seconds)| reach.look(answered, at(seconds), at(seconds)))
             .collect();
         let back = Some(News::Back(Duration::from_secs(4)));
         assert_eq!(said, [None, Some(News::Away), None, back, None, Some(News::Away)]);
+    }
+
+    #[test]
+    fn a_request_that_was_under_way_at_a_change_is_no_news_of_what_is_since() {
+        let (reach, start) = (Reach::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(reach.look(false, at(0), at(2)), Some(News::Away));
+        assert_eq!(reach.look(true, at(1), at(3)), None);
+        assert_eq!(reach.look(true, at(4), at(5)), Some(News::Back(Duration::from_secs(3))));
+        assert_eq!(reach.look(false, at(4), at(6)), None);
+        assert_eq!(reach.look(false, at(7), at(8)), Some(News::Away));
     }
 }
