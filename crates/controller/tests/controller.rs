@@ -216,8 +216,13 @@ async fn a_role_given_back_is_not_granted_again_by_a_renewal_that_was_under_way(
     let task = tokio::spawn(renew::run(Arc::clone(&west), stop.clone()));
     let roles = vec![role.clone()];
     until(&west, "granted", |west| west.granted(&roles, true).is_some()).await;
+    // What a renewal reads of roles is granted; it is not taken for going with the plan that is known.
+    let known_of = |west: &Agent| west.known().view.revision_of(&key::role(&role));
+    assert_eq!(known_of(&west), 0);
+    let follows = tokio::spawn(follow::run(Arc::clone(&west), stop.clone()));
+    until(&west, "followed", |west| known_of(west) > 0).await;
     // Asked for at a later revision than the quorum's, which still says that it is held, as a renewal that was sent before would have read it.
-    let known = west.known().view.revision_of(&key::role(&role));
+    let known = known_of(&west);
     west.revoke(&revoking(&role, known + 1), &switchover());
     assert_eq!(west.granted(&roles, false), None);
     let sequence = |west: &Agent| {
@@ -240,6 +245,7 @@ async fn a_role_given_back_is_not_granted_again_by_a_renewal_that_was_under_way(
     .await;
     stop.cancel();
     task.await.unwrap();
+    follows.await.unwrap();
 }
 
 fn revoking(role: &RoleKey, revision: u64) -> Roles {
