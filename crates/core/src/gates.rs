@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - one gate a role: another one, also of the same pod, is granted only after what was granted before is over, or was given back;
-//! - a gate counts on the clock of its own node, which may run slow while the agent's runs fast: what it was granted is taken for a fiftieth
+//! - a gate counts on the clock of its own node, which may run slow while the agent's runs fast: what it was granted is taken for a forty-ninth
 //!   longer than it is;
 //! - nobody is granted more than the region has, nor further ahead than a quarter of the rpo: so a standby that comes into the in-sync set
 //!   later, with a last point younger than half of the rpo, does not shorten what a gate was granted already;
@@ -298,7 +298,7 @@ mod tests {
         gates
             .ask(asker("a", "1"), &rights(3000, None), &timing(), at(1000))
             .unwrap();
-        // Two seconds, and a fiftieth for a slow clock.
+        // Two seconds, and a forty-ninth for a slow clock.
         let refused = gates
             .ask(asker("b", "2"), &rights(5000, None), &timing(), at(3040))
             .unwrap_err();

@@ -23,7 +23,7 @@ use leeward_core::{
 
 use crate::{
     Changes, Entry, key,
-    view::{STEPS, View},
+    view::{View, step_of},
 };
 
 /// A copy of the quorum and what was seen of the leases in it.
@@ -71,7 +71,15 @@ pub struct Situation {
 }
 
 impl Known {
-    /// Merges entries into the copy and takes sight of the leases among them, at this instant.
+    /// Takes in what a renewal read, but for the roles: those are for what it grants alone. The copy hears of them together with the plan that moved
+    /// them, or what runs in a region would be decided by roles that are newer than the plan.
+    pub fn take_renewal(&mut self, mut entries: Vec<Entry>, now: Moment) {
+        entries.retain(|entry| !entry.key.starts_with(key::ROLES));
+        self.take(entries, now);
+    }
+
+    /// Merges entries into the copy and takes sight of the leases among them, at this instant. Roles are among them only together with the plan, or as
+    /// they were changed by who knew it.
     pub fn take(&mut self, entries: Vec<Entry>, now: Moment) {
         let leases: Vec<_> = entries
             .iter()
@@ -167,12 +175,13 @@ impl Known {
             role.is_ok_and(|role: RoleKey| roles.contains_key(&role))
         };
         let unread = self.view.keys(&below).filter(|key| !read(key)).map(str::to_owned);
-        let steps = STEPS.into_iter().filter(|step| !journal.contains_key(step));
-        let steps = operation.map(|id| steps.map(move |step| key::journal(app, id, step)).filter(is_there));
-        plan.into_iter()
-            .chain(unread)
-            .chain(steps.into_iter().flatten())
-            .collect()
+        let mut found: Vec<_> = plan.into_iter().chain(unread).collect();
+        if let Some(operation) = operation {
+            let below = key::journal_prefix(app, operation);
+            let read = |key: &&str| step_of(&key[below.len()..]).is_some_and(|step| journal.contains_key(&step));
+            found.extend(self.view.keys(&below).filter(|key| !read(key)).map(str::to_owned));
+        }
+        found
     }
 
     fn about(&self, app: Versioned<App>) -> Situation {

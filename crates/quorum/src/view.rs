@@ -18,16 +18,6 @@ use serde::de::DeserializeOwned;
 
 use crate::{Entry, key};
 
-/// Every step that a journal may have.
-pub(crate) const STEPS: [StepName; 6] = [
-    StepName::Quiesce,
-    StepName::LastPoint,
-    StepName::Release,
-    StepName::Take,
-    StepName::Promote,
-    StepName::Start,
-];
-
 /// A copy of the quorum's content.
 #[derive(Debug, Clone, Default)]
 pub struct View {
@@ -136,16 +126,18 @@ impl View {
             .collect()
     }
 
-    /// The journal of an operation.
+    /// The journal of an operation: its steps that this version knows.
     pub fn journal(&self, app: &AppKey, operation: &str) -> Journal {
-        STEPS
-            .into_iter()
-            .filter_map(|step| {
-                let record: Versioned<StepRecord> = self.get(&key::journal(app, operation, step))?;
-                Some((step, record.value))
-            })
+        let prefix = key::journal_prefix(app, operation);
+        self.list::<StepRecord>(&prefix)
+            .filter_map(|(step, record)| Some((step_of(step)?, record.value)))
             .collect()
     }
+}
+
+/// The step that a key of a journal ends with.
+pub(crate) fn step_of(name: &str) -> Option<StepName> {
+    serde_json::from_value(name.into()).ok()
 }
 
 #[cfg(test)]

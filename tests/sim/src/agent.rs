@@ -293,14 +293,10 @@ impl Agent {
                 }
                 let grants = self.holder.renewed(offer, sent, revision, &roles, &self.timing);
                 self.grant(grants);
-                let mut entries = outcome.entries;
-                if !matches!(
-                    self.mutant,
-                    Some(Mutant::RolesWithoutTheirPlan | Mutant::TakenForAnyPlan)
-                ) {
-                    entries.retain(|entry| !entry.key.starts_with(key::ROLES));
+                match self.mutant {
+                    Some(Mutant::RolesWithoutTheirPlan | Mutant::TakenForAnyPlan) => self.take(outcome.entries, now),
+                    _ => self.known.take_renewal(outcome.entries, now),
                 }
-                self.take(entries, now);
                 Vec::new()
             }
             Purpose::Sync(set) => {

@@ -78,13 +78,7 @@ async fn renew(agent: &Agent, holder: &mut Holder, sent: Moment) -> Result<(), E
     }
     agent.grant(holder.renewed(offer, sent, revision, &roles, &agent.timing));
     if outcome.applied {
-        // The roles are for the grants alone: the copy hears of them together with the plan that moved them, or what runs here would be decided by
-        // roles that are newer than the plan.
-        let others = outcome
-            .entries
-            .into_iter()
-            .filter(|entry| !entry.key.starts_with(key::ROLES));
-        agent.learn(|known| follow::take(known, others.collect()));
+        agent.learn(|known| known.take_renewal(outcome.entries, clock::now()));
     }
     Ok(())
 }
