@@ -13,6 +13,7 @@ use crate::{
     mutant::{Cheat, Cheats},
     place::{Distance, FRESH, Place, epoch, revision, role_key},
     state::{Call, Firm, Grant, Lease, Region, Seen, State},
+    step::Decisions,
     time::{Ticks, age, ago, ahead, left, now},
 };
 
@@ -142,7 +143,7 @@ impl State {
     }
 
     /// The renewal arrives at the quorum. That it was refused the agent hears at once; had it heard later, it would have arrived later.
-    pub(crate) fn arrive(&mut self, place: Place, rules: &Rules) -> bool {
+    pub(crate) fn arrive(&mut self, place: Place, rules: &Rules, decisions: &Decisions) -> bool {
         let Some(call) = self.at(place).call.filter(|call| call.applied.is_none()) else {
             return false;
         };
@@ -152,7 +153,7 @@ impl State {
             (region.call, region.grant) = (None, Grant::of(&grants));
             return true;
         }
-        let read = self.granted(place, rules);
+        let read = self.granted(place, rules, decisions);
         let renewed = Lease {
             mine: true,
             sealed: false,
@@ -167,17 +168,19 @@ impl State {
     }
 
     /// The epoch that a renewal that reads the role now grants.
-    fn granted(&self, place: Place, rules: &Rules) -> Option<Distance> {
+    fn granted(&self, place: Place, rules: &Rules, decisions: &Decisions) -> Option<Distance> {
         let hold = match self.hold {
             Firm::Revoking if rules.cheats.has(Cheat::RevokingIsGranted) => Firm::Held,
             hold => hold,
         };
-        let role = Role {
-            hold: hold.into(),
-            ..Role::held(self.owner.name().clone(), epoch(0))
-        };
-        let grants = Grants::from_renewal(&rules.holder(), place.name(), now(), [(role_key(), &role)]);
-        grants.roles.values().next().map(|epoch| crate::place::distance(*epoch))
+        decisions.granted.get((place, self.owner, hold), || {
+            let role = Role {
+                hold: hold.into(),
+                ..Role::held(self.owner.name().clone(), epoch(0))
+            };
+            let grants = Grants::from_renewal(&rules.holder(), place.name(), now(), [(role_key(), &role)]);
+            grants.roles.values().next().map(|epoch| crate::place::distance(*epoch))
+        })
     }
 
     /// The answer of an applied renewal arrives.
@@ -195,12 +198,13 @@ impl State {
     }
 
     /// The agent gives up waiting: the renewal or its answer is late or lost.
-    pub(crate) fn give_up(&mut self, place: Place, rules: &Rules) -> bool {
-        let read = self.granted(place, rules);
-        let region = self.at_mut(place);
-        let Some(call) = region.call.take() else { return false };
+    pub(crate) fn give_up(&mut self, place: Place, rules: &Rules, decisions: &Decisions) -> bool {
+        let Some(call) = self.at_mut(place).call.take() else {
+            return false;
+        };
         if rules.cheats.has(Cheat::UnknownIsRenewed) {
-            region.count(place, false, ago(call.age), read, rules);
+            let read = self.granted(place, rules, decisions);
+            self.at_mut(place).count(place, false, ago(call.age), read, rules);
         }
         true
     }

@@ -8,6 +8,10 @@ use clap::Parser;
 use comfy_table::Table;
 use leeward_model::{Bounds, Cheats, Found, Mutant, check};
 
+/// Half of what a state costs is memory that is taken and given back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Looks at every state that two regions and a quorum can come to. Exits 1 when an invariant does not hold in one, with the shortest way to it.
 #[derive(Parser)]
 #[command(name = "cargo xtask model")]

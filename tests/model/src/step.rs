@@ -8,7 +8,7 @@ use crate::{
     memo::Memo,
     mutant::{Cheat, Cheats},
     place::{Distance, Place},
-    state::{Call, Fault, Flight, Grant, Operation, Region, Seen, State},
+    state::{Call, Fault, Firm, Flight, Grant, Operation, Region, Seen, State},
 };
 
 /// One thing that happens.
@@ -47,17 +47,19 @@ pub(crate) enum Action {
 pub(crate) struct Decisions {
     plans: Memo<(Known, Place, Option<Seen>, Asked), Option<Flight>>,
     turns: Memo<(Known, Place), Option<Turn>>,
+    /// The epoch that a renewal grants.
+    pub(crate) granted: Memo<(Place, Place, Firm), Option<Distance>>,
 }
 
 impl State {
     pub(crate) fn after(&self, action: Action, rules: &Rules, decisions: &Decisions) -> Option<Self> {
         let mut next = self.clone();
         let happened = match action {
-            Action::Tick(west, east) => next.tick([west, east], rules),
+            Action::Tick(west, east) => next.tick([west, east], rules, decisions),
             Action::Renew(place) => next.renew(place, rules),
-            Action::Arrive(place) => next.arrive(place, rules),
+            Action::Arrive(place) => next.arrive(place, rules, decisions),
             Action::Answer(place) => next.answer(place, rules),
-            Action::GiveUp(place) => next.give_up(place, rules),
+            Action::GiveUp(place) => next.give_up(place, rules, decisions),
             Action::ArriveLate(place) => next.arrive_late(place),
             Action::Restart(place) => next.restart(place, rules),
             Action::Observe(place) => next.observe(place, rules),
@@ -81,7 +83,7 @@ impl State {
         (next != *self).then_some(next)
     }
 
-    fn tick(&mut self, shown: [u8; 2], rules: &Rules) -> bool {
+    fn tick(&mut self, shown: [u8; 2], rules: &Rules, decisions: &Decisions) -> bool {
         for (place, shown) in Place::BOTH.into_iter().zip(shown) {
             let region = self.at_mut(place);
             region.ahead = match shown {
@@ -111,7 +113,7 @@ impl State {
                 .call
                 .is_some_and(|call| call.age >= rules.ticks.ttl - rules.ticks.drift)
             {
-                self.give_up(place, rules);
+                self.give_up(place, rules, decisions);
             }
         }
         true
