@@ -1,5 +1,5 @@
 //! Makes a fault in real processes and real links, and ends it: everything that was made is undone at once, and what was killed is
-//! started again.
+//! started again. [`Roles`] are asked for while everything answers: once a region is cut off, nothing in it can be asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +16,29 @@ use super::{
 };
 use crate::demo::{fault, stage::Stage};
 
+/// Who is what before a fault.
+#[derive(Debug)]
+pub(crate) struct Roles {
+    /// The region that serves.
+    pub(crate) active: String,
+    /// The region that stands by.
+    pub(crate) standby: String,
+    /// The node of the writer.
+    pub(crate) node: String,
+}
+
+impl Roles {
+    /// Asks the regions.
+    pub(crate) async fn ask(stage: &Stage) -> anyhow::Result<Self> {
+        let active = stage.active().await.context("no region knows who is active")?;
+        Ok(Self {
+            standby: stage.other(&active)?,
+            node: fault::node(stage, &active).await?,
+            active,
+        })
+    }
+}
+
 /// A fault that was made.
 #[derive(Debug)]
 pub(crate) struct Made {
@@ -25,14 +48,9 @@ pub(crate) struct Made {
     pub(crate) ended: BTreeSet<String>,
 }
 
-/// Makes it, while `active` serves and `standby` stands by. Of a switchover that goes wrong only what goes wrong.
-pub(crate) async fn make(
-    fault: Fault,
-    active: &str,
-    standby: &str,
-    stage: &Stage,
-    disks: &BTreeMap<String, Disk>,
-) -> anyhow::Result<Made> {
+/// Makes it. Of a switchover that goes wrong only what goes wrong.
+pub(crate) fn make(fault: Fault, roles: &Roles, stage: &Stage, disks: &BTreeMap<String, Disk>) -> anyhow::Result<Made> {
+    let Roles { active, standby, node } = roles;
     let instance = stage.instance()?;
     let serve = |region: &str| format!("{region}-serve");
     match fault.kind {
@@ -53,7 +71,7 @@ pub(crate) async fn make(
         Kind::KillAgent | Kind::SwitchoverKillAgent => kill(instance, &[serve(active)]),
         Kind::KillStandbyAgent => kill(instance, &[serve(standby)]),
         Kind::KillApi => kill(instance, &[format!("{active}-api")]),
-        Kind::KillNode => kill(instance, &[fault::node(stage, active).await?]),
+        Kind::KillNode => kill(instance, std::slice::from_ref(node)),
         Kind::FreezeActive => {
             instance.freeze_region(active)?;
             made(active)
@@ -63,9 +81,8 @@ pub(crate) async fn make(
             made(standby)
         }
         Kind::FreezeNode => {
-            let node = fault::node(stage, active).await?;
-            instance.freeze_process(&node)?;
-            made(&node)
+            instance.freeze_process(node)?;
+            made(node)
         }
         Kind::KillGate | Kind::KillApp => {
             let command = if fault.kind == Kind::KillGate { "gate" } else { "sample" };

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     disk::Disk,
     kind::{Fault, Kind},
-    make,
+    make::{self, Roles},
     pinned::Pinned,
     report::Report,
     verdict,
@@ -37,6 +37,8 @@ use crate::{
 
 /// How long anything may take to come to rest.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a round may take in all: whatever does not answer in it is reported, and not waited for without an end.
+const ROUND: Duration = Duration::from_secs(600);
 /// Writes, and reads, a second through the edges.
 const RATE: u32 = 25;
 /// Between two faults.
@@ -107,23 +109,28 @@ impl<'a> Rig<'a> {
 
     /// Plays a fault to its end.
     pub(crate) async fn round(&mut self, fault: Fault, report: &mut Report) -> anyhow::Result<()> {
-        let active = self.stage.active().await.context("no region knows who is active")?;
-        let standby = self.stage.other(&active)?;
+        let played = tokio::time::timeout(ROUND, self.play(fault, report)).await;
+        played.with_context(|| format!("something gave no answer; the round was given up after {ROUND:?}"))?
+    }
+
+    async fn play(&mut self, fault: Fault, report: &mut Report) -> anyhow::Result<()> {
+        let roles = Roles::ask(self.stage).await?;
+        let Roles { active, standby, .. } = &roles;
         let before = make::running(self.stage.instance()?)?;
         match fault.kind {
             kind if kind.is_switchover() => {
-                self.switch_over(fault, &standby, report.rounds()).await?;
+                self.switch_over(fault, standby, report.rounds()).await?;
             }
             Kind::StallThenKill => {
-                make::stall(self.stage, &active, &standby)?;
-                self.out_of_sync(&standby).await?;
+                make::stall(self.stage, active, standby)?;
+                self.out_of_sync(standby).await?;
             }
             _ => {}
         }
-        let mut made = make::make(fault, &active, &standby, self.stage, self.disks).await?;
+        let mut made = make::make(fault, &roles, self.stage, self.disks)?;
         if let Some(kind) = fault.also {
             // What it is done to may be gone already.
-            if let Ok(more) = make::make(Fault { kind, ..fault }, &active, &standby, self.stage, self.disks).await {
+            if let Ok(more) = make::make(Fault { kind, ..fault }, &roles, self.stage, self.disks) {
                 made.ended.extend(more.ended);
                 report.also(kind);
             }
@@ -139,7 +146,7 @@ impl<'a> Rig<'a> {
         ));
         tokio::time::sleep(fault.hold).await;
         if fault.kind == Kind::StallThenKill {
-            self.nobody_took_over(&standby, report).await?;
+            self.nobody_took_over(standby, report).await?;
         }
         let running = make::running(self.stage.instance()?)?;
         for name in before.difference(&running).filter(|name| !made.ended.contains(*name)) {
