@@ -11,6 +11,7 @@ pub mod access;
 pub mod app;
 pub mod cluster;
 pub mod condition;
+pub mod install;
 pub mod operation;
 
 pub use app::{ProtectedApp, ProtectedAppSpec, ProtectedAppStatus};

@@ -1,0 +1,42 @@
+//! Where an agent that runs in its cluster finds what it is told, and where it listens: the same in every region, so that the manifests
+//! of an installation are the same everywhere, too. What differs from one region to the next is in the ConfigMap [`CONFIG_MAP`] and in
+//! the Secret [`IDENTITY`].
+
+/// The namespace of an installation, where nothing else is said.
+pub const NAMESPACE: &str = "leeward-system";
+/// What an installation's objects are called, and what their names begin with.
+pub const NAME: &str = "leeward";
+
+/// The ConfigMap with what this region's agents are told.
+pub const CONFIG_MAP: &str = "leeward-config";
+/// Its key: the configuration file of `leeward serve`.
+pub const CONFIG_KEY: &str = "serve.json";
+/// Where it is mounted.
+pub const CONFIG_DIR: &str = "/etc/leeward/config";
+
+/// The Secret by which this region's agents prove who they are.
+pub const IDENTITY: &str = "leeward-identity";
+/// Its key for the authorities that signed the peers' certificates, PEM.
+pub const IDENTITY_CA: &str = "ca.crt";
+/// Its key for the certificate, PEM.
+pub const IDENTITY_CERT: &str = "tls.crt";
+/// Its key for the certificate's key, PEM.
+pub const IDENTITY_KEY: &str = "tls.key";
+/// What its keys for the keys of specifications begin with; a number from 0 and `.key` follow.
+pub const IDENTITY_SPEC: &str = "spec-";
+/// Where it is mounted.
+pub const IDENTITY_DIR: &str = "/etc/leeward/identity";
+
+/// Where an agent keeps its state.
+pub const DATA_DIR: &str = "/var/lib/leeward";
+
+/// The port at which users' requests enter.
+pub const EDGE_PORT: u16 = 8080;
+/// The port of the peer link.
+pub const PEER_PORT: u16 = 7443;
+/// The port at which gates ask.
+pub const GATE_PORT: u16 = 7444;
+/// The port of the registry.
+pub const REGISTRY_PORT: u16 = 5000;
+/// The port for `/metrics`, `/livez` and `/readyz`.
+pub const METRICS_PORT: u16 = 9464;
