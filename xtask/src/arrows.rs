@@ -27,6 +27,7 @@ const HEIGHTS: &[(&str, u8)] = &[
     ("leeward-local", 2),
     ("leeward-quorum", 2),
     ("leeward-gate", 2),
+    ("leeward-pki", 1),
     ("leeward-api", 1),
     ("leeward-core", 1),
 ];

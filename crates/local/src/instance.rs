@@ -12,7 +12,6 @@ pub mod config;
 pub mod files;
 mod making;
 pub mod network;
-pub mod pki;
 pub mod processes;
 pub mod quorum;
 mod starting;
@@ -28,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+pub use leeward_pki as pki;
 use serde::{Deserialize, Serialize};
 
 use self::{
