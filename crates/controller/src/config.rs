@@ -41,6 +41,10 @@ pub struct Serve {
     pub peer_cert: PathBuf,
     /// Its key, PEM.
     pub peer_key: PathBuf,
+    /// What the tokens of this region's gates are derived from; what `peer_key` holds at the start where nothing is said, so that they change at a
+    /// restart after it was replaced.
+    #[serde(default)]
+    pub gate_key: Option<PathBuf>,
     /// The quorum.
     pub quorum: Quorum,
     /// The keys that specifications are encrypted with in the quorum, a file each, the same in every region and not with the witness: the first

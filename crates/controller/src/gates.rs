@@ -23,7 +23,7 @@ use leeward_gate::wire::{Answer, Ask, Closed, MAX_BYTES, Reason, VERSION};
 use ring::hmac;
 use serde_json::{Value, json};
 
-use crate::{agent::Agent, cache::Cache, protected_app::workloads};
+use crate::{agent::Agent, cache::Cache, peer::Credentials, protected_app::workloads};
 
 /// What the token of an application is made from, besides the key.
 const PURPOSE: &str = "leeward gate v1";
@@ -33,23 +33,34 @@ pub struct Gates {
     agent: Arc<Agent>,
     cache: Cache,
     address: SocketAddr,
-    ca: String,
+    credentials: Credentials,
     key: hmac::Key,
 }
 
 impl Gates {
-    /// A service at `address`. Its certificate is signed by the authority in `ca`; tokens are derived from the file `key`.
+    /// A service at `address`. Its certificate is signed by an authority of `credentials`; tokens are derived from the file `key`.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn new(agent: Arc<Agent>, cache: Cache, address: SocketAddr, ca: &Path, key: &Path) -> std::io::Result<Self> {
+    pub fn new(
+        agent: Arc<Agent>,
+        cache: Cache,
+        address: SocketAddr,
+        credentials: Credentials,
+        key: &Path,
+    ) -> std::io::Result<Self> {
         Ok(Self {
             agent,
             cache,
             address,
-            ca: std::fs::read_to_string(ca)?,
+            credentials,
             key: hmac::Key::new(hmac::HMAC_SHA256, &std::fs::read(key)?),
         })
+    }
+
+    /// The authorities that a gate is told to trust: when they change, it has to be told anew.
+    pub fn authorities(&self) -> String {
+        self.credentials.authorities()
     }
 
     fn message(app: &AppKey) -> String {
@@ -67,7 +78,7 @@ impl Gates {
                 "namespace": app.namespace,
                 "annotations": { "leeward.dev/about": "where the gate of this application's writer asks, and with what" },
             },
-            "stringData": { "agent": self.address.to_string(), "ca.crt": self.ca, "token": token },
+            "stringData": { "agent": self.address.to_string(), "ca.crt": self.authorities(), "token": token },
         })
     }
 

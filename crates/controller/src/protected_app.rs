@@ -130,7 +130,8 @@ struct Round {
     /// What it did last while it served, and since when that is over.
     #[cfg(feature = "unfenced")]
     served: Option<(Mode, Option<Moment>)>,
-    told: Option<Option<Epoch>>,
+    /// With the authorities that the gates trust.
+    told: Option<(Option<Epoch>, Option<String>)>,
     trouble: Option<String>,
 }
 
@@ -326,11 +327,12 @@ impl Round {
                 if !source {
                     self.carry(app, Running::Serve).await?;
                 }
-                if self.told != Some(epoch) {
+                let told = (epoch, context.gates.as_deref().map(Gates::authorities));
+                if self.told.as_ref() != Some(&told) {
                     workloads::tell(&context.client, app, me, epoch, context.gates.as_deref())
                         .await
                         .map_err(|e| api_text(&e))?;
-                    self.told = Some(epoch);
+                    self.told = Some(told);
                 }
                 // Called off while they stop, or back in a moment: without a gate the old pods would write on beside the new ones.
                 let stopping = workloads::stopping(&context.cache, app, &workloads);

@@ -146,7 +146,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     });
     let tasks = TaskTracker::new();
     let cache = Cache::start(&client, &agent, &tasks, &stop);
-    let gates = gates_of(&config, &agent, &cache)?;
+    let gates = gates_of(&config, &credentials, &agent, &cache)?;
     let image_peers = Peers::default();
     let bundles = carry::Bundles::default();
     let context = Arc::new(Context {
@@ -179,6 +179,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         let etcd = quorum::settings(etcd, &config, timing.ttl / 3)?;
         tasks.spawn(quorum::watch(etcd, stop.clone()));
     }
+    tasks.spawn(credentials.clone().follow(stop.clone()));
     tasks.spawn(follow::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(renew::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(exchange::run(Arc::clone(&agent), stop.clone()));
@@ -229,19 +230,19 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     Ok(())
 }
 
-fn gates_of(config: &Config, agent: &Arc<Agent>, cache: &Cache) -> Result<Option<Arc<Gates>>, ServeError> {
+fn gates_of(
+    config: &Config,
+    credentials: &Credentials,
+    agent: &Arc<Agent>,
+    cache: &Cache,
+) -> Result<Option<Arc<Gates>>, ServeError> {
     let Some(address) = config.gate_address else {
         return Ok(None);
     };
-    let made = Gates::new(
-        Arc::clone(agent),
-        cache.clone(),
-        address,
-        &config.peer_ca,
-        &config.peer_key,
-    );
+    let key = config.gate_key.as_ref().unwrap_or(&config.peer_key);
+    let made = Gates::new(Arc::clone(agent), cache.clone(), address, credentials.clone(), key);
     let made = made.map_err(|source| ServeError::File {
-        path: format!("{} or {}", config.peer_ca.display(), config.peer_key.display()),
+        path: key.display().to_string(),
         source,
     })?;
     Ok(Some(Arc::new(made)))

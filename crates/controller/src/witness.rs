@@ -66,6 +66,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), WitnessE
         .quorum
         .then(|| Embedded::open(&config.data_dir.join("quorum.redb")))
         .transpose()?;
+    tokio::spawn(credentials.clone().follow(stop.clone()));
     peer::serve(config.address, &credentials, router(store), stop).await?;
     Ok(())
 }

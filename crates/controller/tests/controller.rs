@@ -8,6 +8,8 @@
 
 #[path = "controller/points.rs"]
 mod points;
+#[path = "controller/rotation.rs"]
+mod rotation;
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 

@@ -14,7 +14,7 @@ use rcgen::{
     date_time_ymd,
 };
 
-pub use pair::{About, Flaw, Pair, roots};
+pub use pair::{About, Flaw, Pair, abouts, roots};
 
 /// A certificate could not be made: a fault of this program or of the names it was given, no use to try again.
 #[derive(Debug, thiserror::Error)]

@@ -198,6 +198,15 @@ pub fn roots(pem: &[u8]) -> Result<Arc<RootCertStore>, Flaw> {
     Ok(Arc::new(roots))
 }
 
+/// What stands in each authority's certificate of a PEM text.
+///
+/// # Errors
+/// There is none, or one is damaged.
+pub fn abouts(pem: &[u8]) -> Result<Vec<About>, Flaw> {
+    let all = certificates("the authorities' certificate", pem)?;
+    all.iter().map(About::read).collect()
+}
+
 fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Flaw> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let all = all.map_err(|error| Flaw::Unreadable {

@@ -19,7 +19,7 @@ pub const SOON: i64 = 30 * DAY;
 /// Seconds.
 const DAY: i64 = 24 * 3600;
 
-/// Whose certificate it is.
+/// Whose certificate it is. The first three are those of the quorum on etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whose {
     /// The authority that the members' certificates are checked with.
@@ -28,6 +28,10 @@ pub enum Whose {
     Client,
     /// What the member at this endpoint shows.
     Member(String),
+    /// What this process shows its peers.
+    Own,
+    /// The authority that the peers' certificates are checked with.
+    Peers,
 }
 
 /// For how long a certificate counts.
@@ -75,6 +79,8 @@ impl Whose {
             Self::Authority => "this agent trusts no member of etcd",
             Self::Client => "no member of etcd takes a new connection of this agent",
             Self::Member(_) => "no agent connects to this member any more",
+            Self::Own => "no agent, witness or gate takes a new connection from here or to here",
+            Self::Peers => "nobody of this installation takes a new connection of anybody",
         }
     }
 
@@ -82,13 +88,17 @@ impl Whose {
         match self {
             Self::Authority => {
                 "write the new authority's certificate to the file that quorum.etcd.ca (or peer_ca) of the agent's configuration names, beside the \
-                 old one until every member has a new certificate, and start the agent anew"
+                 old one until every member has a new certificate; it is read anew"
             }
             Self::Client => {
                 "write a new certificate and its key to the files that quorum.etcd.cert and key (or peer_cert and peer_key) of the agent's \
-                 configuration name, and start the agent anew"
+                 configuration name; they are read anew"
             }
             Self::Member(_) => "write a new one to the files of its --cert-file and --key-file, which it reads anew",
+            Self::Own => {
+                "make a new one with `leeward join rotate`, and apply what `leeward join render` prints then; it is taken without a restart"
+            }
+            Self::Peers => "begin a new authority with `leeward join authority trust`",
         }
     }
 }
@@ -99,6 +109,8 @@ impl fmt::Display for Whose {
             Self::Authority => f.write_str("the certificate of the quorum's authority"),
             Self::Client => f.write_str("this agent's certificate for the quorum"),
             Self::Member(endpoint) => write!(f, "the certificate of {endpoint}"),
+            Self::Own => f.write_str("the certificate for peers"),
+            Self::Peers => f.write_str("the certificate of the peers' authority"),
         }
     }
 }
