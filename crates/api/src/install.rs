@@ -22,6 +22,10 @@ pub const IDENTITY_CA: &str = "ca.crt";
 pub const IDENTITY_CERT: &str = "tls.crt";
 /// Its key for the certificate's key, PEM.
 pub const IDENTITY_KEY: &str = "tls.key";
+/// Its key for what the gates' tokens are derived from.
+pub const IDENTITY_GATE: &str = "gate.key";
+/// Its key for the authority of etcd's members, PEM, where that is another one than the peers'.
+pub const IDENTITY_ETCD_CA: &str = "etcd-ca.crt";
 /// What its keys for the keys of specifications begin with; a number from 0 and `.key` follow.
 pub const IDENTITY_SPEC: &str = "spec-";
 /// Where it is mounted.

@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod fleet;
+mod join;
 mod maintain;
 mod manifests;
 mod operate;
@@ -82,6 +83,9 @@ enum Command {
     /// Looks at the store that leases and decisions live in
     #[command(subcommand)]
     Quorum(quorum::Command),
+    /// Makes certificates and configuration for an installation on real clusters, and rotates them
+    #[command(subcommand)]
+    Join(join::Command),
     /// Runs the agent of a region.
     Serve {
         /// Its configuration file.
@@ -163,6 +167,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Explain(arguments) => explain::run(&arguments)?,
         Command::Doctor(arguments) => return doctor::run(&arguments),
         Command::Quorum(command) => return quorum::run(&command),
+        Command::Join(command) => join::run(command)?,
         Command::Serve { config } => {
             process::long_lived(2, |stop| async move {
                 Ok(leeward_controller::serve::run(leeward_controller::config::read(&config)?, stop).await?)

@@ -288,3 +288,23 @@ async fn a_certificate_that_ended_opens_nothing_and_is_told_of_with_what_to_do()
     assert_eq!(ask(&ended, &url).await.as_deref(), Ok("east"));
     stop.cancel();
 }
+
+#[tokio::test]
+async fn a_new_connection_proves_both_ends_anew_and_does_not_go_on_from_an_earlier_one() {
+    let (old, new) = (authority("old"), authority("new"));
+    let both = old.certificate() + &new.certificate();
+    let server = Mount::new(&both, &issue(&old, "west")).credentials();
+    let east = Mount::new(&old.certificate(), &issue(&old, "east"));
+    let credentials = east.credentials();
+    let stop = CancellationToken::new();
+    let url = serve(&server, who(), &stop).await;
+    let client = credentials.client().unwrap();
+    let ask = async || client.get(&url).header("connection", "close").send().await;
+    assert!(ask().await.is_ok());
+    assert!(ask().await.is_ok());
+    // From now on this end does not trust the authority of the other one's certificate.
+    east.put(&new.certificate(), &issue(&new, "east"));
+    assert_eq!(credentials.look(), Look::Taken);
+    assert!(ask().await.is_err());
+    stop.cancel();
+}

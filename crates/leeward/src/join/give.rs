@@ -1,0 +1,217 @@
+//! What each cluster, the witness and the members of etcd are given.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use leeward_local::instance::files;
+
+use super::{
+    Place, address, bundle,
+    directory::Directory,
+    installation::{Holder, Installation, Quorum},
+    issue, misused,
+};
+use crate::{
+    output::{self, Misused},
+    values,
+};
+
+/// `leeward join render`
+#[derive(Args, Debug)]
+pub(crate) struct Render {
+    /// The cluster.
+    #[arg(value_parser = address::cluster)]
+    name: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `leeward join witness`
+#[derive(Args, Debug)]
+pub(crate) struct Witness {
+    /// The directory to write to.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    out: PathBuf,
+    /// Where its files lie on the machine that it runs on.
+    #[arg(long, value_name = "DIR", default_value = "/etc/leeward-witness", value_parser = values::path)]
+    at: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// `leeward join member`
+#[derive(Args, Debug)]
+pub(crate) struct Member {
+    /// The member's name.
+    #[arg(value_parser = address::label)]
+    name: String,
+    /// A name or address where the others and the agents reach it; as it was where nothing is said. May be repeated.
+    #[arg(long = "host", value_name = "HOST", value_parser = address::host)]
+    hosts: Vec<String>,
+    /// The directory to write to.
+    #[arg(long, value_name = "DIR", value_parser = values::path)]
+    out: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(super) fn render(arguments: &Render) -> anyhow::Result<()> {
+    let (directory, mut installation) = arguments.place.open()?;
+    let name = &arguments.name;
+    let Some(cluster) = installation.clusters.get(name).cloned() else {
+        let known: Vec<&str> = installation.clusters.keys().map(String::as_str).collect();
+        bail!(
+            "there is no cluster {name}, only {}: add it with `leeward join region {name} --host HOST`",
+            or_none(&known)
+        );
+    };
+    let holder = Holder::Cluster(name.clone());
+    let papers = issue::papers(&directory, &installation, &holder, issue::RENEWED)?;
+    let spec_keys = installation.spec_key.keys.iter().map(|number| {
+        let file = directory.spec_key(*number);
+        ensure!(
+            file.exists(),
+            "{} is not there: bring it back from a copy",
+            file.display()
+        );
+        issue::key(&directory, &file)
+    });
+    let spec_keys: Vec<String> = spec_keys.collect::<anyhow::Result<_>>()?;
+    let gate_key = issue::key(&directory, &directory.gates(name))?;
+    let etcd_ca = etcd_ca(&directory, &installation)?;
+    let proof = bundle::Proof {
+        papers: &papers,
+        spec_keys: &spec_keys,
+        gate_key: &gate_key,
+        etcd_ca: etcd_ca.as_deref(),
+    };
+    output::write(&bundle::manifests(&installation, name, &cluster, &proof)?)?;
+    tell(&holder, &papers);
+    given(&directory, &mut installation, &holder)
+}
+
+/// The authority of etcd's members, where it is another one than the installation's.
+fn etcd_ca(directory: &Directory, installation: &Installation) -> anyhow::Result<Option<String>> {
+    let other = matches!(
+        installation.quorum,
+        Quorum::Etcd {
+            other_authority: true,
+            ..
+        }
+    );
+    let file = directory.etcd_ca();
+    let text = directory.read(&file)?.filter(|_| other);
+    ensure!(
+        text.is_some() == other,
+        "{} is not there: bring it back from a copy",
+        file.display()
+    );
+    Ok(text)
+}
+
+fn or_none(names: &[&str]) -> String {
+    match names.is_empty() {
+        true => "none".to_owned(),
+        false => names.join(", "),
+    }
+}
+
+/// Says that a certificate was made, and why.
+fn tell(holder: &Holder, papers: &issue::Papers) {
+    if let Some(why) = &papers.made {
+        output::say(format_args!("a new certificate for {} was made: {why}", holder.key()));
+    }
+}
+
+fn given(directory: &Directory, installation: &mut Installation, holder: &Holder) -> anyhow::Result<()> {
+    let before = installation.clone();
+    installation.give(holder);
+    match *installation == before {
+        true => Ok(()),
+        false => directory.save(installation),
+    }
+}
+
+pub(super) fn witness(arguments: &Witness) -> anyhow::Result<()> {
+    let (directory, mut installation) = arguments.place.open()?;
+    ensure!(
+        arguments.at.is_absolute(),
+        Misused(anyhow::anyhow!(
+            "--at {}: a path from the root is needed",
+            arguments.at.display()
+        ))
+    );
+    let papers = issue::papers(&directory, &installation, &Holder::Witness, issue::RENEWED)?;
+    let files = bundle::witness(&installation, &arguments.at, &papers)?;
+    put(&arguments.out, bundle::UNIT, &files)?;
+    tell(&Holder::Witness, &papers);
+    given(&directory, &mut installation, &Holder::Witness)?;
+    output::line(format_args!(
+        "{} holds what the witness at {} needs in {}",
+        arguments.out.display(),
+        installation.witness,
+        arguments.at.display()
+    ))
+}
+
+pub(super) fn member(arguments: Member) -> anyhow::Result<()> {
+    let (directory, mut installation) = arguments.place.open()?;
+    match installation.quorum {
+        Quorum::Embedded => {
+            bail!("the quorum of this installation is embedded, so it has no members; nothing was changed")
+        }
+        Quorum::Etcd {
+            other_authority: true, ..
+        } => bail!("another authority signs the certificates of etcd's members (--etcd-ca); nothing was changed"),
+        Quorum::Etcd { .. } => {}
+    }
+    let name = &arguments.name;
+    if arguments.hosts.is_empty() && !installation.members.contains_key(name) {
+        misused!("the member {name} is new: give the names and addresses where it is reached with --host");
+    }
+    if !arguments.hosts.is_empty() {
+        let mut hosts = arguments.hosts;
+        hosts.sort();
+        hosts.dedup();
+        if installation.members.insert(name.clone(), hosts.clone()) != Some(hosts) {
+            directory.save(&installation)?;
+        }
+    }
+    let holder = Holder::Member(name.clone());
+    let papers = issue::papers(&directory, &installation, &holder, issue::RENEWED)?;
+    let files = [
+        ("ca.crt", papers.ca.clone()),
+        ("tls.crt", papers.certificate.clone()),
+        ("tls.key", papers.key.clone()),
+    ];
+    put(&arguments.out, "tls.crt", &files)?;
+    tell(&holder, &papers);
+    given(&directory, &mut installation, &holder)?;
+    output::line(format_args!(
+        "{} holds the certificate of member {name}: --cert-file, --key-file and --trusted-ca-file, and the same three with --peer-",
+        arguments.out.display()
+    ))
+}
+
+/// Writes files to a directory: a new one, an empty one, or one that has a file of this name from before.
+fn put(out: &Path, mark: &str, all: &[(&str, String)]) -> anyhow::Result<()> {
+    let filled = match fs::read_dir(out) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        Err(error) => return Err(error).with_context(|| format!("{} cannot be read", out.display())),
+    };
+    ensure!(
+        !filled || out.join(mark).is_file(),
+        "{} is not empty, and there is no {mark} in it from before; nothing was changed there: choose another directory with --out",
+        out.display()
+    );
+    files::directory(out)?;
+    for (name, text) in all {
+        files::write(&out.join(name), text.as_bytes())?;
+    }
+    Ok(())
+}
