@@ -20,6 +20,8 @@ use crate::{
 
 /// How often it is looked when the certificates end, and how the members are.
 const LOOK: Duration = Duration::from_secs(3600);
+/// How often the files are looked at.
+const LOOK_AT_FILES: Duration = crate::peer::LOOK;
 
 /// A quorum that cannot be used as it is configured.
 #[derive(Debug, thiserror::Error)]
@@ -39,33 +41,165 @@ pub enum QuorumError {
     Quorum(#[from] Error),
 }
 
-/// The store. Nothing is connected yet; a transaction that is not answered within `timeout` has an unknown outcome.
+/// The store, and what of it follows its files.
+pub struct Opened {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    etcd: Option<Arc<Pinned>>,
+    encrypted: Option<Arc<Encrypted>>,
+    used: Used,
+}
+
+/// What is in use.
+struct Used {
+    papers: Papers,
+    spec_keys: Vec<Vec<u8>>,
+}
+
+/// Opens the store. Nothing is connected yet; a transaction that is not answered within `timeout` has an unknown outcome.
 ///
 /// # Errors
 /// A file cannot be read, or something in it cannot work.
-pub fn store(config: &Serve, http: &reqwest::Client, timeout: Duration) -> Result<Arc<dyn Store>, QuorumError> {
-    let store: Arc<dyn Store> = match &config.quorum {
-        Quorum::Embedded { url } => Arc::new(embedded::Client::new(http.clone(), url, timeout)),
+pub fn open(config: &Serve, http: &reqwest::Client, timeout: Duration) -> Result<Opened, QuorumError> {
+    let mut used = Used {
+        papers: (None, None),
+        spec_keys: bytes(&config.spec_keys),
+    };
+    let (store, etcd): (Arc<dyn Store>, _) = match &config.quorum {
+        Quorum::Embedded { url } => (Arc::new(embedded::Client::new(http.clone(), url, timeout)), None),
         Quorum::Etcd(etcd) => {
             let settings = settings(etcd, config, timeout)?;
-            Arc::new(Pinned::open(settings, &pin::path(&config.data_dir))?)
+            used.papers = (settings.tls.clone(), settings.login.clone());
+            let pinned = Arc::new(Pinned::open(settings, &pin::path(&config.data_dir))?);
+            (Arc::clone(&pinned) as _, Some(pinned))
         }
     };
     if config.spec_keys.is_empty() {
-        return Ok(store);
+        return Ok(Opened {
+            store,
+            etcd,
+            encrypted: None,
+            used,
+        });
     }
-    let keys = config.spec_keys.iter().map(|path| {
+    let encrypted = Arc::new(Encrypted::new(store, spec_keys(config)?));
+    Ok(Opened {
+        store: Arc::clone(&encrypted) as _,
+        etcd,
+        encrypted: Some(encrypted),
+        used,
+    })
+}
+
+/// The keys of the files, in their order; a file may have several, a line each.
+fn spec_keys(config: &Serve) -> Result<Keys, QuorumError> {
+    let texts = config.spec_keys.iter().map(|path| {
         let bytes = read("key for specifications", path)?;
         Ok::<_, QuorumError>(String::from_utf8_lossy(&bytes).into_owned())
     });
-    let keys: Vec<String> = keys.collect::<Result<_, _>>()?;
-    let keys = Keys::new(keys.iter().map(String::as_str))?;
-    Ok(Arc::new(Encrypted::new(store, keys)))
+    let texts: Vec<String> = texts.collect::<Result<_, _>>()?;
+    // An empty file is a key of another form, too.
+    let lines = texts.iter().flat_map(|text| text.trim().split('\n'));
+    Ok(Keys::new(lines)?)
+}
+
+/// What a connection rests on, as it stands in the files at this moment.
+type Papers = (Option<etcd::Tls>, Option<etcd::Login>);
+
+/// Has the store use certificates, password and keys as they stand in their files, also after they were replaced, until `stop`. What cannot be
+/// used is said once, and what was there goes on.
+pub async fn follow(mut opened: Opened, config: Serve, stop: CancellationToken) {
+    let mut looks = tokio::time::interval(LOOK_AT_FILES);
+    let config = Arc::new(config);
+    let mut refused = String::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = looks.tick() => {}
+        }
+        let config = Arc::clone(&config);
+        let looked = tokio::task::spawn_blocking(move || {
+            let result = opened.renew(&config);
+            (opened, result)
+        });
+        // Only a runtime that ends does not give an answer.
+        let Ok((again, result)) = looked.await else { return };
+        opened = again;
+        match result {
+            Ok(()) => refused.clear(),
+            Err(why) if why == refused => {}
+            Err(why) => {
+                tracing::warn!("new files for the quorum are refused, and what was there before goes on: {why}");
+                refused = why;
+            }
+        }
+    }
+}
+
+impl Opened {
+    /// Looks at the files once.
+    ///
+    /// # Errors
+    /// Why what stands in them cannot be used.
+    pub fn renew(&mut self, config: &Serve) -> Result<(), String> {
+        if let Some(store) = &self.etcd {
+            let now = papers(config)?;
+            // What differs from one look to the next changes at this moment; the next look is soon.
+            if self.used.papers != now && papers(config)? == now {
+                now.0.as_ref().map_or(Ok(()), check)?;
+                let renewed = store.renew(now.0.clone(), now.1.clone());
+                renewed.map_err(|error| error.to_string())?;
+                self.used.papers = now;
+                tracing::info!("the new certificates for the quorum are in use for every new connection");
+            }
+        }
+        if let Some(store) = &self.encrypted {
+            let now = bytes(&config.spec_keys);
+            if self.used.spec_keys != now && bytes(&config.spec_keys) == now {
+                store.renew(spec_keys(config).map_err(|error| error.to_string())?);
+                self.used.spec_keys = now;
+                tracing::info!("the new keys for specifications are in use");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn papers(config: &Serve) -> Result<Papers, String> {
+    let Quorum::Etcd(etcd) = &config.quorum else {
+        return Ok((None, None));
+    };
+    // The time-out is of no importance here.
+    let settings = settings(etcd, config, LOOK_AT_FILES).map_err(|error| error.to_string())?;
+    Ok((settings.tls, settings.login))
+}
+
+/// What stands in files; nothing for one that is not there.
+fn bytes(files: &[std::path::PathBuf]) -> Vec<Vec<u8>> {
+    files
+        .iter()
+        .map(|file| std::fs::read(file).unwrap_or_default())
+        .collect()
+}
+
+/// Whether certificate and key belong together and count now.
+fn check(tls: &etcd::Tls) -> Result<(), String> {
+    leeward_pki::roots(&tls.ca).map_err(|flaw| flaw.to_string())?;
+    let Some((certificate, key)) = &tls.identity else {
+        return Ok(());
+    };
+    let pair = leeward_pki::Pair::read(certificate, key).map_err(|flaw| flaw.to_string())?;
+    let about = pair.about().map_err(|flaw| flaw.to_string())?;
+    match clock::wall_ms() / 1000 {
+        now if now > about.until => Err(leeward_pki::Flaw::Ended.to_string()),
+        now if now < about.from => Err(leeward_pki::Flaw::NotYet.to_string()),
+        _ => Ok(()),
+    }
 }
 
 /// Logs which certificates of the quorum end soon or have ended, which members have little space left, and their alarms, until `stop`: what was
 /// said is said again only as it changes, a certificate's end once a day.
-pub async fn watch(etcd: etcd::Config, stop: CancellationToken) {
+pub async fn watch(etcd: config::Etcd, serve: Serve, timeout: Duration, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK);
     let mut told = BTreeSet::new();
     loop {
@@ -73,6 +207,14 @@ pub async fn watch(etcd: etcd::Config, stop: CancellationToken) {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
+        // As the files are now: they may have been replaced.
+        let etcd = match settings(&etcd, &serve, timeout) {
+            Ok(etcd) => etcd,
+            Err(error) => {
+                tracing::warn!(%error, "the quorum's certificates were not looked at");
+                continue;
+            }
+        };
         let now = i64::try_from(clock::wall_ms() / 1000).unwrap_or(i64::MAX);
         let troubles = tokio::select! {
             () = stop.cancelled() => return,

@@ -110,12 +110,13 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let credentials = Credentials::read(&config.peer_ca, &config.peer_cert, &config.peer_key)?;
     let http = credentials.client()?;
     let client = kube_client(&config).await?;
+    let opened = quorum::open(&config, &http, timing.ttl / 3)?;
     let agent = Agent::new(Start {
         me: ClusterName::new(&config.cluster),
         holder: format!("{}-{}-{}", config.cluster, std::process::id(), clock::wall_ms()),
         timing,
         moves_together: config.moves_together.get(),
-        quorum: quorum::store(&config, &http, timing.ttl / 3)?,
+        quorum: Arc::clone(&opened.store),
         http: http.clone(),
         witness_url: config.witness_url.clone(),
         #[cfg(feature = "unfenced")]
@@ -176,9 +177,14 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let to_nodes = registry::router(store.clone(), Mode::ReadWrite, image_peers.clone());
 
     if let config::Quorum::Etcd(etcd) = &config.quorum {
-        let etcd = quorum::settings(etcd, &config, timing.ttl / 3)?;
-        tasks.spawn(quorum::watch(etcd, stop.clone()));
+        tasks.spawn(quorum::watch(
+            etcd.clone(),
+            config.clone(),
+            timing.ttl / 3,
+            stop.clone(),
+        ));
     }
+    tasks.spawn(quorum::follow(opened, config.clone(), stop.clone()));
     tasks.spawn(credentials.clone().follow(stop.clone()));
     tasks.spawn(follow::run(Arc::clone(&agent), stop.clone()));
     tasks.spawn(renew::run(Arc::clone(&agent), stop.clone()));

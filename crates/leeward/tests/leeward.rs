@@ -18,6 +18,8 @@ mod demo;
 mod gate;
 #[path = "leeward/instance.rs"]
 mod instance;
+#[path = "leeward/join.rs"]
+mod join;
 #[path = "leeward/maintain.rs"]
 mod maintain;
 #[path = "leeward/nodes.rs"]

@@ -8,7 +8,10 @@
 //! Invariant: a value that cannot be decrypted is an error of the whole answer and never taken for a deletion; leases and roles are in
 //! answers of their own, so that a wrong key stops decisions and not writers.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use ring::{
     aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
@@ -134,13 +137,26 @@ fn read(text: &str) -> Result<Key, Error> {
 /// A store whose specifications are encrypted.
 pub struct Encrypted {
     store: Arc<dyn Store>,
-    keys: Keys,
+    keys: Mutex<Arc<Keys>>,
 }
 
 impl Encrypted {
     /// Encrypts what goes into `store`.
     pub fn new(store: Arc<dyn Store>, keys: Keys) -> Self {
-        Self { store, keys }
+        Self {
+            store,
+            keys: Mutex::new(Arc::new(keys)),
+        }
+    }
+
+    /// Uses these keys from now on.
+    pub fn renew(&self, keys: Keys) {
+        *self.keys.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+    }
+
+    fn keys(&self) -> Arc<Keys> {
+        // It is replaced as a whole.
+        Arc::clone(&self.keys.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -149,11 +165,11 @@ impl Store for Encrypted {
         Box::pin(async move {
             for write in txn.writes.iter_mut().filter(|write| write.key.starts_with(key::SPECS)) {
                 if let Some(value) = &write.value {
-                    write.value = Some(self.keys.encrypt(&write.key, value)?);
+                    write.value = Some(self.keys().encrypt(&write.key, value)?);
                 }
             }
             let mut outcome = self.store.txn(txn).await?;
-            self.keys.decrypt_all(&mut outcome.entries)?;
+            self.keys().decrypt_all(&mut outcome.entries)?;
             Ok(outcome)
         })
     }
@@ -161,7 +177,7 @@ impl Store for Encrypted {
     fn changes(&self, after: u64, wait: Duration) -> Answer<'_, Changes> {
         Box::pin(async move {
             let mut changes = self.store.changes(after, wait).await?;
-            self.keys.decrypt_all(&mut changes.entries)?;
+            self.keys().decrypt_all(&mut changes.entries)?;
             Ok(changes)
         })
     }
@@ -220,8 +236,23 @@ mod tests {
         let text = format!("{all:?}");
         assert!(!text.contains("secret plan") && text.contains("held"), "{text}");
         // With another key nothing is taken for gone.
-        let stranger = Encrypted::new(Arc::new(store), keys(&[OTHER]));
+        let stranger = Encrypted::new(Arc::new(Arc::clone(&store)), keys(&[OTHER]));
         let error = stranger.changes(0, Duration::ZERO).await.unwrap_err();
         assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+        // Once it has both, it reads what was written before, and what it writes is written with the new one.
+        stranger.renew(keys(&[OTHER, ONE]));
+        let changes = stranger.changes(0, Duration::ZERO).await.unwrap();
+        assert!(
+            changes
+                .entries
+                .iter()
+                .any(|entry| entry.value.as_deref() == Some(r#""secret plan""#))
+        );
+        let txn = Txn::default().put("spec/shop/web", &"next plan").unwrap();
+        stranger.txn(txn).await.unwrap();
+        let error = regions.changes(0, Duration::ZERO).await.unwrap_err();
+        assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+        regions.renew(keys(&[ONE, OTHER]));
+        assert!(regions.changes(0, Duration::ZERO).await.is_ok());
     }
 }

@@ -33,7 +33,7 @@ const WATCH: &str = "/etcdserverpb.Watch/Watch";
 const KEEP_ALIVE: Duration = Duration::from_secs(7);
 
 /// A user of etcd's own authentication.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Login {
     /// The user.
     pub user: String,
@@ -42,7 +42,7 @@ pub struct Login {
 }
 
 /// Certificates, PEM.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Tls {
     /// The authority that signed the members' certificates.
     pub ca: Vec<u8>,
@@ -94,6 +94,19 @@ impl Etcd {
     /// The identity of the etcd cluster that answered, zero while none did.
     pub fn cluster(&self) -> u64 {
         self.connection.cluster()
+    }
+
+    /// Shows and trusts these certificates, and logs in so, at every connection from now on. What is open stays open, and what is known of the
+    /// cluster stays known.
+    ///
+    /// # Errors
+    /// One of them cannot be used; then all is as before.
+    pub(crate) fn renew(&self, config: &Config) -> Result<(), Error> {
+        let endpoints = config.endpoints.iter().map(|url| endpoint(url, config));
+        let endpoints = endpoints.collect::<Result<_, _>>()?;
+        self.connection
+            .renew(endpoints, config.login.clone(), certificates(config));
+        Ok(())
     }
 
     /// Forgets what was before a revision. Who follows from before it is given everything.
@@ -287,15 +300,16 @@ impl Store for Etcd {
 
 /// A connection to one of these members, which have reached this revision.
 fn connection(endpoints: Vec<Endpoint>, config: &Config, revision: u64) -> Connection {
-    // One that cannot be read is refused where it is used.
-    let certificates = config.tls.as_ref().and_then(|tls| certificate::of_files(tls).ok());
-    Connection::new(
-        endpoints,
-        config.login.clone(),
-        config.timeout,
-        (config.cluster, revision),
-    )
-    .resting_on(certificates.unwrap_or_default())
+    let known = (config.cluster, revision);
+    let connection = Connection::new(endpoints.clone(), config.login.clone(), config.timeout, known);
+    connection.renew(endpoints, config.login.clone(), certificates(config));
+    connection
+}
+
+/// What this side shows and trusts. One that cannot be read is refused where it is used.
+fn certificates(config: &Config) -> Vec<certificate::Certificate> {
+    let read = config.tls.as_ref().and_then(|tls| certificate::of_files(tls).ok());
+    read.unwrap_or_default()
 }
 
 fn endpoint(url: &str, config: &Config) -> Result<Endpoint, Error> {

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Answer, Changes, Entry, Error, Outcome, Store, Txn,
-    etcd::{Config, Etcd},
+    etcd::{Config, Etcd, Login, Tls},
     incarnation,
 };
 
@@ -140,7 +140,7 @@ fn fault(path: &Path, reason: &str) -> Error {
 
 /// A quorum on etcd whose identity and revision are kept.
 pub struct Pinned {
-    settings: Config,
+    settings: Mutex<Config>,
     path: Arc<Path>,
     store: Mutex<Arc<Etcd>>,
     /// Locked while the file is written.
@@ -158,11 +158,27 @@ impl Pinned {
         let pin = read(path)?;
         Ok(Self {
             store: Mutex::new(Arc::new(connect(&settings, pin)?)),
-            settings,
+            settings: Mutex::new(settings),
             path: path.into(),
             kept: Arc::new(Mutex::new(Kept { pin, ..Kept::default() })),
             unread: AtomicBool::new(false),
         })
+    }
+
+    /// Shows and trusts these certificates, and logs in so, at every connection from now on; what is open stays open.
+    ///
+    /// # Errors
+    /// One of them cannot be used; then all is as before.
+    pub fn renew(&self, tls: Option<Tls>, login: Option<Login>) -> Result<(), Error> {
+        let mut settings = lock(&self.settings);
+        let next = Config {
+            tls,
+            login,
+            ..settings.clone()
+        };
+        self.store().renew(&next)?;
+        *settings = next;
+        Ok(())
     }
 
     fn store(&self) -> Arc<Etcd> {
@@ -186,7 +202,8 @@ impl Pinned {
         let before = lock(&self.kept).pin;
         match read(&self.path) {
             Ok(Some(there)) if before.is_some_and(|before| there.incarnation > before.incarnation) => {
-                match connect(&self.settings, Some(there)) {
+                let settings = lock(&self.settings).clone();
+                match connect(&settings, Some(there)) {
                     Ok(store) => {
                         // In this order: what is sent to the new one is refused until it was read.
                         self.unread.store(true, Ordering::SeqCst);

@@ -10,7 +10,7 @@
 
 use std::{
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -87,43 +87,64 @@ struct State {
     next: usize,
 }
 
-pub(super) struct Connection {
+/// How members are reached.
+struct Reach {
     endpoints: Vec<Endpoint>,
     login: Option<Login>,
+    /// What this side shows and trusts.
+    certificates: Vec<Certificate>,
+}
+
+pub(super) struct Connection {
+    /// For connections that are still to be made.
+    reach: Mutex<Arc<Reach>>,
     timeout: Duration,
     state: Mutex<State>,
     /// The cluster's identity, zero while it is not known.
     cluster: AtomicU64,
     /// The highest revision of any answer.
     seen: AtomicU64,
-    /// What this side shows and trusts.
-    certificates: Vec<Certificate>,
 }
 
 impl Connection {
     /// `known` is what must answer: the cluster's identity, zero where any will do, and a revision that it has reached.
     pub(super) fn new(endpoints: Vec<Endpoint>, login: Option<Login>, timeout: Duration, known: (u64, u64)) -> Self {
-        Self {
+        let reach = Reach {
             endpoints,
             login,
+            certificates: Vec::new(),
+        };
+        Self {
+            reach: Mutex::new(Arc::new(reach)),
             timeout,
             state: Mutex::default(),
             cluster: AtomicU64::new(known.0),
             seen: AtomicU64::new(known.1),
-            certificates: Vec::new(),
         }
     }
 
-    /// Says with each failure whether one of these certificates is behind it: a member that is shown one which has ended only hangs up.
-    pub(super) fn resting_on(self, certificates: Vec<Certificate>) -> Self {
-        Self { certificates, ..self }
+    /// Makes every connection from now on to these endpoints and with this login; the one that is open stays. Says with each failure whether
+    /// one of these certificates is behind it: a member that is shown one which has ended only hangs up.
+    pub(super) fn renew(&self, endpoints: Vec<Endpoint>, login: Option<Login>, certificates: Vec<Certificate>) {
+        let reach = Reach {
+            endpoints,
+            login,
+            certificates,
+        };
+        // It is replaced as a whole.
+        *self.reach.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(reach);
+    }
+
+    fn reach(&self) -> Arc<Reach> {
+        Arc::clone(&self.reach.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn explain(&self, error: Error) -> Error {
         let Error::Unreachable(why) = error else { return error };
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-        let mut troubles = self.certificates.iter().filter_map(|one| one.trouble(now));
+        let reach = self.reach();
+        let mut troubles = reach.certificates.iter().filter_map(|one| one.trouble(now));
         let over = troubles.find(|trouble| matches!(trouble, Trouble::Over(_)));
         Error::Unreachable(match over {
             Some(over) => format!("{why}; {}", over.text()),
@@ -161,7 +182,7 @@ impl Connection {
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded(format!("no answer within {:?}", self.timeout)),
             };
-            if is_over(&status) && self.login.is_some() && !fresh_login {
+            if is_over(&status) && self.reach().login.is_some() && !fresh_login {
                 fresh_login = true;
                 self.leave(&open, false);
                 continue;
@@ -204,10 +225,11 @@ impl Connection {
             state.next
         };
         let mut wrong = Vec::new();
-        for step in 0..self.endpoints.len() {
-            let index = (first + step) % self.endpoints.len();
-            let endpoint = &self.endpoints[index];
-            match self.connect(endpoint, index).await {
+        let reach = self.reach();
+        for step in 0..reach.endpoints.len() {
+            let index = (first + step) % reach.endpoints.len();
+            let endpoint = &reach.endpoints[index];
+            match self.connect(endpoint, reach.login.as_ref(), index).await {
                 Ok(open) => {
                     self.state().open = Some(open.clone());
                     return Ok(open);
@@ -221,7 +243,7 @@ impl Connection {
         Err(self.explain(Error::Unreachable(wrong.join("; "))))
     }
 
-    async fn connect(&self, endpoint: &Endpoint, index: usize) -> Result<Open, Error> {
+    async fn connect(&self, endpoint: &Endpoint, login: Option<&Login>, index: usize) -> Result<Open, Error> {
         let unreachable = |why: String| Error::Unreachable(why);
         let connecting = tokio::time::timeout(self.timeout, endpoint.connect());
         let channel = connecting
@@ -233,7 +255,7 @@ impl Connection {
             token: None,
             index,
         };
-        if let Some(login) = &self.login {
+        if let Some(login) = login {
             let question = AuthenticateRequest {
                 name: login.user.clone(),
                 password: login.password.clone(),
@@ -292,7 +314,7 @@ impl Connection {
         let mut state = self.state();
         if state.open.as_ref().is_some_and(|current| current.index == open.index) {
             state.open = None;
-            state.next = (open.index + usize::from(blame)) % self.endpoints.len();
+            state.next = open.index + usize::from(blame);
         }
     }
 }

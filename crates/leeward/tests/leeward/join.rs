@@ -1,0 +1,719 @@
+//! `leeward join`, run as a program; and a witness that runs on what it writes while all of it is replaced.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use leeward_controller::peer::{Credentials, Look};
+use leeward_pki::{About, Authority, Pair, Term};
+use serde_json::Value;
+
+/// The longest that anything takes here, however loaded the machine is.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Where a test's installation is.
+struct Desk(tempfile::TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leeward"));
+        command.arg("join").args(arguments).current_dir(self.0.path());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn expect(&self, code: i32, arguments: &[&str]) -> (String, String) {
+        let output = self.run(arguments);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{out}\n{err}");
+        (out, err)
+    }
+
+    fn init(&self, witness: &str) {
+        let west = ["init", "--witness", witness, "--cluster", "west=127.0.0.1"];
+        self.expect(0, &[&west[..], &["--cluster", "east=127.0.0.1"]].concat());
+    }
+
+    /// Everything in the installation's directory.
+    fn content(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut all = BTreeMap::new();
+        let mut left = vec![self.path("leeward-installation")];
+        while let Some(directory) = left.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                match path.is_dir() {
+                    true => left.push(path),
+                    false => drop(all.insert(path.clone(), fs::read(&path).unwrap())),
+                }
+            }
+        }
+        all
+    }
+
+    /// What a cluster is given, by key of its Secret.
+    fn identity(&self, cluster: &str) -> BTreeMap<String, String> {
+        identity(&self.expect(0, &["render", cluster]).0)
+    }
+}
+
+fn documents(rendered: &str) -> Vec<Value> {
+    let all = rendered.split("---\n").skip(1);
+    all.map(|text| serde_saphyr::from_str(text).unwrap()).collect()
+}
+
+fn identity(rendered: &str) -> BTreeMap<String, String> {
+    let secret = documents(rendered).swap_remove(0);
+    let secret: k8s_openapi::api::core::v1::Secret = serde_json::from_value(secret).unwrap();
+    let data = secret.data.unwrap().into_iter();
+    data.map(|(key, value)| (key, text(&value.0))).collect()
+}
+
+fn about(identity: &BTreeMap<String, String>) -> About {
+    let pair = Pair::read(identity["tls.crt"].as_bytes(), identity["tls.key"].as_bytes()).unwrap();
+    let roots = leeward_pki::roots(identity["ca.crt"].as_bytes()).unwrap();
+    assert_eq!(pair.check(&roots, now()), Ok(()));
+    pair.about().unwrap()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[test]
+fn a_bundle_has_all_that_a_cluster_needs_and_is_the_same_each_time() {
+    let desk = Desk::new();
+    let init = [
+        "init",
+        "--witness",
+        "witness.example",
+        "--cluster",
+        "west=west.example",
+        "--cluster",
+        "east=10.0.0.7",
+    ];
+    let (out, _) = desk.expect(0, &init);
+    assert!(
+        out.contains("leeward join render west --dir leeward-installation | kubectl"),
+        "{out}"
+    );
+    let (out, _) = desk.expect(0, &init);
+    assert!(out.contains("is there already, as asked for"), "{out}");
+    let directory = desk.path("leeward-installation");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let (first, err) = desk.expect(0, &["render", "west"]);
+    assert!(
+        err.contains("a new certificate for west was made: there was none"),
+        "{err}"
+    );
+    assert_eq!(desk.expect(0, &["render", "west"]), (first.clone(), String::new()));
+    assert_eq!(mode(&directory), 0o700);
+    for file in desk.content().keys() {
+        assert_eq!(mode(file), 0o600, "{}", file.display());
+        assert_eq!(mode(file.parent().unwrap()), 0o700, "{}", file.display());
+    }
+    let kinds: Vec<_> = documents(&first)
+        .iter()
+        .map(|one| {
+            format!(
+                "{}/{}",
+                one["kind"].as_str().unwrap(),
+                one["metadata"]["name"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(
+        kinds,
+        [
+            "Secret/leeward-identity",
+            "ConfigMap/leeward-config",
+            "Cluster/east",
+            "Cluster/west"
+        ]
+    );
+    let (west, east) = (identity(&first), desk.identity("east"));
+    let found = about(&west);
+    assert_eq!(found.common_name.as_deref(), Some("west"));
+    let hosts: Vec<_> = found.hosts.iter().map(String::as_str).collect();
+    assert_eq!(
+        hosts,
+        [
+            "*.leeward-system.svc",
+            "*.leeward-system.svc.cluster.local",
+            "west.example"
+        ]
+    );
+    assert!(about(&east).hosts.contains("10.0.0.7"));
+    assert_eq!(west["ca.crt"], east["ca.crt"]);
+    assert_eq!(west["spec-0.key"], east["spec-0.key"]);
+    assert_ne!(west["gate.key"], east["gate.key"]);
+    assert!(!west["ca.crt"].contains("PRIVATE"), "the authority's key stays here");
+}
+
+#[test]
+fn what_changes_of_a_cluster_is_said_and_its_certificate_follows_its_host() {
+    let desk = Desk::new();
+    desk.expect(0, &["init", "--witness", "witness.example", "--namespace", "lw"]);
+    desk.expect(0, &["region", "west", "--host", "w.example", "--region", "eu"]);
+    let before = desk.identity("west");
+    let content = desk.content();
+    let (out, _) = desk.expect(0, &["region", "west", "--host", "w.example"]);
+    assert!(out.contains("as asked for") && desk.content() == content, "{out}");
+    let (out, _) = desk.expect(0, &["region", "west", "--peer", "w2.example:9443", "--zones", "a,b"]);
+    for part in [
+        "west: peer was w.example:7443 and is w2.example:9443 now\n",
+        "west: zones was none and is a,b now\n",
+        "render and apply again in every cluster: west",
+    ] {
+        assert!(out.contains(part), "{part:?} is not in {out}");
+    }
+    let after = desk.identity("west");
+    assert!(about(&after).hosts.contains("w2.example") && !about(&after).hosts.contains("w.example"));
+    assert_eq!(before["gate.key"], after["gate.key"], "gates need not be told anew");
+    let (_, err) = desk.expect(1, &["region", "west", "--region", "us"]);
+    assert!(err.contains("west is in region eu and does not move to us"), "{err}");
+    let (out, _) = desk.expect(0, &["forget", "west"]);
+    assert!(out.contains("until its certificate ends"), "{out}");
+    let (_, err) = desk.expect(1, &["render", "west"]);
+    assert!(err.contains("there is no cluster west, only none"), "{err}");
+}
+
+#[test]
+fn a_quorum_on_etcd_is_rendered_with_each_clusters_own_member_first_and_members_have_certificates() {
+    let desk = Desk::new();
+    let etcd = [
+        "--quorum",
+        "etcd",
+        "--endpoint",
+        "https://w.example:2379",
+        "--endpoint",
+        "https://e.example:2379",
+    ];
+    let init = [
+        "init",
+        "--witness",
+        "x.example",
+        "--cluster",
+        "west=w.example",
+        "--cluster",
+        "east=e.example",
+    ];
+    desk.expect(0, &[&init[..], &etcd].concat());
+    let (east, _) = desk.expect(0, &["render", "east"]);
+    let serve: Value = serde_json::from_str(documents(&east)[1]["data"]["serve.json"].as_str().unwrap()).unwrap();
+    assert_eq!(serve["quorum"]["etcd"]["endpoints"][0], "https://e.example:2379");
+    assert!(serve["quorum"]["etcd"].get("ca").is_none());
+    let (_, err) = desk.expect(2, &["member", "west", "--out", "m"]);
+    assert!(err.contains("--host"), "{err}");
+    let made = [
+        "member",
+        "west",
+        "--host",
+        "w.example",
+        "--host",
+        "10.0.0.7",
+        "--out",
+        "m",
+    ];
+    desk.expect(0, &made);
+    let read = |name: &str| fs::read(desk.path("m").join(name)).unwrap();
+    let first = read("tls.crt");
+    desk.expect(0, &made);
+    desk.expect(0, &["member", "west", "--out", "m"]);
+    assert_eq!(read("tls.crt"), first);
+    let pair = Pair::read(&first, &read("tls.key")).unwrap().about().unwrap();
+    assert_eq!(pair.hosts.into_iter().collect::<Vec<_>>(), ["10.0.0.7", "w.example"]);
+    let (out, _) = desk.expect(0, &["status"]);
+    assert!(out.contains("etcd/west") && out.contains(" days left"), "{out}");
+    // An authority of their own.
+    let desk = Desk::new();
+    fs::write(desk.path("ca.pem"), Authority::new("theirs").unwrap().certificate()).unwrap();
+    desk.expect(0, &[&init[..], &etcd, &["--etcd-ca", "ca.pem"]].concat());
+    assert_eq!(
+        desk.identity("west")["etcd-ca.crt"],
+        fs::read_to_string(desk.path("ca.pem")).unwrap()
+    );
+    let (_, err) = desk.expect(1, &made);
+    assert!(err.contains("another authority signs"), "{err}");
+}
+
+#[test]
+fn bad_input_is_refused_with_what_to_do_and_nothing_is_half_done() {
+    let desk = Desk::new();
+    let init = |more: &[&'static str]| [&["init", "--witness", "w.example"], more].concat();
+    for (arguments, says) in [
+        (init(&["--cluster", "West=h.example"]), "1 to 63 of a-z"),
+        (init(&["--cluster", "west_1=h.example"]), "1 to 63 of a-z"),
+        (init(&["--cluster", "witness=h.example"]), "the witness's name"),
+        (init(&["--cluster", "west=h.example:7443"]), "without scheme and port"),
+        (
+            init(&["--cluster", "west=h", "--cluster", "west=g"]),
+            "west is given twice",
+        ),
+        (init(&["--quorum", "etcd"]), "--endpoint https://HOST:PORT"),
+        (
+            init(&["--quorum", "etcd", "--endpoint", "http://e:2379"]),
+            "https://HOST:PORT",
+        ),
+        (init(&["--quorum", "etcd", "--endpoint", "https://e"]), "has no port"),
+        (init(&["--endpoint", "https://e:2379"]), "for --quorum etcd"),
+        (
+            init(&["--quorum", "etcd", "--endpoint", "https://e:2379", "--ttl", "1"]),
+            "--ttl 1: ",
+        ),
+        (init(&["--namespace", "A"]), "1 to 63 of a-z"),
+        (init(&["--dir", ""]), "no name"),
+        (vec!["init"], "--witness"),
+        (vec!["init", "--witness", "w.example:0"], "--witness"),
+        (vec!["init", "--witness", "https://w.example"], "--witness"),
+        (vec!["region", "west", "--peer", "h.example"], "has no port"),
+    ] {
+        let (_, err) = desk.expect(2, &arguments);
+        assert!(err.contains(says), "{arguments:?}: {err}");
+        assert_eq!(
+            fs::read_dir(desk.0.path()).unwrap().count(),
+            0,
+            "{arguments:?} left something"
+        );
+    }
+    for arguments in [
+        &["render", "west"][..],
+        &["status"],
+        &["rotate"],
+        &["authority", "trust"],
+    ] {
+        let (_, err) = desk.expect(1, arguments);
+        assert!(err.contains("`leeward join init` makes one"), "{err}");
+    }
+    let (_, err) = desk.expect(1, &init(&["--dir", "no/such/place"]));
+    assert!(err.contains("there is no directory no/such"), "{err}");
+    fs::write(desk.path("ca.pem"), "nothing").unwrap();
+    let etcd = ["--quorum", "etcd", "--endpoint", "https://e:2379", "--etcd-ca"];
+    for (file, says) in [
+        ("ca.pem", "there is none in it"),
+        ("none.pem", "none.pem cannot be read"),
+    ] {
+        let (_, err) = desk.expect(1, &[&init(&etcd)[..], &[file]].concat());
+        assert!(
+            err.contains(says) && !desk.path("leeward-installation").exists(),
+            "{err}"
+        );
+    }
+    fs::create_dir(desk.path("mine")).unwrap();
+    fs::write(desk.path("mine/notes"), "x").unwrap();
+    let (_, err) = desk.expect(1, &init(&["--dir", "mine"]));
+    assert!(err.contains("holds no installation"), "{err}");
+    assert_eq!(fs::read_dir(desk.path("mine")).unwrap().count(), 1);
+    // An empty one will do.
+    fs::create_dir(desk.path("leeward-installation")).unwrap();
+    desk.init("w.example");
+    let content = desk.content();
+    for (code, arguments, says) in [
+        (
+            1,
+            init(&["--ttl", "20"]),
+            "another one than is asked for (the lease lives 15000 ms",
+        ),
+        (
+            1,
+            vec!["init", "--witness", "v.example"],
+            "the witness is w.example:7443 and not v.example:7443",
+        ),
+        (1, vec!["render", "north"], "there is no cluster north, only east, west"),
+        (
+            1,
+            vec!["rotate", "north"],
+            "there is no north, only east, west, witness",
+        ),
+        (2, vec!["region", "north"], "--host HOST"),
+        (2, vec!["region", "north", "--peer", "n:1"], "--ingress, --registry"),
+        (1, vec!["member", "a", "--host", "h", "--out", "m"], "it has no members"),
+        (
+            1,
+            vec!["witness", "--out", "mine"],
+            "there is no leeward-witness.service in it from before",
+        ),
+        (2, vec!["witness", "--out", "w", "--at", "here"], "from the root"),
+        (1, vec!["authority", "use"], "use comes after trust"),
+        (1, vec!["authority", "drop"], "drop comes after trust"),
+        (1, vec!["spec-key", "use"], "use comes after trust"),
+        (2, vec!["authority", "next"], "possible values: trust, use, drop"),
+    ] {
+        let (_, err) = desk.expect(code, &arguments);
+        assert!(err.contains(says), "{arguments:?}: {err}");
+    }
+    let now = desk.content();
+    let witness = |path: &PathBuf| path.ends_with("certificates/witness.pem");
+    let same = |(path, bytes): (&PathBuf, &Vec<u8>)| witness(path) || content.get(path) == Some(bytes);
+    assert!(now.iter().all(same) && !desk.path("m").exists() && !desk.path("w").exists());
+}
+
+#[test]
+fn damaged_files_are_named_and_left_and_what_can_be_made_anew_is() {
+    let desk = Desk::new();
+    desk.init("w.example");
+    desk.identity("west");
+    let file = |name: &str| desk.path("leeward-installation").join(name);
+    let cases: [(&str, &[u8], &str); 6] = [
+        ("installation.json", b"", "it is damaged, and nothing was changed"),
+        (
+            "installation.json",
+            b"{\"version\": 1",
+            "it is damaged, and nothing was changed",
+        ),
+        ("authority-1.pem", b"-----BEGIN", "authority-1.pem is damaged"),
+        ("spec-1.key", b"abc", "spec-1.key is damaged"),
+        ("gates/west.key", b"", "west.key is damaged"),
+        ("installation.json", b"\xff", "cannot read"),
+    ];
+    for (name, bytes, says) in cases {
+        let good = fs::read(file(name)).unwrap();
+        fs::write(file(name), bytes).unwrap();
+        let (out, err) = desk.expect(1, &["render", "west"]);
+        assert!(err.contains(says) && out.is_empty(), "{name}: {err}");
+        assert_eq!(fs::read(file(name)).unwrap(), bytes);
+        fs::write(file(name), good).unwrap();
+    }
+    let text = fs::read_to_string(file("installation.json")).unwrap();
+    fs::write(
+        file("installation.json"),
+        text.replace("\"version\": 1", "\"version\": 2"),
+    )
+    .unwrap();
+    let (_, err) = desk.expect(1, &["render", "west"]);
+    assert!(err.contains("is of version 2"), "{err}");
+    fs::write(file("installation.json"), text).unwrap();
+    let key = fs::read(file("spec-1.key")).unwrap();
+    fs::remove_file(file("spec-1.key")).unwrap();
+    let (_, err) = desk.expect(1, &["render", "west"]);
+    assert!(
+        err.contains("spec-1.key is not there: bring it back") && !file("spec-1.key").exists(),
+        "{err}"
+    );
+    fs::write(file("spec-1.key"), key).unwrap();
+    // Of a certificate another one can be made.
+    let pem = fs::read_to_string(file("certificates/west.pem")).unwrap();
+    fs::write(file("certificates/west.pem"), &pem[..pem.len() / 2]).unwrap();
+    let (out, err) = desk.expect(0, &["render", "west"]);
+    assert!(err.contains("the one that was there was damaged"), "{err}");
+    about(&identity(&out));
+}
+
+#[test]
+fn an_authority_that_has_ended_signs_nothing_and_its_successor_can_be_used_at_once() {
+    let desk = Desk::new();
+    desk.init("w.example");
+    let term = Term {
+        from: now() - 1000,
+        until: now() - 10,
+    };
+    let ended = Authority::lasting("leeward old", term).unwrap();
+    fs::write(desk.path("leeward-installation/authority-1.pem"), ended.pem()).unwrap();
+    let (out, err) = desk.expect(1, &["render", "west"]);
+    assert!(
+        err.contains("authority 1 of this installation has ended") && out.is_empty(),
+        "{err}"
+    );
+    let (out, _) = desk.expect(0, &["status"]);
+    assert!(out.contains("has ended"), "{out}");
+    desk.expect(0, &["authority", "trust"]);
+    desk.expect(0, &["authority", "use"]);
+    about(&desk.identity("west"));
+}
+
+#[test]
+fn new_certificates_are_made_when_half_of_the_time_is_over_or_by_force() {
+    let desk = Desk::new();
+    desk.init("w.example");
+    let first = desk.identity("west");
+    let (out, _) = desk.expect(0, &["rotate", "west"]);
+    assert!(out.contains("west: kept, 36"), "{out}");
+    assert_eq!(desk.identity("west"), first);
+    let (out, _) = desk.expect(0, &["rotate", "west", "--force"]);
+    assert!(
+        out.contains("west: a new certificate") && out.contains("`leeward join render west`"),
+        "{out}"
+    );
+    let second = desk.identity("west");
+    assert_ne!(second["tls.crt"], first["tls.crt"]);
+    assert_ne!(second["tls.key"], first["tls.key"]);
+    assert_eq!(second["ca.crt"], first["ca.crt"]);
+    // One with 150 days left is kept when it is given out, and replaced when it is asked for.
+    let file = desk.path("leeward-installation/authority-1.pem");
+    let authority = Authority::read(&fs::read_to_string(file).unwrap()).unwrap();
+    let hosts = about(&second).hosts.into_iter().collect();
+    let term = Term {
+        from: now() - 1000,
+        until: now() + 150 * 24 * 3600,
+    };
+    let old = authority.issue_lasting("west", hosts, term).unwrap();
+    let pem = format!("{}{}", old.certificate, old.key);
+    fs::write(desk.path("leeward-installation/certificates/west.pem"), pem).unwrap();
+    assert_eq!(desk.identity("west")["tls.crt"], old.certificate);
+    desk.expect(0, &["rotate"]);
+    assert_ne!(desk.identity("west")["tls.crt"], old.certificate);
+}
+
+#[test]
+fn a_new_key_for_specifications_comes_last_first_and_stays_first() {
+    let desk = Desk::new();
+    desk.init("w.example");
+    let keys = |cluster: &str| -> Vec<String> {
+        desk.identity(cluster)["spec-0.key"]
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    };
+    let old = keys("west");
+    desk.expect(0, &["spec-key", "trust"]);
+    let (out, _) = desk.expect(0, &["spec-key", "trust"]);
+    assert!(out.contains("done already"), "{out}");
+    let (_, err) = desk.expect(1, &["spec-key", "use"]);
+    assert!(err.contains("east, west would be cut off"), "{err}");
+    let both = keys("west");
+    assert_eq!((both.len(), &both[0]), (2, &old[0]));
+    let (_, err) = desk.expect(1, &["spec-key", "use"]);
+    assert!(err.contains("east would be cut off"), "{err}");
+    assert_eq!(keys("east"), both);
+    desk.expect(0, &["spec-key", "use"]);
+    desk.expect(0, &["spec-key", "use"]);
+    assert_eq!(keys("west"), [both[1].as_str(), &both[0]]);
+}
+
+#[test]
+fn whenever_it_is_killed_the_directory_is_usable_or_not_there() {
+    let desk = Desk::new();
+    let directory = desk.path("leeward-installation");
+    let init = ["init", "--witness", "w.example", "--cluster", "west=127.0.0.1"];
+    let kill = |arguments: &[&str], after: Duration| {
+        let mut child = desk
+            .command(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(after);
+        let _ = child.kill();
+        child.wait().unwrap().success()
+    };
+    // Killed at moments spread over the time that it takes.
+    let moments = |arguments: &[&str]| {
+        let begin = Instant::now();
+        assert!(desk.run(arguments).status.success());
+        let took = begin.elapsed();
+        (0..16).map(move |step| took * step / 14)
+    };
+    let mut there = 0;
+    for after in moments(&init) {
+        let _ = fs::remove_dir_all(&directory);
+        kill(&init, after);
+        if directory.exists() {
+            there += 1;
+            desk.identity("west");
+        }
+    }
+    desk.expect(0, &init);
+    let left: Vec<_> = fs::read_dir(desk.0.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, ["leeward-installation"], "{there} came into being before");
+    for after in moments(&["rotate", "--force"]) {
+        kill(&["rotate", "--force"], after);
+        about(&desk.identity("west"));
+    }
+    for after in moments(&["status"]) {
+        kill(&["authority", "trust"], after);
+        about(&desk.identity("west"));
+    }
+    desk.expect(0, &["authority", "trust"]);
+    desk.identity("west");
+    desk.expect(0, &["witness", "--out", "w"]);
+    desk.expect(0, &["authority", "use"]);
+}
+
+#[test]
+fn two_commands_at_a_time_do_not_change_one_directory() {
+    let desk = Desk::new();
+    desk.init("w.example");
+    let held = fs::File::open(desk.path("leeward-installation")).unwrap();
+    let held = nix::fcntl::Flock::lock(held, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    let (_, err) = desk.expect(1, &["render", "west"]);
+    assert!(
+        err.contains("another command changes leeward-installation at this moment"),
+        "{err}"
+    );
+    drop(held);
+    desk.identity("west");
+}
+
+/// A witness that runs, and what it logs.
+struct Running {
+    child: Child,
+    log: mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn start(config: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_leeward"))
+            .args(["witness", "--config"])
+            .arg(config)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (send, log) = mpsc::channel();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
+        Self { child, log }
+    }
+
+    fn until(&self, says: &str) {
+        let mut seen = vec![];
+        while let Ok(line) = self.log.recv_timeout(PATIENCE) {
+            seen.push(line);
+            if seen.last().unwrap().contains(says) {
+                return;
+            }
+        }
+        panic!("never {says:?}: {seen:?}");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An agent's side, as it mounts what is rendered.
+struct Side {
+    directory: PathBuf,
+    credentials: Credentials,
+}
+
+impl Side {
+    fn new(desk: &Desk, cluster: &str) -> Self {
+        let directory = desk.path(cluster);
+        fs::create_dir(&directory).unwrap();
+        write(&directory, &desk.identity(cluster));
+        let file = |name: &str| directory.join(name);
+        let credentials = Credentials::read(&file("ca.crt"), &file("tls.crt"), &file("tls.key")).unwrap();
+        Self { directory, credentials }
+    }
+
+    fn apply(&self, desk: &Desk, cluster: &str) {
+        write(&self.directory, &desk.identity(cluster));
+        assert_eq!(self.credentials.look(), Look::Taken);
+    }
+}
+
+fn write(directory: &Path, identity: &BTreeMap<String, String>) {
+    for (name, text) in identity {
+        fs::write(directory.join(name), text).unwrap();
+    }
+}
+
+async fn beat(client: &reqwest::Client, url: &str) -> Result<Value, String> {
+    let answer = client.post(format!("{url}/v1/heartbeat")).send().await;
+    let answer = answer
+        .and_then(reqwest::Response::error_for_status)
+        .map_err(|error| format!("{error:?}"))?;
+    answer.json().await.map_err(|error| format!("{error:?}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_witness_that_runs_goes_through_a_new_authority_and_answers_every_request() {
+    let desk = Desk::new();
+    let [address] = leeward_testing::free().unwrap();
+    desk.init(&address.to_string());
+    let out = desk.path("witness");
+    let witness = ["witness", "--out", "witness", "--at", out.to_str().unwrap()];
+    desk.expect(0, &witness);
+    // Only this machine reaches it, and its data are the test's.
+    let config = desk.path("witness.json");
+    let mut value: Value = serde_json::from_slice(&fs::read(out.join("witness.json")).unwrap()).unwrap();
+    value["address"] = address.to_string().into();
+    value["data_dir"] = desk.path("data").to_str().unwrap().into();
+    fs::write(&config, value.to_string()).unwrap();
+    let running = Running::start(&config);
+    let url = format!("https://{address}");
+    let sides = ["west", "east"].map(|name| (name, Side::new(&desk, name)));
+    let client = sides[0].1.credentials.client().unwrap();
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while beat(&client, &url).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.unwrap();
+
+    let over = Arc::new(AtomicBool::new(false));
+    let tasks: Vec<_> = (0..2)
+        .map(|task| {
+            let (credentials, url, over) = (sides[task].1.credentials.clone(), url.clone(), Arc::clone(&over));
+            tokio::spawn(async move {
+                let (mut asked, mut failed) = (0, vec![]);
+                let kept = credentials.client().unwrap();
+                while !over.load(Ordering::Relaxed) {
+                    // One connection that is kept, and a new one each time.
+                    for client in [&kept, &credentials.client().unwrap()] {
+                        asked += 1;
+                        failed.extend(beat(client, &url).await.err());
+                    }
+                }
+                (asked, failed)
+            })
+        })
+        .collect();
+    let mut first = None;
+    for step in ["trust", "use", "drop"] {
+        desk.expect(0, &["authority", step]);
+        for (name, side) in &sides {
+            side.apply(&desk, name);
+        }
+        desk.expect(0, &witness);
+        running.until("the new certificates are in use");
+        first.get_or_insert_with(|| fs::read(out.join("tls.crt")).unwrap());
+    }
+    assert_ne!(first.unwrap(), fs::read(out.join("tls.crt")).unwrap());
+    over.store(true, Ordering::Relaxed);
+    for task in tasks {
+        let (asked, failed) = task.await.unwrap();
+        assert!(
+            asked > 20 && failed.is_empty(),
+            "{} of {asked}: {failed:?}",
+            failed.len()
+        );
+    }
+    let heard = beat(&client, &url).await.unwrap();
+    assert!(heard["heard_ms_ago"].get("east").is_some(), "{heard}");
+    let (out, _) = desk.expect(0, &["status"]);
+    assert!(out.contains("authority 2") && !out.contains("authority 1"), "{out}");
+    assert!(!desk.path("leeward-installation/authority-1.pem").exists());
+}
