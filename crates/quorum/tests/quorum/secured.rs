@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::uri::PathAndQuery;
 use leeward_quorum::etcd::{Config, Etcd, Login, Tls};
-use leeward_quorum::{Error, Store, Txn};
+use leeward_quorum::{Error, Store, Txn, pin::Pinned};
 use leeward_testing::Authority;
 use prost::Message;
 use tonic::client::Grpc;
@@ -55,6 +55,78 @@ async fn members_and_clients_prove_themselves_by_certificates() {
         let error = Etcd::new(config).unwrap().txn(write()).await.unwrap_err();
         assert!(error.is_transient(), "{what}: {error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_certificates_are_for_new_connections_and_what_is_open_stays_open() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let (old, new) = (Authority::new("old").unwrap(), Authority::new("new").unwrap());
+    let flags = [
+        "--cert-file={dir}/server.crt",
+        "--key-file={dir}/server.key",
+        "--trusted-ca-file={dir}/ca.crt",
+        "--client-cert-auth",
+    ];
+    let serve = |authority: &Authority, directory: &std::path::Path, address: std::net::IpAddr| {
+        let server = authority.issue("etcd", &["localhost"], &[address, [127, 0, 0, 1].into()])?;
+        std::fs::write(directory.join("server.crt"), server.certificate)?;
+        std::fs::write(directory.join("server.key"), server.key)?;
+        Ok(std::fs::write(
+            directory.join("ca.crt"),
+            old.certificate() + &new.certificate(),
+        )?)
+    };
+    let mut at = None;
+    let etcd = leeward_testing::Etcd::start(1, &flags, |directory, addresses| {
+        at = Some((directory.to_owned(), addresses[0].ip()));
+        serve(&old, directory, addresses[0].ip())
+    });
+    let Some(mut etcd) = etcd.await.unwrap() else { return };
+    let (directory, address) = at.unwrap();
+    let tls = |ca: String, authority: &Authority| {
+        let client = authority.issue("west", &[], &[]).unwrap();
+        Tls {
+            ca: ca.into_bytes(),
+            identity: Some((client.certificate.into_bytes(), client.key.into_bytes())),
+        }
+    };
+    let kept = tempfile::tempdir().unwrap();
+    let settings = Config {
+        tls: Some(tls(old.certificate(), &old)),
+        ..config(etcd.endpoints())
+    };
+    let store = Pinned::open(settings, &leeward_quorum::pin::path(kept.path())).unwrap();
+    let first = store.txn(write()).await.unwrap();
+    // What cannot be used is refused, and what nobody here trusts does not touch the connection that is open.
+    let broken = Tls {
+        ca: b"nothing".to_vec(),
+        identity: Some((b"nothing".to_vec(), b"nothing".to_vec())),
+    };
+    assert!(store.renew(Some(broken), None).is_err());
+    let stranger = Authority::new("stranger").unwrap();
+    store.renew(Some(tls(stranger.certificate(), &stranger)), None).unwrap();
+    assert!(store.txn(write()).await.unwrap().applied);
+    // The member comes back with a certificate of the new authority.
+    etcd.kill(0);
+    serve(&new, &directory, address).unwrap();
+    etcd.run(0).unwrap();
+    let settled = async |wanted: bool| {
+        for _ in 0..200 {
+            if store.txn(write()).await.is_ok() == wanted {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("never: {wanted}");
+    };
+    etcd.wait().await.unwrap();
+    settled(false).await;
+    store
+        .renew(Some(tls(old.certificate() + &new.certificate(), &new)), None)
+        .unwrap();
+    settled(true).await;
+    let last = store.txn(write()).await.unwrap();
+    assert!(last.revision > first.revision);
 }
 
 #[derive(Clone, PartialEq, Message)]
