@@ -28,6 +28,7 @@ const HEIGHTS: &[(&str, u8)] = &[
     ("leeward-quorum", 2),
     ("leeward-gate", 2),
     ("leeward-pki", 1),
+    ("leeward-install", 2),
     ("leeward-api", 1),
     ("leeward-core", 1),
 ];

@@ -1,5 +1,6 @@
 //! Files that are made from the resource kinds in `crates/api`: the definitions for the chart, and the reference page. And the reference
-//! pages of a local region's kinds and of an agent's rights, which are made from their tables.
+//! pages of a local region's kinds and of an agent's rights, which are made from their tables; and the chart, made from the objects of an
+//! installation in `crates/install`.
 
 mod kinds;
 mod reference;
@@ -32,6 +33,9 @@ pub(crate) fn files() -> Result<BTreeMap<PathBuf, String>> {
     );
     files.insert("docs/reference/local-kinds.md".into(), kinds::page()?);
     files.insert("docs/reference/rights.md".into(), rights::page()?);
+    for (path, text) in leeward_install::chart::files()? {
+        files.insert(format!("charts/leeward/{path}").into(), text);
+    }
     Ok(files)
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: every check that a change must pass, one after the other, all of them even when one fails.
 //!
 //! Exit: 0 when all that ran passed, 1 when one failed. A check whose tool is missing is skipped and listed last; with
-//! `--require-all` that is a failure too, except for what no package registry has: a real kube-apiserver with etcd.
+//! `--require-all` that is a failure too, except for what no package registry has: a real kube-apiserver with etcd, and helm.
 
 use std::path::Path;
 use std::process::Command;
@@ -149,6 +149,10 @@ pub(crate) fn run(workspace: &Workspace, require_all: bool) -> Result<()> {
     let directory = directory.unwrap_or("/usr/local/kubebuilder/bin".into());
     if let Some(outcome) = api_server(Path::new(&directory)) {
         done.push(("tests on a real API server", outcome, Duration::ZERO));
+    }
+    if tools.find("helm").is_none() {
+        let missing = Outcome::Unavailable("no directory of PATH or LEEWARD_TOOLS has `helm` (helm.sh)".to_owned());
+        done.push(("the chart as helm renders it", missing, Duration::ZERO));
     }
     if let Some(outcome) = networks(&tools) {
         done.push(("tests of links that are cut", outcome, Duration::ZERO));

@@ -7,6 +7,9 @@ pub const NAMESPACE: &str = "leeward-system";
 /// What an installation's objects are called, and what their names begin with.
 pub const NAME: &str = "leeward";
 
+/// The label `app.kubernetes.io/component` of the agents' pods.
+pub const AGENT: &str = "agent";
+
 /// The ConfigMap with what this region's agents are told.
 pub const CONFIG_MAP: &str = "leeward-config";
 /// Its key: the configuration file of `leeward serve`.
@@ -44,3 +47,14 @@ pub const GATE_PORT: u16 = 7444;
 pub const REGISTRY_PORT: u16 = 5000;
 /// The port for `/metrics`, `/livez` and `/readyz`.
 pub const METRICS_PORT: u16 = 9464;
+
+/// The Service where users' requests enter, at port 80.
+pub const EDGE_SERVICE: &str = "leeward-edge";
+/// The Service of the peer link; like the ones below, at the port that the pods have.
+pub const PEER_SERVICE: &str = "leeward-peer";
+/// The Service at which gates ask.
+pub const GATE_SERVICE: &str = "leeward-gate";
+/// The Service of the registry.
+pub const REGISTRY_SERVICE: &str = "leeward-registry";
+/// The Service for `/metrics`.
+pub const METRICS_SERVICE: &str = "leeward-metrics";

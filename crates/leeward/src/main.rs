@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod fleet;
+mod install;
 mod join;
 mod maintain;
 mod manifests;
@@ -86,6 +87,8 @@ enum Command {
     /// Makes certificates and configuration for an installation on real clusters, and rotates them
     #[command(subcommand)]
     Join(join::Command),
+    /// Prints what is to be applied to a cluster so that agents run in it.
+    Install(install::Arguments),
     /// Runs the agent of a region.
     Serve {
         /// Its configuration file.
@@ -166,6 +169,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Uncordon(arguments) => return maintain::uncordon(&arguments),
         Command::Explain(arguments) => explain::run(&arguments)?,
         Command::Doctor(arguments) => return doctor::run(&arguments),
+        Command::Install(arguments) => install::run(arguments)?,
         Command::Quorum(command) => return quorum::run(&command),
         Command::Join(command) => join::run(command)?,
         Command::Serve { config } => {

@@ -16,6 +16,8 @@ mod container;
 mod demo;
 #[path = "leeward/gate.rs"]
 mod gate;
+#[path = "leeward/install.rs"]
+mod install;
 #[path = "leeward/instance.rs"]
 mod instance;
 #[path = "leeward/join.rs"]
