@@ -266,8 +266,8 @@ pub fn substitute(template: &str, values: &Value, namespace: &str) -> Result<Str
 fn filled(line: &str, values: &Value, namespace: &str) -> Option<String> {
     let mut text = String::new();
     let mut rest = line;
-    while let Some((before, after)) = rest.split_once("{{ ") {
-        let (expression, after) = after.split_once(" }}")?;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (expression, after) = after.strip_prefix(' ')?.split_once(" }}")?;
         text.push_str(before);
         match expression {
             r#""{{""# => text.push_str("{{"),
@@ -281,4 +281,59 @@ fn filled(line: &str, values: &Value, namespace: &str) -> Option<String> {
     }
     text.push_str(rest);
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage may panic")]
+
+    use super::*;
+
+    fn rendered(template: &str, values: &Value) -> String {
+        let text = substitute(template, values, "here").unwrap();
+        text.strip_prefix(NOTICE).unwrap().to_owned()
+    }
+
+    #[test]
+    fn braces_that_are_meant_for_somebody_else_are_let_be() {
+        let text = "summary: '{{ $labels.app }} is {{$value}} late {{{ }}'\n";
+        let template = template(text, &[]);
+        assert!(template.contains(r#"{{ "{{" }} $labels.app }} is"#), "{template}");
+        assert_eq!(rendered(&template, &json!({})), text);
+    }
+
+    #[test]
+    fn what_is_there_only_with_a_value_is_there_only_with_it() {
+        let text = "a: 1\nsecret: x-image-x\nb: 2\nmonitor: 3\n";
+        let without = |line: &str| text.replace(line, "");
+        let lacking = [
+            ("monitoring", without("monitor: 3\n")),
+            ("imagePullSecret", without("secret: x-image-x\n")),
+            ("unused", text.to_owned()),
+        ];
+        let template = template(text, &lacking);
+        for (secret, monitoring, wanted) in [
+            ("s", true, "a: 1\nsecret: \"i\"\nb: 2\nmonitor: 3\n"),
+            ("", true, "a: 1\nb: 2\nmonitor: 3\n"),
+            ("s", false, "a: 1\nsecret: \"i\"\nb: 2\n"),
+            ("", false, "a: 1\nb: 2\n"),
+        ] {
+            let values = json!({ "image": "i", "imagePullSecret": secret, "monitoring": monitoring });
+            assert_eq!(rendered(&template, &values), wanted);
+        }
+    }
+
+    #[test]
+    fn more_than_the_chart_uses_is_not_passed_over() {
+        for line in [
+            "a: {{ include \"name\" . }}",
+            "a: {{ .Values.unknown }}",
+            "{{- if .Values.unknown }}",
+            "a: {{ .Values.image | quote }}",
+            "{{- if .Values.image }}",
+            "a: {{.Values.image}}",
+        ] {
+            assert!(substitute(line, &json!({ "image": "i" }), "here").is_err(), "{line}");
+        }
+    }
 }

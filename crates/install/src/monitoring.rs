@@ -12,6 +12,10 @@ const ALERTS: &str = include_str!("../../../charts/leeward/alerts.yaml");
 
 /// Monitor and rules; nothing where they are not asked for.
 pub(crate) fn objects(values: &Values) -> Result<Vec<Value>, InstallError> {
+    with(values, ALERTS)
+}
+
+fn with(values: &Values, rules: &str) -> Result<Vec<Value>, InstallError> {
     if !values.monitoring {
         return Ok(Vec::new());
     }
@@ -25,7 +29,7 @@ pub(crate) fn objects(values: &Values) -> Result<Vec<Value>, InstallError> {
         },
     })];
     // The operator takes no rule without a group.
-    let rules = alerts(ALERTS)?;
+    let rules = alerts(rules)?;
     if rules["groups"].as_array().is_some_and(|groups| !groups.is_empty()) {
         objects.push(json!({
             "apiVersion": "monitoring.coreos.com/v1",
@@ -42,5 +46,37 @@ fn alerts(text: &str) -> Result<Value, InstallError> {
     match rules["groups"].is_array() {
         true => Ok(rules),
         false => Err(InstallError::Alerts("there is no list `groups`".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot set its stage may panic")]
+
+    use super::*;
+
+    fn kinds(monitoring: bool, rules: &str) -> Vec<Value> {
+        let values = Values {
+            monitoring,
+            ..Values::default()
+        };
+        let objects = with(&values, rules).unwrap();
+        objects.iter().map(|object| object["kind"].clone()).collect()
+    }
+
+    #[test]
+    fn rules_are_an_object_only_where_there_are_some_and_they_are_asked_for() {
+        let one = "groups: [{name: leeward, rules: [{alert: Lost, expr: up == 0}]}]";
+        assert_eq!(kinds(true, one), ["ServiceMonitor", "PrometheusRule"]);
+        assert_eq!(kinds(true, "groups: []"), ["ServiceMonitor"]);
+        assert_eq!(kinds(false, one), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_list_of_groups_is_named() {
+        for bad in ["", "rules: []", "groups: {}", "{"] {
+            let error = alerts(bad).unwrap_err().to_string();
+            assert!(error.contains("charts/leeward/alerts.yaml"), "{error}");
+        }
     }
 }
