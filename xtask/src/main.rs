@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test`, `generate`, `facts`, `api-diff`, `bench`, `chaos`, `model` and `sim`.
+//! The project's chores: `cargo xtask test`, `generate`, `facts`, `image`, `api-diff`, `bench`, `chaos`, `model` and `sim`.
 
 mod arrows;
 mod facts;
@@ -35,6 +35,19 @@ enum Chore {
         /// The directory of the OpenAPI v3 documents, JSON.
         #[arg(long)]
         openapi: std::path::PathBuf,
+    },
+    /// Builds `leeward` and writes it as an image archive, an OCI layout that `ctr images import`, `podman load` and `docker load` take: the program
+    /// with the libraries of this machine that it needs, for clusters whose nodes have this machine's processor.
+    Image {
+        /// The archive.
+        #[arg(long, value_name = "FILE", default_value = "leeward.tar")]
+        output: std::path::PathBuf,
+        /// The image's name; `leeward.dev/leeward` and the version where nothing is said.
+        #[arg(long, value_name = "NAME:TAG")]
+        name: Option<String>,
+        /// `release`, or `dev` for one that is built faster and is larger and slower.
+        #[arg(long, default_value = RELEASE, value_parser = [RELEASE, DEV])]
+        profile: String,
     },
     /// Compares a local region with a real API server; `cargo xtask api-diff --help` says how.
     #[command(disable_help_flag = true)]
@@ -92,6 +105,18 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Test { require_all } => test::run(&workspace, require_all),
         Chore::Generate => generate::write(&workspace),
         Chore::Facts { openapi } => facts::write(&workspace, &openapi),
+        Chore::Image { output, name, profile } => {
+            build(&workspace, &profile, &["leeward"], &[])?;
+            let directory = if profile == DEV { "debug" } else { &profile };
+            let mut program = std::process::Command::new(workspace.built(directory, "leeward"));
+            program.args(["image", "--output"]).arg(output);
+            if let Some(name) = name {
+                program.args(["--name", &name]);
+            }
+            let status = program.status().context("leeward cannot be started")?;
+            ensure!(status.success(), "the image cannot be written");
+            Ok(())
+        }
         Chore::ApiDiff { arguments } => {
             // The file names among the arguments are the caller's, so it runs where the caller is.
             let status = workspace::cargo()

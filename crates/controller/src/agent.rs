@@ -11,6 +11,7 @@ mod gates;
 mod in_sync;
 pub mod lead;
 pub mod renew;
+mod replica;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,7 +37,9 @@ use leeward_quorum::{Store, key, known::Known};
 use leeward_state::volumes::mirror::Status;
 use tokio::sync::watch;
 
-use crate::clock;
+pub use replica::Whither;
+
+use crate::{clock, holder::Reached};
 
 /// Where another cluster's agent is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub struct Agent {
     pub me: ClusterName,
     /// This process: a restarted agent is another holder.
     pub holder: String,
+    /// Where other replicas of this region's agent reach this one, where there may be any.
+    pub reached: Option<Reached>,
     /// The lengths of leases.
     pub timing: Timing,
     /// How many applications may be moving at the same time: off drained clusters, and into this one.
@@ -78,6 +83,7 @@ pub struct Agent {
     /// With the moment at which each was looked at last.
     said: Mutex<BTreeMap<AppKey, (AppReport, Moment)>>,
     peers: ArcSwap<Vec<Peer>>,
+    replica: Mutex<replica::Seen>,
     changed: watch::Sender<u64>,
     #[cfg(feature = "unfenced")]
     unfenced: bool,
@@ -108,6 +114,8 @@ pub struct Start {
     pub me: ClusterName,
     /// This process.
     pub holder: String,
+    /// Where other replicas reach it.
+    pub reached: Option<Reached>,
     /// The lengths of leases.
     pub timing: Timing,
     /// How many applications may be moving at the same time.
@@ -128,6 +136,7 @@ impl Start {
     pub fn alone(me: ClusterName, timing: Timing, quorum: Arc<dyn Store>) -> Self {
         Self {
             holder: me.to_string(),
+            reached: None,
             me,
             timing,
             moves_together: usize::MAX,
@@ -151,6 +160,7 @@ impl Agent {
         Arc::new(Self {
             me: start.me,
             holder: start.holder,
+            reached: start.reached,
             timing: start.timing,
             moves_together: start.moves_together,
             quorum: start.quorum,
@@ -166,6 +176,7 @@ impl Agent {
             latest: AtomicU32::new(0),
             said: Mutex::default(),
             peers: ArcSwap::default(),
+            replica: Mutex::default(),
             changed: watch::Sender::new(0),
             #[cfg(feature = "unfenced")]
             unfenced: start.unfenced,

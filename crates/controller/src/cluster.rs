@@ -64,6 +64,12 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
         if !peers.is_empty() {
             agent.set_peers(peers);
         }
+        let own = cache.clusters.find(|cluster| cluster.name_any() == agent.me.as_str());
+        let shown = own.as_ref().and_then(|own| own.status.as_ref()?.agent.as_deref());
+        agent.is_shown(shown);
+        if !agent.acts() {
+            continue;
+        }
         for cluster in cache.clusters.state() {
             if cluster.name_any() == agent.me.as_str()
                 && let Err(error) = service::say(&agent, &cluster).await

@@ -6,7 +6,7 @@
 //! The token belongs to one application in one region: it is derived from the region's own key, so nothing has to be kept, and a restarted
 //! agent knows it again. Whoever has it can only ask for pods that the agent sees to be that application's.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -32,27 +32,28 @@ const PURPOSE: &str = "leeward gate v1";
 pub struct Gates {
     agent: Arc<Agent>,
     cache: Cache,
-    address: SocketAddr,
+    asked_at: String,
     credentials: Credentials,
     key: hmac::Key,
 }
 
 impl Gates {
-    /// A service at `address`. Its certificate is signed by an authority of `credentials`; tokens are derived from the file `key`.
+    /// A service that gates are told to ask at `asked_at`, `HOST:PORT`. Its certificate is signed by an authority of `credentials`; tokens are derived
+    /// from the file `key`.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub fn new(
         agent: Arc<Agent>,
         cache: Cache,
-        address: SocketAddr,
+        asked_at: String,
         credentials: Credentials,
         key: &Path,
     ) -> std::io::Result<Self> {
         Ok(Self {
             agent,
             cache,
-            address,
+            asked_at,
             credentials,
             key: hmac::Key::new(hmac::HMAC_SHA256, &std::fs::read(key)?),
         })
@@ -78,7 +79,7 @@ impl Gates {
                 "namespace": app.namespace,
                 "annotations": { "leeward.dev/about": "where the gate of this application's writer asks, and with what" },
             },
-            "stringData": { "agent": self.address.to_string(), "ca.crt": self.authorities(), "token": token },
+            "stringData": { "agent": self.asked_at, "ca.crt": self.authorities(), "token": token },
         })
     }
 

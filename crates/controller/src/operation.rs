@@ -55,6 +55,12 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
         let mut failed = false;
         // Before everything was read, no application seems to be protected, and nothing may be refused for that.
         let read = known.view.revision() > 0;
+        if !agent.acts() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = changes.changed() => continue,
+            }
+        }
         for operation in cache.operations.state().into_iter().filter(|_| read) {
             if let Err(error) = handle(&agent, &client, &known, &operation).await {
                 tracing::debug!(operation = operation.name_any(), %error, "not handled yet");

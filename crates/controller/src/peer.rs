@@ -14,11 +14,13 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use rustls::{CertificateError, ServerConfig, pki_types::CertificateDer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 pub use credentials::{Credentials, LOOK, Look};
+
+use crate::pass_on::Way;
 
 /// Who asks, by the common name in its certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,16 +78,30 @@ pub async fn serve_on(
     router: Router,
     stop: CancellationToken,
 ) -> Result<(), PeerError> {
+    serve_acting(listener, credentials, router, None, stop).await
+}
+
+/// The same; what belongs to another replica goes there on its way.
+///
+/// # Errors
+/// When the credentials cannot be used.
+pub async fn serve_acting(
+    listener: TcpListener,
+    credentials: &Credentials,
+    router: Router,
+    way: impl Into<Option<Way>>,
+    stop: CancellationToken,
+) -> Result<(), PeerError> {
     let named = move |chain: Option<&[CertificateDer<'_>]>| {
         let name = common_name(chain?.first()?)?;
         Some(router.clone().layer(Extension(PeerName(name))))
     };
     let credentials = credentials.clone();
-    accept(listener, move || credentials.mutual(), named, stop).await;
+    accept(listener, move || credentials.mutual(), named, way.into(), stop).await;
     Ok(())
 }
 
-/// Serves `router` with the same certificate to whoever asks, until `stop`.
+/// Serves `router` with the same certificate to whoever asks, until `stop`; what belongs to another replica goes there on its way.
 ///
 /// # Errors
 /// When the credentials cannot be used.
@@ -93,16 +109,12 @@ pub async fn serve_all(
     listener: TcpListener,
     credentials: &Credentials,
     router: Router,
+    way: Way,
     stop: CancellationToken,
 ) -> Result<(), PeerError> {
     let credentials = credentials.clone();
-    accept(
-        listener,
-        move || credentials.open(),
-        move |_| Some(router.clone()),
-        stop,
-    )
-    .await;
+    let config = move || credentials.open();
+    accept(listener, config, move |_| Some(router.clone()), Some(way), stop).await;
     Ok(())
 }
 
@@ -111,6 +123,7 @@ async fn accept(
     listener: TcpListener,
     config: impl Fn() -> Arc<ServerConfig>,
     router: impl Fn(Option<&[CertificateDer<'_>]>) -> Option<Router> + Clone + Send + 'static,
+    way: Option<Way>,
     stop: CancellationToken,
 ) {
     loop {
@@ -127,32 +140,59 @@ async fn accept(
             },
         };
         let _ = stream.set_nodelay(true);
-        let (acceptor, router, stop) = (TlsAcceptor::from(config()), router.clone(), stop.clone());
+        let (acceptor, router, way, stop) = (TlsAcceptor::from(config()), router.clone(), way.clone(), stop.clone());
         tokio::spawn(async move {
-            let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => stream,
-                // The other end went away before it had said who it is.
-                Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return,
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "a connection was refused: {}", refusal(&error));
-                    return;
-                }
-                Err(_) => return,
-            };
-            let Some(router) = router(stream.get_ref().1.peer_certificates()) else {
-                return;
-            };
-            let service = TowerToHyperService::new(router);
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new());
-            builder.http2().timer(TokioTimer::new());
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 () = stop.cancelled() => {}
-                // The other end went away, which it may at any time.
-                _ = connection => {}
+                () = serve_one(stream, &acceptor, router, way.as_ref()) => {}
             }
         });
+    }
+}
+
+/// Serves one connection, here or by the replica that acts, until it ends.
+async fn serve_one(
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    router: impl Fn(Option<&[CertificateDer<'_>]>) -> Option<Router>,
+    way: Option<&Way>,
+) {
+    let stream = match way {
+        None => stream,
+        Some(way) => match way.take(stream, HANDSHAKE).await {
+            Ok(Some(stream)) => stream,
+            Ok(None) => return,
+            Err(refused) => return tracing::debug!(%refused, "a connection was not passed on"),
+        },
+    };
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        // The other end went away before it had said who it is.
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => return,
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a connection was refused: {}", refusal(&error));
+            return;
+        }
+        Err(_) => return,
+    };
+    let Some(router) = router(stream.get_ref().1.peer_certificates()) else {
+        return;
+    };
+    let service = TowerToHyperService::new(router);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new());
+    builder.http2().timer(TokioTimer::new());
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    let moved_away = async {
+        match way {
+            Some(way) => way.moved_away().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = moved_away => {}
+        // The other end went away, which it may at any time.
+        _ = connection => {}
     }
 }
 

@@ -193,6 +193,9 @@ impl Round {
         context.agent.say(&self.key, None);
         context.backends.send_if_modified(|all| all.remove(&self.key).is_some());
         self.carried.forget().await;
+        if !context.agent.acts() {
+            return;
+        }
         if let Err(error) = accept::remove_copy(&context.client, &context.cache, &self.key).await {
             tracing::warn!(app = %self.key, %error, "the copy of the resource could not be removed");
         }
@@ -218,6 +221,10 @@ impl Round {
             ));
         }
         self.forget_what_is_over(situation).await;
+        if !agent.acts() {
+            self.stand_by(app).await;
+            return false;
+        }
         if app.authority != agent.me
             && let Err(error) = accept::copy(&context.client, &context.cache, app).await
         {
@@ -249,6 +256,20 @@ impl Round {
             self.trouble = trouble;
         }
         step.is_some()
+    }
+
+    /// Another replica acts: this one touches nothing, and is ready.
+    async fn stand_by(&mut self, app: &App) {
+        let context = &self.context;
+        self.told = None;
+        self.compared = None;
+        self.trouble = None;
+        // It counts from when this one acts.
+        self.ungranted_since = None;
+        // Two mirrors of a role would overtake one another.
+        context.data.forget(app).await;
+        context.agent.say(&self.key, None);
+        self.serve(app);
     }
 
     /// Before the application starts here: whatever comes then is newer than what was carried. Not before it cannot stay where it is any more, or a

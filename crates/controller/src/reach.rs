@@ -2,12 +2,61 @@
 //! tries again by itself, so that nothing else needs to be said.
 
 use std::fmt::Display;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::Client;
 use kube::client::ClientBuilder;
+use kube::config::{KubeConfigOptions, Kubeconfig};
 use tower::util::MapFutureLayer;
+
+/// A cluster's API that cannot be reached as the configuration says.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// The kubeconfig cannot be used.
+    #[error("kubeconfig {path}: {reason}")]
+    Kubeconfig {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no kubeconfig, and no service account.
+    #[error(
+        "no kubeconfig is given, and there is no service account of a pod: {0}; give `kubeconfig` in the configuration, or run it in a pod with \
+         automountServiceAccountToken"
+    )]
+    InCluster(#[source] kube::config::InClusterError),
+    /// What they say cannot be used.
+    #[error("the Kubernetes API cannot be used as it is configured: {0}")]
+    Unusable(String),
+}
+
+impl ReachError {
+    /// What is configured cannot be used.
+    pub fn unusable(error: kube::Error) -> Self {
+        Self::Unusable(error.to_string())
+    }
+}
+
+/// How this cluster's API is reached: by a kubeconfig, or by the service account of the pod that this runs in.
+///
+/// # Errors
+/// There is neither, or it cannot be used.
+pub async fn config(kubeconfig: Option<&Path>) -> Result<kube::Config, ReachError> {
+    let Some(path) = kubeconfig else {
+        return kube::Config::incluster().map_err(ReachError::InCluster);
+    };
+    let error = |reason: String| ReachError::Kubeconfig {
+        path: path.display().to_string(),
+        reason,
+    };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(|e| error(e.to_string()))?;
+    kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .map_err(|e| error(e.to_string()))
+}
 
 /// A client that says when the API is away.
 ///

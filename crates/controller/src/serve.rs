@@ -6,10 +6,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use kube::{
-    Client,
-    config::{KubeConfigOptions, Kubeconfig},
-};
 use leeward_core::lease::{Timing, TooShort};
 use leeward_core::name::ClusterName;
 use leeward_images::{
@@ -31,14 +27,16 @@ use crate::{
     agent::{Agent, Start, exchange, follow, lead, renew},
     cache::Cache,
     clock, cluster,
-    config::{self, Serve as Config},
+    config::{self, NotAnAddress, Serve as Config},
     gates::{self, Gates},
+    holder::{Holder, Reached},
     operation,
+    pass_on::Way,
     peer::{self, Credentials, PeerError},
     points,
     protected_app::{self, Context, admission, carry, data::Data, show, table, turn::Turns},
     quorum::{self, QuorumError},
-    reach,
+    reach::{self, ReachError},
 };
 
 /// Why an agent cannot start.
@@ -53,14 +51,12 @@ pub enum ServeError {
     /// The lease is too short.
     #[error(transparent)]
     Timing(#[from] TooShort),
-    /// The cluster's API cannot be reached in the way that the kubeconfig says.
-    #[error("kubeconfig {path}: {reason}")]
-    Kubeconfig {
-        /// The file.
-        path: String,
-        /// What is wrong.
-        reason: String,
-    },
+    /// The cluster's API cannot be reached in the way that the configuration says.
+    #[error(transparent)]
+    Reach(#[from] ReachError),
+    /// Others would be told an address that leads nowhere.
+    #[error(transparent)]
+    Address(#[from] NotAnAddress),
     /// An address cannot be listened on.
     #[error("the {what} cannot listen on {address}: {source}; stop what uses it (see `ss -ltnp`), or give another one")]
     Listen {
@@ -109,11 +105,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     }
     let credentials = Credentials::read(&config.peer_ca, &config.peer_cert, &config.peer_key)?;
     let http = credentials.client()?;
-    let client = kube_client(&config).await?;
+    let asked_by_gates = config.asked_by_gates()?;
+    let client = reach::client(reach::config(config.kubeconfig.as_deref()).await?).map_err(ReachError::unusable)?;
+    let registry = listen("registry", config.registry_address).await?;
+    let peer_link = listen("peer link", config.peer_address).await?;
+    let for_gates = match config.gate_address {
+        Some(address) => Some(listen("service for gates", address).await?),
+        None => None,
+    };
+    let holder = holder(&config);
     let opened = quorum::open(&config, &http, timing.ttl / 3)?;
     let agent = Agent::new(Start {
         me: ClusterName::new(&config.cluster),
-        holder: format!("{}-{}-{}", config.cluster, std::process::id(), clock::wall_ms()),
+        holder: holder.to_string(),
+        reached: holder.reached,
         timing,
         moves_together: config.moves_together.get(),
         quorum: Arc::clone(&opened.store),
@@ -122,12 +127,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         #[cfg(feature = "unfenced")]
         unfenced: config.unfenced,
     });
-    let registry = listen("registry", config.registry_address).await?;
-    let peer_link = listen("peer link", config.peer_address).await?;
-    let for_gates = match config.gate_address {
-        Some(address) => Some(listen("service for gates", address).await?),
-        None => None,
-    };
     let grants = admission::Grants::new(Arc::clone(&agent));
     let shared = Arc::new(Shared::open(
         agent.me.clone(),
@@ -147,7 +146,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     });
     let tasks = TaskTracker::new();
     let cache = Cache::start(&client, &agent, &tasks, &stop);
-    let gates = gates_of(&config, &credentials, &agent, &cache)?;
+    let gates = gates_of(asked_by_gates, &config, &credentials, &agent, &cache)?;
     let image_peers = Peers::default();
     let bundles = carry::Bundles::default();
     let context = Arc::new(Context {
@@ -221,13 +220,20 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let to_gates = async {
         match for_gates.zip(gates) {
             Some((listener, gates)) => {
-                peer::serve_all(listener, &credentials, gates::router(gates), stop.clone()).await
+                let to = Way::new(&agent, Reached::gate);
+                peer::serve_all(listener, &credentials, gates::router(gates), to, stop.clone()).await
             }
             None => Ok(()),
         }
     };
     tokio::try_join!(
-        peer::serve_on(peer_link, &credentials, from_peers, stop.clone()),
+        peer::serve_acting(
+            peer_link,
+            &credentials,
+            from_peers,
+            Way::new(&agent, |reached| Some(reached.peer())),
+            stop.clone()
+        ),
         to_gates
     )?;
     tasks.close();
@@ -236,17 +242,35 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     Ok(())
 }
 
+/// Who this process is among all agents.
+fn holder(config: &Config) -> Holder {
+    let process = || std::process::id().to_string();
+    let reached = config.pod_ip.map(|ip| Reached {
+        ip,
+        peer: config.peer_address.port(),
+        gate: config.gate_address.map(|address| address.port()),
+        edge: config.ingress_address.port(),
+    });
+    Holder {
+        cluster: ClusterName::new(&config.cluster),
+        process: config.pod_name.clone().unwrap_or_else(process),
+        began_ms: clock::wall_ms(),
+        reached,
+    }
+}
+
 fn gates_of(
+    asked_at: Option<String>,
     config: &Config,
     credentials: &Credentials,
     agent: &Arc<Agent>,
     cache: &Cache,
 ) -> Result<Option<Arc<Gates>>, ServeError> {
-    let Some(address) = config.gate_address else {
+    let Some(asked_at) = asked_at else {
         return Ok(None);
     };
     let key = config.gate_key.as_ref().unwrap_or(&config.peer_key);
-    let made = Gates::new(Arc::clone(agent), cache.clone(), address, credentials.clone(), key);
+    let made = Gates::new(Arc::clone(agent), cache.clone(), asked_at, credentials.clone(), key);
     let made = made.map_err(|source| ServeError::File {
         path: key.display().to_string(),
         source,
@@ -258,19 +282,6 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
     TcpListener::bind(address)
         .await
         .map_err(|source| ServeError::Listen { what, address, source })
-}
-
-async fn kube_client(config: &Config) -> Result<Client, ServeError> {
-    let error = |reason: String| ServeError::Kubeconfig {
-        path: config.kubeconfig.display().to_string(),
-        reason,
-    };
-    let kubeconfig = Kubeconfig::read_from(&config.kubeconfig).map_err(|e| error(e.to_string()))?;
-    let options = KubeConfigOptions::default();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
-        .await
-        .map_err(|e| error(e.to_string()))?;
-    reach::client(config).map_err(|e| error(e.to_string()))
 }
 
 /// Keeps the edge's table, roles and backends up to date.

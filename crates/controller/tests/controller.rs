@@ -8,6 +8,8 @@
 
 #[path = "controller/points.rs"]
 mod points;
+#[path = "controller/replicas.rs"]
+mod replicas;
 #[path = "controller/rotation.rs"]
 mod rotation;
 
@@ -16,6 +18,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 use axum::{Extension, Router, routing::get};
 use leeward_controller::{
     agent::{Agent, Peer, Start, exchange, follow, lead, renew},
+    holder::Holder,
     peer::{self, Credentials, PeerName},
     witness,
 };
@@ -82,9 +85,20 @@ async fn serve(credentials: Credentials, router: Router, stop: &CancellationToke
 }
 
 fn agent(name: &str, quorum: &Arc<Embedded>, http: reqwest::Client, witness_url: &str) -> Arc<Agent> {
+    let holder = Holder {
+        cluster: name.into(),
+        process: rand::random::<u64>().to_string(),
+        began_ms: 1,
+        reached: None,
+    };
+    agent_as(holder, quorum, http, witness_url)
+}
+
+fn agent_as(holder: Holder, quorum: &Arc<Embedded>, http: reqwest::Client, witness_url: &str) -> Arc<Agent> {
     Agent::new(Start {
-        me: name.into(),
-        holder: format!("{name}-{}", rand::random::<u64>()),
+        me: holder.cluster.clone(),
+        holder: holder.to_string(),
+        reached: holder.reached,
         timing: Timing::new(Duration::from_secs(1), Delays::WITHOUT_ELECTIONS).unwrap(),
         moves_together: 8,
         quorum: Arc::new(Arc::clone(quorum)),

@@ -15,6 +15,8 @@ mod capacity;
 mod data;
 #[path = "reconcile/operations.rs"]
 mod operations;
+#[path = "reconcile/replicas.rs"]
+mod replicas;
 #[path = "reconcile/resource.rs"]
 mod resource;
 #[path = "reconcile/stage.rs"]
@@ -24,6 +26,7 @@ use application::*;
 use capacity::*;
 use data::*;
 use operations::*;
+use replicas::*;
 use resource::*;
 
 leeward_testing::scenarios! {
@@ -45,4 +48,6 @@ leeward_testing::scenarios! {
     a_paused_application_waits_for_a_person,
     nothing_fails_over_to_a_cluster_without_room_until_there_is_some,
     data_follows_bound_claims_with_pods_frozen,
+    of_two_replicas_one_acts_and_the_other_one_takes_over_without_a_failover,
+    an_outage_of_the_api_server_moves_nothing_between_replicas_or_regions,
 }

@@ -16,6 +16,7 @@
 //! # Ok(()) }
 //! ```
 
+mod archive;
 mod executable;
 mod layer;
 mod push;

@@ -12,6 +12,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use leeward_api::{Cluster, FIELD_MANAGER, condition};
+use leeward_controller::holder::Holder;
 use leeward_local::instance::Instance;
 use serde_json::json;
 
@@ -171,7 +172,8 @@ async fn wait_ready(instance: &Instance, region: &str, began: Instant) -> anyhow
 fn is_ready(cluster: &Cluster, region: &str, pid: i32) -> bool {
     let Some(status) = &cluster.status else { return false };
     let by = status.agent.as_deref().unwrap_or_default();
-    by.starts_with(&format!("{region}-{pid}-"))
+    let runs = |by: Holder| by.cluster.as_str() == region && by.process == pid.to_string();
+    by.parse().is_ok_and(runs)
         && status
             .conditions
             .iter()
@@ -196,11 +198,11 @@ mod tests {
                 "status": {"agent": agent, "conditions": [condition]}}))
             .unwrap()
         };
-        assert!(is_ready(&cluster("west-42-1700", "True"), "west", 42));
+        assert!(is_ready(&cluster("west/42/1700", "True"), "west", 42));
         for (agent, ready) in [
-            ("west-42-1700", "False"),
-            ("west-41-1699", "True"),
-            ("west-421-1", "True"),
+            ("west/42/1700", "False"),
+            ("west/41/1699", "True"),
+            ("west/421/1", "True"),
             ("", "True"),
         ] {
             assert!(!is_ready(&cluster(agent, ready), "west", 42), "{agent} {ready}");

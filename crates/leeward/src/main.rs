@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod explain;
 mod fleet;
+mod image;
 mod install;
 mod join;
 mod maintain;
@@ -89,6 +90,9 @@ enum Command {
     Join(join::Command),
     /// Prints what is to be applied to a cluster so that agents run in it.
     Install(install::Arguments),
+    /// Writes this program as an image; `cargo xtask image` builds it first.
+    #[command(hide = true)]
+    Image(image::Arguments),
     /// Runs the agent of a region.
     Serve {
         /// Its configuration file.
@@ -172,9 +176,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Install(arguments) => install::run(arguments)?,
         Command::Quorum(command) => return quorum::run(&command),
         Command::Join(command) => join::run(command)?,
+        Command::Image(arguments) => image::run(&arguments)?,
         Command::Serve { config } => {
             process::long_lived(2, |stop| async move {
-                Ok(leeward_controller::serve::run(leeward_controller::config::read(&config)?, stop).await?)
+                let config: leeward_controller::config::Serve = leeward_controller::config::read(&config)?;
+                let of_pod = |name| std::env::var(name).ok();
+                let config = config.with_pod(of_pod("POD_NAME"), of_pod("POD_IP"))?;
+                Ok(leeward_controller::serve::run(config, stop).await?)
             })?;
         }
         Command::Gate(arguments) => {

@@ -14,6 +14,8 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use leeward_api::{Cluster, cluster::Maintenance, condition};
+use leeward_controller::holder::Holder;
+use leeward_core::name::ClusterName;
 use serde_json::json;
 
 use crate::{
@@ -154,16 +156,16 @@ fn of_itself(picture: &Picture, name: &str) -> anyhow::Result<()> {
     let told = picture.clusters.iter().find(|told| told.by == *asked);
     let agent = told.and_then(|told| told.resource.status.as_ref()?.agent.as_deref());
     match agent.and_then(cluster_of) {
-        Some(other) if other != name => {
+        Some(other) if other.as_str() != name => {
             bail!("{asked} is the API of {other}; what is said of {name} counts in {name} only: give its --kubeconfig")
         }
         _ => Ok(()),
     }
 }
 
-/// The cluster in the name that an agent signs its lease with: the cluster, its process and when it began.
-fn cluster_of(agent: &str) -> Option<&str> {
-    agent.rsplitn(3, '-').nth(2)
+/// The cluster in the name that an agent signs its lease with.
+fn cluster_of(agent: &str) -> Option<ClusterName> {
+    Some(agent.parse::<Holder>().ok()?.cluster)
 }
 
 /// Follows a cluster until it is drained; what it waits for is told and kept in `last`.
@@ -203,8 +205,11 @@ mod tests {
 
     #[test]
     fn the_cluster_of_an_agent_is_known_by_the_name_that_it_signs_with() {
-        assert_eq!(cluster_of("west-2-4711-1700000000000"), Some("west-2"));
-        assert_eq!(cluster_of("west-4711-1700000000000"), Some("west"));
+        assert_eq!(cluster_of("west-2/4711/1700000000000"), Some("west-2".into()));
+        assert_eq!(
+            cluster_of("west/leeward-7d-x/1700@10.0.0.7/7443/-/8080"),
+            Some("west".into())
+        );
         assert_eq!(cluster_of("west"), None);
     }
 }

@@ -29,6 +29,10 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
             _ = changes.changed() => { changes.borrow_and_update(); }
             () = tokio::time::sleep(if busy { BUSY.min(quiet) } else { quiet }) => {}
         }
+        // Whoever does not act hears of nobody.
+        if !agent.acts() {
+            continue;
+        }
         match lead(&agent, &mut renewed).await {
             Ok(true) => decide(&agent).await,
             Ok(false) => {}

@@ -73,6 +73,7 @@ async fn renew(agent: &Agent, holder: &mut Holder, sent: Moment) -> Result<(), E
     let revision = outcome.applied.then_some(outcome.revision);
     let roles = roles(&outcome.entries);
     if outcome.applied {
+        agent.has_renewed(sent);
         agent.holds_gates(agent.timing.stopped_by(sent));
         agent.bound_by(|sets| sets.renewed(&roles));
     }
@@ -86,10 +87,13 @@ async fn renew(agent: &Agent, holder: &mut Holder, sent: Moment) -> Result<(), E
 /// Reads the lease; what to begin with.
 async fn begin(agent: &Agent, holder: &Holder, key: &str, now: Moment) -> Result<Option<Offer>, Error> {
     let outcome = agent.quorum.txn(Txn::default().read(key)).await?;
-    agent.learn(|known| follow::take(known, outcome.entries.clone()));
-    let entry = outcome.entries.into_iter().find(|entry| entry.key == key);
+    let entry = outcome.entries.iter().find(|entry| entry.key == key);
     let found: Option<(Lease, u64)> =
         entry.and_then(|entry| Some((serde_json::from_str(entry.value.as_deref()?).ok()?, entry.revision)));
+    if let Some((lease, revision)) = &found {
+        agent.has_read(lease, *revision, now);
+    }
+    agent.learn(|known| follow::take(known, outcome.entries));
     let known = agent.known();
     let found = found.as_ref().map(|(lease, revision)| (lease, *revision));
     Ok(holder.begin(found, known.sights.get(&agent.me), &agent.timing, now))

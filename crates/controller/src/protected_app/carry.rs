@@ -66,7 +66,7 @@ pub async fn offer(agent: Arc<Agent>, client: Client, bundles: Bundles, app: App
         let source = situation.as_ref().and_then(|situation| {
             let plan = situation.plan()?;
             let serves = matches!(situation.mode(&agent.me), Mode::Serve { .. });
-            (plan.active == agent.me && serves && plan.operation.is_none())
+            (plan.active == agent.me && serves && plan.operation.is_none() && agent.acts())
                 .then(|| (situation.app.value.clone(), plan.generation))
         });
         let generation = source.as_ref().map(|(app, generation)| (app.observed, *generation));

@@ -49,26 +49,28 @@ impl Round {
                 Err(why) => unknown.push(why.to_owned()),
             }
         }
-        let backends = app.traffic.as_ref().map_or_else(Vec::new, |traffic| {
-            workloads::backends(
-                &context.cache.services,
-                &context.cache.slices,
-                &app.key.namespace,
-                traffic,
-            )
-        });
+        let backends = self.serve(app);
         let report = AppReport {
             missing,
             short,
             unknown,
-            backends: backends.len() as u32,
+            backends,
             pods: pods.len() as u32,
             roles: context.data.report(app).await,
         };
-        context
-            .backends
-            .send_if_modified(|all| all.insert(self.key.clone(), backends.clone()) != Some(backends));
         context.agent.say(&self.key, Some(report));
+    }
+
+    /// Tells this replica's edge the application's ready pods; how many there are.
+    pub(super) fn serve(&self, app: &App) -> u32 {
+        let cache = &self.context.cache;
+        let backends = app.traffic.as_ref().map_or_else(Vec::new, |traffic| {
+            workloads::backends(&cache.services, &cache.slices, &app.key.namespace, traffic)
+        });
+        let count = backends.len() as u32;
+        let all = &self.context.backends;
+        all.send_if_modified(|all| all.insert(self.key.clone(), backends.clone()) != Some(backends));
+        count
     }
 
     /// The workloads whose pods have no room here.

@@ -30,6 +30,9 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
             }
             _ = ticks.tick() => {}
         }
+        if !context.agent.acts() {
+            continue;
+        }
         for resource in context.cache.apps.state() {
             show(&context, &resource).await;
         }

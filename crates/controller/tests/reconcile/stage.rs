@@ -31,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 /// The longest that anything takes, however loaded the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The time to live of the regions' leases.
+pub(crate) const LEASE: Duration = Duration::from_secs(2);
+
 /// Who a person is to the API.
 pub(crate) fn person() -> PatchParams {
     PatchParams::apply("a-person")
@@ -45,6 +48,7 @@ pub(crate) struct Region {
     namespace: String,
     config: Value,
     running: Mutex<Option<Running>>,
+    beside: Mutex<Option<Running>>,
     players: Vec<JoinHandle<()>>,
     _cluster: Arc<Cluster>,
 }
@@ -63,8 +67,10 @@ impl Drop for Stage {
         self.stop.cancel();
         for region in [&self.west, &self.east] {
             region.players.iter().for_each(JoinHandle::abort);
-            if let Some((stop, _)) = region.running.lock().unwrap().take() {
-                stop.cancel();
+            for running in [&region.running, &region.beside] {
+                if let Some((stop, _)) = running.lock().unwrap().take() {
+                    stop.cancel();
+                }
             }
         }
     }
@@ -117,6 +123,11 @@ impl Stage {
 
     /// Ends the agents, so that none of them meets the next scenario.
     pub(crate) async fn close(self) {
+        let beside = self.west.beside.lock().unwrap().take();
+        if let Some((stop, task)) = beside {
+            stop.cancel();
+            task.await.unwrap();
+        }
         self.west.stop().await;
         self.east.stop().await;
     }
@@ -136,7 +147,7 @@ fn agent(authority: &Authority, name: &str, own: [SocketAddr; 3], witness: Socke
     let peer = credentials(authority, name, own[2], directory);
     let url = format!("https://{witness}");
     json!({
-        "region": name, "cluster": name, "lease_ttl_ms": 2000,
+        "region": name, "cluster": name, "lease_ttl_ms": LEASE.as_millis() as u64,
         "data_dir": directory.join(name), "registry_dir": directory.join(name).join("registry"),
         "registry_address": own[0], "ingress_address": own[1], "peer_address": own[2],
         "peer_ca": peer["ca"], "peer_cert": peer["cert"], "peer_key": peer["key"],
@@ -172,6 +183,7 @@ impl Region {
             namespace,
             config,
             running: Mutex::default(),
+            beside: Mutex::default(),
             players,
             _cluster: cluster,
         }
@@ -179,13 +191,60 @@ impl Region {
 
     /// Starts the agent.
     pub(crate) fn start(&self) {
-        let (stop, config) = (
-            CancellationToken::new(),
-            serde_json::from_value(self.config.clone()).unwrap(),
-        );
-        let stopped = stop.clone();
-        let task = tokio::spawn(async move { serve::run(config, stopped).await.unwrap() });
-        *self.running.lock().unwrap() = Some((stop, task));
+        *self.running.lock().unwrap() = Some(started(&self.config));
+    }
+
+    /// The agent is that of a pod from its next start on, and may have replicas.
+    pub(crate) fn be_replica(&mut self, pod: &str) {
+        self.config["pod_name"] = json!(pod);
+        self.config["pod_ip"] = json!("127.0.0.1");
+    }
+
+    /// Starts another replica of the agent; where its peer link is.
+    pub(crate) async fn start_replica(&self, pod: &str) -> SocketAddr {
+        let [registry, ingress, peer] = leeward_testing::free().unwrap();
+        let mut config = self.config.clone();
+        config["pod_name"] = json!(pod);
+        for (field, address) in [
+            ("registry_address", registry),
+            ("ingress_address", ingress),
+            ("peer_address", peer),
+        ] {
+            config[field] = json!(address);
+        }
+        for field in ["data_dir", "registry_dir"] {
+            config[field] = json!(format!("{}-{pod}", config[field].as_str().unwrap()));
+        }
+        *self.beside.lock().unwrap() = Some(started(&config));
+        // It is there once it listens.
+        let listens = timeout(PATIENCE, async {
+            while tokio::net::TcpStream::connect(peer).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        listens.await.unwrap();
+        peer
+    }
+
+    /// Where its API server is.
+    pub(crate) fn api_server(&self) -> SocketAddr {
+        let server = kubeconfig(&self.config)["clusters"][0]["cluster"]["server"].clone();
+        server
+            .as_str()
+            .unwrap()
+            .strip_prefix("https://")
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+
+    /// From its next start on, the agent reaches the API at that address.
+    pub(crate) fn reach_api_at(&mut self, address: SocketAddr) {
+        let mut changed = kubeconfig(&self.config);
+        changed["clusters"][0]["cluster"]["server"] = json!(format!("https://{address}"));
+        let file = Path::new(self.config["data_dir"].as_str().unwrap()).with_extension("kubeconfig");
+        std::fs::write(&file, changed.to_string()).unwrap();
+        self.config["kubeconfig"] = json!(file);
     }
 
     /// Ends the agent.
@@ -249,6 +308,22 @@ impl Region {
             .await
             .unwrap()
     }
+}
+
+fn started(config: &Value) -> Running {
+    let (stop, config) = (
+        CancellationToken::new(),
+        serde_json::from_value(config.clone()).unwrap(),
+    );
+    let stopped = stop.clone();
+    let task = tokio::spawn(async move { serve::run(config, stopped).await.unwrap() });
+    (stop, task)
+}
+
+/// The kubeconfig of an agent.
+fn kubeconfig(config: &Value) -> Value {
+    let file = Path::new(config["kubeconfig"].as_str().unwrap());
+    serde_json::to_value(kube::config::Kubeconfig::read_from(file).unwrap()).unwrap()
 }
 
 /// Waits until an object is as it should be, and gives it.

@@ -129,3 +129,57 @@ fn paths_stay_within_the_image() {
     let directory = image(vec![vec![Entry::file("/a", 0o644, "/tmp")]], &Config::default());
     assert!(directory.unwrap_err().to_string().contains("regular file"));
 }
+
+#[test]
+fn an_archive_holds_every_blob_that_its_index_leads_to_and_is_the_same_every_time() {
+    let packed = image(
+        vec![entries(), vec![Entry::bytes("/second", 0o644, *b"layer")]],
+        &full(),
+    )
+    .unwrap();
+    let bytes = packed.archive("example.com/leeward:1", Vec::new()).unwrap();
+    assert_eq!(bytes, packed.archive("example.com/leeward:1", Vec::new()).unwrap());
+    let mut files = BTreeMap::new();
+    for entry in tar::Archive::new(&bytes[..]).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let mut content = vec![];
+        entry.read_to_end(&mut content).unwrap();
+        files.insert(entry.path().unwrap().display().to_string(), content);
+    }
+    let json = |path: &str| serde_json::from_slice::<serde_json::Value>(&files[path]).unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let blob = |descriptor: &serde_json::Value| {
+        let digest = text(&descriptor["digest"]);
+        let path = format!("blobs/{}", digest.replace(':', "/"));
+        assert_eq!(Digest::of(&files[&path]).to_string(), digest);
+        assert_eq!(files[&path].len() as u64, descriptor["size"].as_u64().unwrap());
+        path
+    };
+    let of_index = &json("index.json")["manifests"][0];
+    assert_eq!(
+        of_index["annotations"]["io.containerd.image.name"],
+        "example.com/leeward:1"
+    );
+    let manifest = json(&blob(of_index));
+    let layers: Vec<_> = manifest["layers"].as_array().unwrap().iter().map(&blob).collect();
+    let config = blob(&manifest["config"]);
+    assert_eq!(layers.len(), 2);
+    let docker = &json("manifest.json")[0];
+    assert_eq!(
+        *docker,
+        serde_json::json!({ "Config": config, "RepoTags": ["example.com/leeward:1"], "Layers": layers })
+    );
+    assert_eq!(json("oci-layout")["imageLayoutVersion"], "1.0.0");
+}
+
+#[test]
+fn a_file_that_changed_since_it_was_measured_is_in_no_archive() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    for other in ["longer than before", "OTHER"] {
+        std::fs::write(&path, "other").unwrap();
+        let packed = image(vec![vec![Entry::file("/a", 0o644, &path)]], &Config::default()).unwrap();
+        std::fs::write(&path, other).unwrap();
+        assert!(packed.archive("a:1", Vec::new()).is_err(), "{other}");
+    }
+}

@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{Api, Client, ResourceExt as _, api::ListParams};
 use leeward_api::Cluster;
-use leeward_controller::{clock, config, quorum::settings};
+use leeward_controller::{clock, config, quorum::settings, reach};
 use leeward_core::lease::Timing;
 use leeward_local::instance::{Instance, processes, quorum::Begun};
 use leeward_quorum::{
@@ -31,7 +31,7 @@ use super::{
     PATIENCE, Quorum, Which, find,
     judge::{Party, WITNESS, judge},
 };
-use crate::{bring_up, output, process, values};
+use crate::{output, process, values};
 
 /// How long etcd may take to end in order.
 const GRACE: Duration = Duration::from_secs(30);
@@ -162,7 +162,7 @@ async fn has_no_majority(settings: etcd::Config, recovery: &Recovery) -> anyhow:
 
 /// Who had a part in the old quorum besides this region's member: clusters, the witness, members.
 async fn parties(serve: &config::Serve, etcd: &config::Etcd) -> anyhow::Result<Vec<Party>> {
-    let client = bring_up::client_of(&serve.kubeconfig).await?;
+    let client = Client::try_from(reach::config(serve.kubeconfig.as_deref()).await?)?;
     let api: Api<Cluster> = Api::all(client);
     let clusters = tokio::time::timeout(PATIENCE, api.list(&ListParams::default())).await;
     let clusters = clusters
