@@ -76,6 +76,14 @@ pub struct Serve {
     /// roles of all that a lost cluster had move at once; this many of them are started at a time.
     #[serde(default = "moves_together")]
     pub moves_together: NonZeroUsize,
+    /// Whether the nodes pull every image from the region's own registry, as local regions do: then an image that is not there is lacking. Yes where
+    /// a kubeconfig is given; the nodes of a cluster that the agent runs in pull images from where they are named.
+    #[serde(default)]
+    pub images_from_registry: Option<bool>,
+    /// Whether the directories of volumes are this machine's, at the paths that PersistentVolumes name. Yes where a kubeconfig is given; in a pod
+    /// such a path is another one's.
+    #[serde(default)]
+    pub volumes_are_here: Option<bool>,
     /// The token of the local nodes' kubelet endpoint, where volumes are frozen through it.
     #[serde(default)]
     pub kubelet_token: Option<PathBuf>,
@@ -128,6 +136,16 @@ impl Serve {
         };
         let bare = said.strip_prefix("https://").unwrap_or(said).trim_end_matches('/');
         told("gate_url", "gate_url", bare).map(Some)
+    }
+
+    /// Whether an image that is not in the region's registry is lacking.
+    pub fn images_from_registry(&self) -> bool {
+        self.images_from_registry.unwrap_or(self.kubeconfig.is_some())
+    }
+
+    /// Whether the directories of volumes can be read where this runs.
+    pub fn volumes_are_here(&self) -> bool {
+        self.volumes_are_here.unwrap_or(self.kubeconfig.is_some())
     }
 
     /// Takes from the environment what the file does not say of the pod.

@@ -60,6 +60,8 @@ pub struct Context {
     pub cache: Cache,
     /// The images of this region.
     pub inventory: Inventory,
+    /// Whether one that is not among them is lacking.
+    pub images_from_registry: bool,
     /// The data of the roles.
     pub data: data::Data,
     /// Where the gates of this region ask, if there are any.

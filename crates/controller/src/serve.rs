@@ -24,7 +24,7 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    agent::{Agent, Start, exchange, follow, lead, renew},
+    agent::{Agent, Start, Whither, exchange, follow, lead, renew},
     cache::Cache,
     clock, cluster,
     config::{self, NotAnAddress, Serve as Config},
@@ -161,7 +161,9 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
             Arc::clone(&target),
             staging,
             token.transpose()?,
+            config.volumes_are_here(),
         ),
+        images_from_registry: config.images_from_registry(),
         gates: gates.clone(),
         bundles: bundles.clone(),
         kept: Kept::open(&config.data_dir)?,
@@ -298,6 +300,10 @@ async fn route(context: Arc<Context>, shared: Arc<Shared>, grants: Arc<admission
                 shared.set_backends(Backends::new(now));
             }
         }
+        shared.set_replica(match context.agent.whither() {
+            Whither::There(reached) => Some(reached.edge()),
+            _ => None,
+        });
         let known = context.agent.known();
         let situations: Vec<_> = known.situations().cloned().collect();
         grants.set_roles(table::roles(situations.iter().map(AsRef::as_ref)));

@@ -48,6 +48,7 @@ leeward_testing::scenarios! {
     a_paused_application_waits_for_a_person,
     nothing_fails_over_to_a_cluster_without_room_until_there_is_some,
     data_follows_bound_claims_with_pods_frozen,
+    a_writer_whose_volumes_cannot_be_read_is_not_protected_and_says_so,
     of_two_replicas_one_acts_and_the_other_one_takes_over_without_a_failover,
     an_outage_of_the_api_server_moves_nothing_between_replicas_or_regions,
 }

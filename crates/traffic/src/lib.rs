@@ -32,6 +32,8 @@ pub mod header {
 
     /// On a request: the cluster whose edge passed it on. Such a request is answered locally or not at all.
     pub const FORWARDED: HeaderName = HeaderName::from_static("leeward-forwarded");
+    /// On a request: another replica of this cluster's edge passed it on. It is not passed on again.
+    pub const REPLICA: HeaderName = HeaderName::from_static("leeward-replica");
     /// On a request: a health probe. Answered by local pods at the profile's probe path.
     pub const PROBE: HeaderName = HeaderName::from_static("leeward-probe");
     /// On an answer made by an edge itself: `not-delivered` or `unknown`.

@@ -6,6 +6,7 @@
 use std::{
     fs,
     io::{self, Write},
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -13,7 +14,7 @@ use std::{
     },
 };
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use leeward_core::{
     name::{AppKey, ClusterName, Epoch, Generation},
     routing::{Index, Table, TableError, check},
@@ -65,6 +66,7 @@ pub struct Shared {
     backends: ArcSwap<Backends>,
     health: HealthBook,
     admission: Arc<dyn Admission>,
+    replica: ArcSwapOption<SocketAddr>,
     counters: Counters,
 }
 
@@ -83,6 +85,7 @@ impl Shared {
             backends: ArcSwap::default(),
             health: HealthBook::new(),
             admission,
+            replica: ArcSwapOption::empty(),
             counters: Counters::default(),
         }
     }
@@ -136,6 +139,17 @@ impl Shared {
 
     pub(crate) fn backends(&self) -> Guard<Arc<Backends>> {
         self.backends.load()
+    }
+
+    /// Where another replica of this cluster's edge is that may answer for writers, while this one may not.
+    pub fn set_replica(&self, edge: Option<SocketAddr>) {
+        if self.replica.load().as_deref() != edge.as_ref() {
+            self.replica.store(edge.map(Arc::new));
+        }
+    }
+
+    pub(crate) fn replica(&self) -> Option<SocketAddr> {
+        self.replica.load().as_deref().copied()
     }
 
     /// What is known of every endpoint.

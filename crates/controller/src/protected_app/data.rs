@@ -38,6 +38,14 @@ use crate::{
 /// Pods never stand still longer than this for a point.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// What it means that a claim cannot be read is said with it: who reads it decides what to do about the application.
+const ELSEWHERE: &str = "cannot be read: the agent runs in a pod, and the volume is on a node. Nothing of the role's data is copied, so nothing \
+    fails over, and what the writer's region loses is lost";
+const NO_DIRECTORY: &str = "has a volume that is no directory of a node (hostPath or local); only such volumes are mirrored. Nothing of the \
+    role's data is copied, so nothing fails over, and what the writer's region loses is lost";
+const NOT_HERE: &str = "has a volume whose directory is not on this machine. Nothing of the role's data is copied, so nothing fails over, and what \
+    the writer's region loses is lost";
+
 /// Why the data of a role is not as it should be. All of these are tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -86,12 +94,14 @@ pub struct Data {
     target: Arc<Target>,
     staging: PathBuf,
     kubelet_token: Option<Arc<str>>,
+    volumes_are_here: bool,
     mirrors: Mutex<BTreeMap<(RoleKey, ClusterName), Running>>,
 }
 
 impl Data {
     /// The data, with the store of points in `target` and temporary files in `staging`. `kubelet_token` opens the local
-    /// nodes' endpoint; without it pods are not frozen, and points are only as consistent as the file system.
+    /// nodes' endpoint; without it pods are not frozen, and points are only as consistent as the file system. Where the volumes are not
+    /// here, no role is mirrored, and each says so.
     pub fn new(
         agent: Arc<Agent>,
         client: Client,
@@ -99,6 +109,7 @@ impl Data {
         target: Arc<Target>,
         staging: PathBuf,
         kubelet_token: Option<Arc<str>>,
+        volumes_are_here: bool,
     ) -> Self {
         Self {
             agent,
@@ -107,6 +118,7 @@ impl Data {
             target,
             staging,
             kubelet_token,
+            volumes_are_here,
             mirrors: Mutex::default(),
         }
     }
@@ -364,6 +376,9 @@ impl Data {
                 claim: name.clone(),
                 reason,
             };
+            if !self.volumes_are_here {
+                return Err(missing(ELSEWHERE));
+            }
             let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), &app.key.namespace);
             let claim = claims
                 .get_opt(name)
@@ -385,12 +400,13 @@ impl Data {
                     .map(|path| path.path)
                     .or_else(|| spec.local.map(|local| local.path))
             });
-            let directory = path.ok_or(missing(
-                "has no volume that is a directory; only such volumes are mirrored",
-            ))?;
+            let directory = PathBuf::from(path.ok_or(missing(NO_DIRECTORY))?);
+            if !directory.is_dir() {
+                return Err(missing(NOT_HERE));
+            }
             found.push(Claim {
                 name: name.clone(),
-                directory: directory.into(),
+                directory,
             });
         }
         Ok(found)

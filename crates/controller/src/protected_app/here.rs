@@ -15,6 +15,9 @@ use leeward_state::config::{self, Bundle, Running};
 use super::{Round, overrides, workloads};
 use crate::clock;
 
+/// What is not known of a cluster whose nodes pull images from elsewhere.
+const IMAGES: &str = "whether its nodes can pull the images: they are pulled from where they are named";
+
 impl Round {
     /// Says what is here.
     pub(super) async fn report(&mut self, app: &App, mode: Mode, trouble: &mut [String]) {
@@ -32,12 +35,16 @@ impl Round {
             missing.extend(self.lacking.iter().cloned());
         }
         missing.extend(self.carried.trouble());
-        if let Some(bundle) = &bundle {
+        let from_registry = context.images_from_registry;
+        if let Some(bundle) = bundle.as_ref().filter(|_| from_registry) {
             missing.extend(images(&context.inventory, bundle));
         }
         let workloads = workloads::find(&context.cache, app);
         let pods = workloads::pods(&context.cache, app, &workloads);
         let (mut short, mut unknown) = (vec![], vec![]);
+        if !source && !from_registry {
+            unknown.push(IMAGES.to_owned());
+        }
         if let Some(bundle) = bundle.as_ref().filter(|_| !source) {
             match self.room(app, bundle, &pods) {
                 Ok(lacks) => {

@@ -11,13 +11,14 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{DeleteParams, Patch};
-use leeward_api::{Operation, ProtectedApp};
+use leeward_api::operation::OperationType;
+use leeward_api::{Operation, ProtectedApp, condition};
 use leeward_testing::Cluster;
 use serde_json::{Value, json};
 
 use crate::application::{active, replicas};
-use crate::operations::phase;
-use crate::resource::{protect, protected};
+use crate::operations::{ask, phase, waits};
+use crate::resource::{condition_of, protect, protected};
 use crate::stage::{Region, Stage, person, until};
 
 /// What the nodes' endpoint was asked: path and pods.
@@ -169,5 +170,45 @@ pub(crate) async fn data_follows_bound_claims_with_pods_frozen(cluster: Arc<Clus
     );
     let own = until(&stage.east.api::<ConfigMap>(), "leeward-web", "told", |_| true).await;
     assert!(own.data.unwrap()["epoch"].parse::<u64>().unwrap() > epoch);
+    stage.close().await;
+}
+
+pub(crate) async fn a_writer_whose_volumes_cannot_be_read_is_not_protected_and_says_so(cluster: Arc<Cluster>) {
+    let mut stage = Stage::open(&cluster, "west").await;
+    for region in [&mut stage.west, &mut stage.east] {
+        region.stop().await;
+        region.be_in_a_pod();
+        region.start();
+    }
+    let roles = json!([{ "name": "data", "claims": ["data"], "interval": "1s" }]);
+    protect(&stage.west, &stage.namespace, roles).await;
+    let apps = stage.west.api::<ProtectedApp>();
+    let says = |app: &ProtectedApp| waits(app, "claim data cannot be read: the agent runs in a pod");
+    let app = until(&apps, "web", "says so", says).await;
+    let protected = condition_of(&app, condition::PROTECTED).unwrap();
+    assert_eq!(
+        (
+            protected.status.as_str(),
+            app.status.as_ref().unwrap().active.as_deref()
+        ),
+        ("False", Some("west"))
+    );
+    // Each placement lacks it, and nobody is in sync.
+    let lacks = |app: &ProtectedApp| {
+        let placements = &app.status.as_ref().unwrap().placements;
+        placements.iter().all(|placement| {
+            placement.missing.iter().any(|lack| lack.contains("cannot be read")) && placement.in_sync != Some(true)
+        })
+    };
+    until(&apps, "web", "east lacks it, too", lacks).await;
+    // Nothing is half done: a person cannot move it either.
+    let id = ask(&stage.west, OperationType::Switchover, "east").await;
+    let refused = until(&stage.west.api::<Operation>(), &id, "refused", |operation| {
+        phase(operation) == "Refused"
+    })
+    .await;
+    let why = refused.status.unwrap().message.unwrap();
+    assert!(why.contains("cannot be read"), "{why}");
+    assert!(active(&apps.get("web").await.unwrap(), "west"));
     stage.close().await;
 }

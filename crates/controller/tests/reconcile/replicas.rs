@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use kube::api::{ListParams, Patch};
 use leeward_api::{Cluster as ClusterResource, Operation, ProtectedApp, condition};

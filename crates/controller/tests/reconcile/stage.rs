@@ -197,12 +197,17 @@ impl Region {
     /// The agent is that of a pod from its next start on, and may have replicas.
     pub(crate) fn be_replica(&mut self, pod: &str) {
         self.config["pod_name"] = json!(pod);
-        self.config["pod_ip"] = json!("127.0.0.1");
+        self.config["pod_ip"] = json!(self.peer().ip());
     }
 
-    /// Starts another replica of the agent; where its peer link is.
+    fn peer(&self) -> SocketAddr {
+        serde_json::from_value(self.config["peer_address"].clone()).unwrap()
+    }
+
+    /// Starts another replica of the agent, at the same address, which is in both ones' certificate; where its peer link is.
     pub(crate) async fn start_replica(&self, pod: &str) -> SocketAddr {
-        let [registry, ingress, peer] = leeward_testing::free().unwrap();
+        let listeners = [(); 3].map(|()| std::net::TcpListener::bind((self.peer().ip(), 0)).unwrap());
+        let [registry, ingress, peer] = listeners.map(|listener| listener.local_addr().unwrap());
         let mut config = self.config.clone();
         config["pod_name"] = json!(pod);
         for (field, address) in [
@@ -269,6 +274,12 @@ impl Region {
     /// Where images are pushed to.
     pub(crate) fn registry(&self) -> SocketAddr {
         serde_json::from_value(self.config["registry_address"].clone()).unwrap()
+    }
+
+    /// From its next start on, the agent is one that runs in a pod: it sees no node's directories, and nodes pull images from elsewhere.
+    pub(crate) fn be_in_a_pod(&mut self) {
+        self.config["volumes_are_here"] = json!(false);
+        self.config["images_from_registry"] = json!(false);
     }
 
     /// The token that opens the kubelet endpoint of the region's nodes.

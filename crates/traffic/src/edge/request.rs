@@ -47,6 +47,8 @@ pub(super) enum Sender {
 #[derive(Debug, Clone)]
 pub(super) struct Head {
     pub(super) sender: Sender,
+    /// Another replica of this edge passed it on.
+    pub(super) of_replica: bool,
     pub(super) method: Method,
     pub(super) host: HeaderValue,
     pub(super) path: PathAndQuery,
@@ -68,6 +70,7 @@ impl Head {
             (false, true) => Sender::Edge,
             (false, false) => Sender::Client,
         };
+        let of_replica = headers.contains_key(own::REPLICA);
         strip_hop_by_hop(&mut headers);
         strip_own(&mut headers);
         headers.remove(header::EXPECT);
@@ -81,6 +84,7 @@ impl Head {
         headers.insert(header::HOST, host.clone());
         Ok(Self {
             sender,
+            of_replica,
             method,
             host,
             path: path.unwrap_or_else(|| PathAndQuery::from_static("/")),
@@ -176,6 +180,7 @@ pub(super) fn strip_own(headers: &mut HeaderMap) {
     for name in [
         own::FORWARDED,
         own::PROBE,
+        own::REPLICA,
         own::OUTCOME,
         own::CLUSTER,
         own::EPOCH,

@@ -213,3 +213,47 @@ async fn an_answer_of_a_region_that_is_behind_the_table_is_unknown() {
         "{reply:?}"
     );
 }
+
+#[tokio::test]
+async fn the_replica_of_an_edge_that_may_not_answer_passes_on_to_the_one_that_may_and_once_only() {
+    let (west, east) = two(Some(("west", 7))).await;
+    let beside = Region::start("west").await;
+    beside.shared.install(west.shared.index().table().clone()).unwrap();
+    let a = Pod::start("a", Manner::Answers).await;
+    for replica in [&west, &beside] {
+        replica.pods(&[a.address]);
+    }
+    west.switch.grant(7);
+    beside.switch.refuse();
+    // Asked by a client, and by another region's edge.
+    beside.shared.set_replica(Some(west.address));
+    let mut moved = west.shared.index().table().clone();
+    moved.generation.0 += 1;
+    moved.profiles[0].endpoints[0].address = beside.address;
+    east.shared.install(moved).unwrap();
+    for region in [&beside, &east] {
+        for reply in [get(region).await, post(region, "x").await] {
+            assert_eq!(reply.status, 200, "{reply:?}");
+            assert_eq!(reply.header("leeward-epoch"), Some("7"));
+        }
+    }
+    assert_eq!(a.delivered(), 4);
+    // Each takes the other one for the one that may.
+    west.switch.refuse();
+    west.shared.set_replica(Some(beside.address));
+    for region in [&beside, &west, &east] {
+        let reply = post(region, "x").await;
+        assert_eq!(
+            (reply.status, reply.header("leeward-outcome")),
+            (503, Some("not-delivered")),
+            "{reply:?}"
+        );
+    }
+    // It knows of a later writer, whom the other one does not know yet.
+    west.switch.grant(7);
+    let mut later = beside.shared.index().table().clone();
+    later.generation.0 += 5;
+    later.profiles[0].writer.as_mut().unwrap().epoch.0 = 8;
+    beside.shared.install(later).unwrap();
+    assert_eq!(post(&beside, "x").await.status, 503);
+}

@@ -44,7 +44,7 @@ impl Forwarder {
         }
         let pass = match self.admit(profile) {
             Ok(pass) => pass,
-            Err(reason) => return Try::NotDelivered(reason),
+            Err(reason) => return self.try_replica(journey, profile, more, reason).await,
         };
         let first = (journey.random >> 32) as usize % pods.len();
         let tries = pods.len().min(LOCAL_TRIES);
@@ -70,6 +70,37 @@ impl Forwarder {
         }
         self.suspect(self.shared.cluster(), profile, &result);
         result
+    }
+
+    /// The replica of this edge that may answer for the writer, where there is one; why this one may not.
+    async fn try_replica(&self, journey: &Journey<'_>, profile: &Profile, more: bool, reason: String) -> Try {
+        let replica = self.shared.replica().filter(|_| !journey.head.of_replica);
+        let Some((address, to)) = replica.and_then(|address| Some((address, authority(address)?))) else {
+            return Try::NotDelivered(reason);
+        };
+        let from = Some(self.shared.cluster());
+        let Ok(mut request) = journey.head.request(&to, from, journey.body.open()) else {
+            return Try::NotDelivered(format!("no request can be made for {address}"));
+        };
+        request
+            .headers_mut()
+            .insert(header::REPLICA, HeaderValue::from_static("1"));
+        let cluster = self.shared.cluster().clone();
+        let endpoint = Endpoint {
+            cluster,
+            address,
+            priority: 1,
+            weight: 1,
+            enabled: true,
+        };
+        let until = self.until(journey, profile, more);
+        tokio::select! {
+            sent = self.origins.send(request, &journey.body, until) => match sent {
+                Ok(response) => self.pass_on(response, journey, profile, &endpoint),
+                Err(failure) => failed(failure, &format!("the replica of this edge at {address}")),
+            },
+            epoch = self.superseded(profile) => fenced(epoch),
+        }
     }
 
     /// The pass for an answer of a local pod; `None` where the profile has no writer.
