@@ -221,3 +221,17 @@ fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
     let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
     Some(name.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_connection_was_refused_is_told_with_what_to_do() {
+        let of = |error: rustls::Error| refusal(&std::io::Error::new(std::io::ErrorKind::InvalidData, error));
+        let invalid = rustls::Error::InvalidCertificate;
+        assert!(of(invalid(CertificateError::Expired)).contains("`leeward join rotate`"));
+        assert!(of(invalid(CertificateError::NotValidYet)).contains("clocks"));
+        assert!(of(invalid(CertificateError::UnknownIssuer)).contains("not of this installation"));
+    }
+}

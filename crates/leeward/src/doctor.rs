@@ -2,6 +2,7 @@
 //!
 //! Flow: [`machine`] and [`regions`] look; pure functions of what they saw judge it as [`Check`]s; [`render`] writes them.
 
+mod installation;
 mod judge;
 mod machine;
 mod regions;
@@ -18,6 +19,9 @@ pub(crate) use judge::{Check, Level};
 pub(crate) struct Arguments {
     #[command(flatten)]
     place: Place,
+    /// Looks also at the directory of an installation's authority, as `leeward join` makes it.
+    #[arg(long, value_name = "DIR", value_parser = crate::values::path)]
+    installation: Option<std::path::PathBuf>,
 }
 
 /// Prints every check; fails when one of them failed.
@@ -25,6 +29,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let dir = arguments.place.dir()?;
     let mut checks = machine::look(&dir);
     checks.extend(process::runtime(1)?.block_on(regions::look(&dir)));
+    checks.extend(arguments.installation.iter().flat_map(|dir| installation::look(dir)));
     output::write(&render(&checks))?;
     Ok(match checks.iter().any(|check| check.level == Level::Fail) {
         true => ExitCode::FAILURE,

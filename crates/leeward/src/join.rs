@@ -62,6 +62,8 @@ macro_rules! misused {
 
 use misused;
 
+pub(crate) use turn::{Paper, Term, look};
+
 /// Runs one of them.
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {

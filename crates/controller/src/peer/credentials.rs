@@ -10,7 +10,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -44,8 +44,6 @@ pub struct Credentials(Arc<Inner>);
 struct Inner {
     files: Files,
     current: ArcSwap<Current>,
-    /// What was found wrong with what stands in the files, so that it is said once.
-    refused: Mutex<Option<Content>>,
 }
 
 struct Files {
@@ -191,17 +189,12 @@ impl Credentials {
         Ok(Self(Arc::new(Inner {
             files,
             current: ArcSwap::from_pointee(current),
-            refused: Mutex::default(),
         })))
     }
 
     /// Looks at the files once, and uses what they say from then on where it is good. Blocks for as long as reading them takes.
     pub fn look(&self) -> Look {
-        let Inner {
-            files,
-            current,
-            refused,
-        } = &*self.0;
+        let Inner { files, current } = &*self.0;
         let (first, second) = (files.read(), files.read());
         let content = match (first, second) {
             (Ok(first), Ok(second)) if first == second => first,
@@ -209,16 +202,11 @@ impl Credentials {
             (Ok(_), Ok(_)) => return Look::Same,
             (_, Err(error)) | (Err(error), _) => return Look::Refused(error.to_string()),
         };
-        let mut refused = refused.lock().unwrap_or_else(PoisonError::into_inner);
         let before = current.load();
         if content == before.content {
-            *refused = None;
             return Look::Same;
         }
-        if refused.as_ref() == Some(&content) {
-            return Look::Same;
-        }
-        let understood = files.understand(content.clone()).map_err(|error| error.to_string());
+        let understood = files.understand(content).map_err(|error| error.to_string());
         let checked = understood.and_then(|next| match next.check(&before, clock::wall_ms() / 1000) {
             Ok(()) => Ok(next),
             Err(why) => Err(format!("{}: {why}", files.cert.display())),
@@ -226,13 +214,10 @@ impl Credentials {
         match checked {
             Ok(next) => {
                 current.store(Arc::new(next));
-                *refused = None;
                 Look::Taken
             }
-            Err(why) => {
-                *refused = Some(content);
-                Look::Refused(why)
-            }
+            // What only counts later may be taken later.
+            Err(why) => Look::Refused(why),
         }
     }
 
@@ -240,7 +225,7 @@ impl Credentials {
     pub async fn follow(self, stop: CancellationToken) {
         let mut looks = tokio::time::interval(LOOK);
         let mut terms = tokio::time::interval(TERMS);
-        let mut unreadable = None;
+        let mut refused = None;
         let mut told: Vec<String> = vec![];
         loop {
             tokio::select! {
@@ -257,18 +242,18 @@ impl Credentials {
                     // Only a runtime that ends does not give an answer.
                     let Ok(look) = tokio::task::spawn_blocking(move || files.look()).await else { return };
                     match look {
-                        Look::Same => unreadable = None,
+                        Look::Same => refused = None,
                         Look::Taken => {
-                            unreadable = None;
+                            refused = None;
                             let about = self.about();
                             tracing::info!(subject = about.subject, until = about.until, "the new certificates are in use for every new connection");
                             terms.reset_immediately();
                         }
                         Look::Refused(why) => {
-                            if unreadable.as_ref() != Some(&why) {
+                            if refused.as_ref() != Some(&why) {
                                 tracing::warn!("the new certificates are refused, and those from before go on: {why}");
                             }
-                            unreadable = Some(why);
+                            refused = Some(why);
                         }
                     }
                 }

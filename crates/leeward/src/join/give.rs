@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -89,7 +90,12 @@ pub(super) fn render(arguments: &Render) -> anyhow::Result<()> {
         gate_key: &gate_key,
         etcd_ca: etcd_ca.as_deref(),
     };
-    output::write(&bundle::manifests(&installation, name, &cluster, &proof)?)?;
+    let manifests = bundle::manifests(&installation, name, &cluster, &proof)?;
+    // Unlike elsewhere, a reader that has gone is an error: what it did not get was not given to it.
+    let mut out = std::io::stdout().lock();
+    out.write_all(manifests.as_bytes())
+        .and_then(|()| out.flush())
+        .with_context(|| format!("the bundle of {name} was not read to its end, so it does not count as given"))?;
     tell(&holder, &papers);
     given(&directory, &mut installation, &holder)
 }

@@ -1,11 +1,13 @@
 //! How long what was given counts, and what comes in its place.
 
+use std::path::Path;
+
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
 use super::{
     Place,
-    directory::Directory,
+    directory::{self, Directory},
     installation::{self, Holder, KeyStep, Step, Stepped},
     issue,
 };
@@ -79,6 +81,62 @@ pub(super) fn status(arguments: &Status) -> anyhow::Result<()> {
         output::line(format_args!("\n{KEY_NEXT}"))?;
     }
     Ok(())
+}
+
+/// For how long a certificate counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Term {
+    /// There is none that could be read: the next one given is new.
+    Missing,
+    /// It has ended.
+    Ended,
+    /// So many days more.
+    Days(u64),
+}
+
+/// A certificate that was made here, as `leeward doctor` looks at it.
+pub(crate) struct Paper {
+    /// Whose it is.
+    pub(crate) name: String,
+    /// For how long it counts.
+    pub(crate) term: Term,
+    /// Whether its holder was given the newest of everything.
+    pub(crate) newest: bool,
+    /// What to do about it.
+    pub(crate) mend: String,
+}
+
+/// All certificates that were made in this directory.
+pub(crate) fn look(dir: &Path) -> anyhow::Result<Vec<Paper>> {
+    let opened = directory::open(dir)?;
+    let (directory, installation) = opened.with_context(|| format!("there is no installation in {}", dir.display()))?;
+    let days = |until: u64| match until.checked_sub(issue::now()) {
+        Some(left) => Term::Days(left / (24 * 3600)),
+        None => Term::Ended,
+    };
+    let mut papers = vec![];
+    for number in &installation.authority.trusted {
+        let until = issue::end(&issue::read_authority(&directory, *number)?)?;
+        papers.push(Paper {
+            name: format!("authority {number}"),
+            term: days(until),
+            newest: true,
+            mend: "`leeward join authority trust` begins a new one".to_owned(),
+        });
+    }
+    for holder in installation.holders() {
+        let key = holder.key();
+        let text = directory.read(&directory.certificate(&holder))?;
+        let abouts = text.and_then(|text| leeward_pki::abouts(text.as_bytes()).ok());
+        let until = abouts.and_then(|all| all.first().map(|about| about.until));
+        papers.push(Paper {
+            term: until.map_or(Term::Missing, days),
+            newest: installation.given.get(&key) == Some(&installation.generation),
+            mend: format!("give it what `{}` writes", installation::command(&key)),
+            name: key,
+        });
+    }
+    Ok(papers)
 }
 
 /// How long the certificate that is there counts.

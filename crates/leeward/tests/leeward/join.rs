@@ -481,6 +481,34 @@ fn new_certificates_are_made_when_half_of_the_time_is_over_or_by_force() {
 }
 
 #[test]
+fn the_doctor_looks_at_what_was_made() {
+    let desk = Desk::new();
+    desk.init("w.example");
+    desk.identity("west");
+    let doctor = |directory: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leeward"));
+        command.args(["doctor", "--home", "none", "--installation", directory]);
+        text(&command.current_dir(desk.0.path()).output().unwrap().stdout)
+    };
+    let lines = doctor("leeward-installation");
+    let line = |name: &str| {
+        lines
+            .lines()
+            .find(|line| line.split_whitespace().nth(1) == Some(name))
+            .unwrap()
+    };
+    assert!(
+        line("west").starts_with("ok ") && line("authority").starts_with("ok "),
+        "{lines}"
+    );
+    assert!(
+        line("east").starts_with("warn") && lines.contains("`leeward join render east`"),
+        "{lines}"
+    );
+    assert!(doctor("nowhere").contains("there is no installation in nowhere"));
+}
+
+#[test]
 fn a_new_key_for_specifications_comes_last_first_and_stays_first() {
     let desk = Desk::new();
     desk.init("w.example");

@@ -119,7 +119,10 @@ async fn new_certificates_are_for_new_connections_and_what_is_open_stays_open() 
         }
         panic!("never: {wanted}");
     };
-    etcd.wait().await.unwrap();
+    let listens = etcd.endpoints().remove(0).replace("https://", "");
+    while tokio::net::TcpStream::connect(&listens).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     settled(false).await;
     store
         .renew(Some(tls(old.certificate() + &new.certificate(), &new)), None)
