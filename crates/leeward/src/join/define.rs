@@ -279,7 +279,8 @@ pub(super) fn region(arguments: Region) -> anyhow::Result<()> {
     if changes.is_empty() {
         return output::line(format_args!("{} is there already, as asked for", arguments.name));
     }
-    // Every cluster has a resource of each. Whoever is told of a new one has the same certificates as before.
+    // Every cluster has a resource of each.
+    installation.outdate(|holder| matches!(holder, Holder::Cluster(_)));
     directory.save(&installation)?;
     for change in changes {
         output::line(change)?;
@@ -308,6 +309,7 @@ pub(super) fn forget(arguments: &Forget) -> anyhow::Result<()> {
         return output::line(format_args!("{name} is not there"));
     }
     installation.given.remove(&holder.key());
+    installation.outdate(|other| matches!((&holder, other), (Holder::Cluster(_), Holder::Cluster(_))));
     directory.save(&installation)?;
     directory.remove(&directory.certificate(&holder))?;
     if !arguments.member {

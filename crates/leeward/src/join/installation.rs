@@ -199,6 +199,13 @@ impl Installation {
         self.given.insert(holder.key(), self.generation);
     }
 
+    /// Writes down that what these were given is not the newest any more.
+    pub(super) fn outdate(&mut self, which: impl Fn(&Holder) -> bool) {
+        for holder in self.holders().into_iter().filter(which) {
+            self.given.entry(holder.key()).and_modify(|given| *given = 0);
+        }
+    }
+
     fn all_given(&self, only: impl Fn(&Holder) -> bool) -> Result<(), Refusal> {
         let behind = self.holders().into_iter().filter(only).map(|holder| holder.key());
         let behind: Vec<String> = behind

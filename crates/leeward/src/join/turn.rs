@@ -158,7 +158,7 @@ fn left(until: u64) -> String {
 }
 
 pub(super) fn rotate(arguments: &Rotate) -> anyhow::Result<()> {
-    let (directory, installation) = arguments.place.open()?;
+    let (directory, mut installation) = arguments.place.open()?;
     let all = installation.holders();
     let known: Vec<String> = all.iter().map(Holder::key).collect();
     if let Some(name) = arguments.names.iter().find(|name| !known.contains(name)) {
@@ -172,6 +172,10 @@ pub(super) fn rotate(arguments: &Rotate) -> anyhow::Result<()> {
     for holder in all.iter().filter(chosen) {
         let papers = issue::papers(&directory, &installation, holder, least)?;
         let who = holder.key();
+        if papers.made.is_some() {
+            installation.outdate(|other| other == holder);
+            directory.save(&installation)?;
+        }
         match papers.made {
             Some(_) => output::line(format_args!(
                 "{who}: a new certificate, {}; give it out: `{}`",

@@ -460,7 +460,9 @@ fn new_certificates_are_made_when_half_of_the_time_is_over_or_by_force() {
         out.contains("west: a new certificate") && out.contains("`leeward join render west`"),
         "{out}"
     );
+    assert!(desk.expect(0, &["status"]).0.contains("what was before"));
     let second = desk.identity("west");
+    assert!(!desk.expect(0, &["status"]).0.contains("what was before"));
     assert_ne!(second["tls.crt"], first["tls.crt"]);
     assert_ne!(second["tls.key"], first["tls.key"]);
     assert_eq!(second["ca.crt"], first["ca.crt"]);
