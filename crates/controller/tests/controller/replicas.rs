@@ -169,25 +169,54 @@ async fn whoever_lost_the_lease_passes_on_and_cuts_off_what_it_had_taken() {
 async fn a_connection_is_passed_on_once_and_to_nobody_that_is_not_known() {
     let authority = Authority::new();
     let (store, _directory) = quorum();
-    let first = Replica::open("first", &store, &authority).await;
     let second = Replica::open("second", &store, &authority).await;
     let east = authority.issue("east").client().unwrap();
     assert_eq!(ask(&east, &second.url).await, None, "nobody acts yet");
-    // Each takes the other one for the one that acts, as they might for a moment.
-    first.begin();
-    until(&first.agent, "the first one acts", Agent::acts).await;
+    // The lease names one that hears everything, and says nothing.
+    let hears = TcpListener::bind((IpAddr::from([127, 0, 0, 1]), 0)).await.unwrap();
+    let at = hears.local_addr().unwrap();
+    let other = Holder {
+        cluster: "west".into(),
+        process: "other".into(),
+        began_ms: 2,
+        reached: Some(Reached {
+            ip: at.ip(),
+            peer: at.port(),
+            gate: None,
+            edge: 1,
+        }),
+    };
+    let lease = leeward_core::lease::Lease {
+        cluster: "west".into(),
+        holder: other.to_string(),
+        sequence: 800,
+        sealed: false,
+    };
+    let key = key::lease(&"west".into());
+    store.txn(Txn::default().put(&key, &lease).unwrap()).await.unwrap();
     second.begin();
-    until(&second.agent, "the first one is known", |second| {
-        holds(second, &first.agent.holder)
-    })
-    .await;
+    until(&second.agent, "it is known", |second| holds(second, &other.to_string())).await;
+    let mut once = TcpStream::connect(second.address()).await.unwrap();
+    once.write_all(b"\x16said").await.unwrap();
+    let (mut passed, _) = hears.accept().await.unwrap();
+    let mut heard = [0; 25];
+    passed.read_exact(&mut heard).await.unwrap();
+    assert_eq!(&heard, b"LEEWARD/1 passed on\n\x16said");
+    // What the other one might pass on in turn.
     let mut again = TcpStream::connect(second.address()).await.unwrap();
-    again.write_all(b"LEEWARD/1 passed on\n\x16").await.unwrap();
+    again.write_all(&heard).await.unwrap();
     let mut answer = vec![];
-    let read = tokio::time::timeout(Duration::from_secs(10), again.read_to_end(&mut answer)).await;
-    assert!(
-        read.is_ok(),
-        "a connection that was passed on already was passed on again"
+    let ended = tokio::time::timeout(Duration::from_secs(10), again.read_to_end(&mut answer)).await;
+    let in_turn = hears
+        .into_std()
+        .unwrap()
+        .accept()
+        .map(drop)
+        .map_err(|error| error.kind());
+    assert_eq!(
+        (ended.is_ok(), in_turn),
+        (true, Err(std::io::ErrorKind::WouldBlock)),
+        "passed on again"
     );
     assert!(answer.is_empty(), "{answer:?}");
     // One that has the lease and says nowhere where it is: an older version, for example.
@@ -197,12 +226,11 @@ async fn a_connection_is_passed_on_once_and_to_nobody_that_is_not_known() {
         sequence: 900,
         sealed: false,
     };
-    let key = key::lease(&"west".into());
     store.txn(Txn::default().put(&key, &lease).unwrap()).await.unwrap();
     until(&second.agent, "another one is known", |second| {
         holds(second, "west-1-1700")
     })
     .await;
     assert_eq!(ask(&east, &second.url).await, None);
-    (first.stop.cancel(), second.stop.cancel());
+    second.stop.cancel();
 }
