@@ -23,6 +23,8 @@ use crate::store::{BlobState, Damage, Store, StoreError};
 const BELIEVED: Duration = Duration::from_secs(6 * 60 * 60);
 /// How many parsed manifests are kept.
 const KEPT: usize = 4096;
+/// What [`Image::lack`] begins with.
+pub const LACK: &str = "image ";
 /// How deep indexes of indexes are followed.
 const MAX_DEPTH: usize = 4;
 
@@ -84,7 +86,7 @@ impl Image {
             State::Corrupt { blobs: list } => format!("{} had wrong bytes here, to be fetched again", blobs(list)),
             State::Invalid { why } => why.clone(),
         };
-        Some(format!("image {}: {why}", self.reference))
+        Some(format!("{LACK}{}: {why}", self.reference))
     }
 }
 

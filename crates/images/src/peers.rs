@@ -5,6 +5,7 @@
 //! Whatever a peer sends is hashed before it is stored or answered with.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -55,6 +56,8 @@ struct Inner {
     silent: Mutex<HashMap<String, Instant>>,
     nudge: Notify,
     introduced: Notify,
+    copied: AtomicU64,
+    failed: AtomicU64,
 }
 
 /// Why something could not be had from a peer.
@@ -307,6 +310,18 @@ impl Peers {
     /// The peers at the moment.
     pub fn list(&self) -> Arc<[Peer]> {
         Arc::clone(&self.inner.peers.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Notes what a comparison took over and what of it failed.
+    pub(crate) fn note(&self, copied: usize, failed: usize) {
+        self.inner.copied.fetch_add(copied as u64, Ordering::Relaxed);
+        self.inner.failed.fetch_add(failed as u64, Ordering::Relaxed);
+    }
+
+    /// How many manifests, tags and blobs were taken over from the peers so far, and how many attempts at that failed.
+    pub fn noted(&self) -> (u64, u64) {
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (of(&self.inner.copied), of(&self.inner.failed))
     }
 
     /// Asks for a comparison with the peers now: one of them said that it changed.

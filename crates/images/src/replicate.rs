@@ -230,6 +230,7 @@ impl Replicator {
                     _ => tracing::debug!(what, %error, "images could not be copied to this region; trying again"),
                 }
             }
+            self.peers.note(round.copied, round.failed.len());
             if round.copied > 0 {
                 tracing::info!(copied = round.copied, "images were copied to this region");
             }

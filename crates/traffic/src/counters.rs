@@ -47,6 +47,12 @@ counters! {
     retries,
     /// Answers held back or cut because the region may not answer any more.
     fenced,
+    /// Tries at a local pod that were not made because the region may not answer for the writer.
+    not_admitted,
+    /// Probes that were answered as they should be.
+    probes_healthy,
+    /// Probes that were not.
+    probes_unhealthy,
     /// Connections accepted.
     connections,
     /// Connections open now.

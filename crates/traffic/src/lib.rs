@@ -12,18 +12,22 @@
 //!   epoch at that moment and the table knows of no higher one.
 
 mod admission;
+mod answers;
 mod backends;
 mod counters;
 pub mod edge;
 mod health_book;
+mod histogram;
 pub mod probe;
 mod shared;
 
 pub use admission::{Admission, Verdict};
+pub use answers::Answers;
 pub use backends::Backends;
 pub use counters::{Counters, Counts};
 pub use edge::{Edge, EdgeError, Limits};
 pub use health_book::HealthBook;
+pub use histogram::Histogram;
 pub use shared::{InstallError, Installed, Shared};
 
 /// Names of Leeward's own headers.

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Shared, backends::authority, edge::causes, header};
+use crate::{Shared, backends::authority, counters::count, edge::causes, header};
 
 /// Probes in flight at once.
 const AT_ONCE: usize = 64;
@@ -144,6 +144,11 @@ async fn probe(shared: Arc<Shared>, client: Prober, target: Target) {
     if known(&shared).is_none() {
         return; // It left the table meanwhile.
     }
+    let counters = shared.counters();
+    count(match &sample {
+        Sample::Success { .. } => &counters.probes_healthy,
+        Sample::Failure(_) => &counters.probes_unhealthy,
+    });
     shared
         .health()
         .observe(&target.cluster, &target.app, sample, &target.probe);

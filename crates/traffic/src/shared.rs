@@ -21,7 +21,7 @@ use leeward_core::{
 };
 use tokio::sync::Notify;
 
-use crate::{Admission, Backends, Counters, HealthBook, Verdict};
+use crate::{Admission, Answers, Backends, Counters, HealthBook, Verdict};
 
 /// A table is never near this; a file that is larger is not one.
 const LARGEST_FILE: u64 = 64 << 20;
@@ -68,6 +68,7 @@ pub struct Shared {
     admission: Arc<dyn Admission>,
     replica: ArcSwapOption<SocketAddr>,
     counters: Counters,
+    answers: Answers,
 }
 
 impl Shared {
@@ -87,6 +88,7 @@ impl Shared {
             admission,
             replica: ArcSwapOption::empty(),
             counters: Counters::default(),
+            answers: Answers::default(),
         }
     }
 
@@ -106,6 +108,7 @@ impl Shared {
         let same = *current.table() == table;
         if !same {
             self.health.retain(&table);
+            self.answers.retain(&table);
             self.index.store(Arc::new(Index::new(table.clone())));
             self.version.fetch_add(1, Ordering::Release);
             self.changed.notify_waiters();
@@ -160,6 +163,11 @@ impl Shared {
     /// What was counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What users were answered.
+    pub fn answers(&self) -> &Answers {
+        &self.answers
     }
 
     pub(crate) fn admit(&self, app: &AppKey) -> Verdict {

@@ -3,6 +3,8 @@
 // The lint spares test functions but not what they share.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "traffic/answers.rs"]
+mod answers;
 #[path = "traffic/fences.rs"]
 mod fences;
 #[path = "traffic/malformed.rs"]

@@ -107,7 +107,7 @@ impl Forwarder {
     }
 
     async fn answer_head(&self, head: Head, body: Incoming, passes: &Arc<Passes>) -> Response<Answer> {
-        let counters = self.shared.counters();
+        let (counters, began) = (self.shared.counters(), Instant::now());
         if head.sender != Sender::Probe {
             count(&counters.requests);
         }
@@ -148,7 +148,15 @@ impl Forwarder {
             random: rand::random(),
         };
         let response = match journey.head.sender {
-            Sender::Client => self.travel(&journey, profile).await,
+            Sender::Client => {
+                let response = self.travel(&journey, profile.clone()).await;
+                let own = response.headers().contains_key(header::OUTCOME);
+                let by = response.headers().get(header::CLUSTER).filter(|_| !own);
+                let by = by.and_then(|by| by.to_str().ok());
+                let status = response.status().as_u16();
+                self.shared.answers().count(&profile, by, status, began.elapsed());
+                response
+            }
             _ => {
                 let result = self.try_local(&journey, &profile, false).await;
                 self.conclude(result, &journey)

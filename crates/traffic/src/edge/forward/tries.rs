@@ -76,6 +76,7 @@ impl Forwarder {
     async fn try_replica(&self, journey: &Journey<'_>, profile: &Profile, more: bool, reason: String) -> Try {
         let replica = self.shared.replica().filter(|_| !journey.head.of_replica);
         let Some((address, to)) = replica.and_then(|address| Some((address, authority(address)?))) else {
+            count(&self.shared.counters().not_admitted);
             return Try::NotDelivered(reason);
         };
         let from = Some(self.shared.cluster());
