@@ -10,7 +10,12 @@ use kube::{
     runtime::events::{Event, EventType},
 };
 use leeward_api::{Cluster, ClusterStatus, FIELD_MANAGER, condition};
-use leeward_core::{app::Model, maintenance::Maintenance, name::ClusterName};
+use leeward_core::{
+    app::Model,
+    lease::{Moment, Sight, Timing},
+    maintenance::Maintenance,
+    name::ClusterName,
+};
 use leeward_quorum::known::{Known, Situation};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -117,13 +122,18 @@ fn status(agent: &Agent, known: &Known, cluster: &Cluster, kept: Option<String>)
     let name = ClusterName::new(cluster.name_any());
     let now = clock::now();
     let holders = agent.holders();
+    let seen = name == agent.me || !agent.unseen().contains(&name);
     let lease = match known.sights.get(&name) {
         None => "Waiting",
-        Some(sight) if sight.over(&agent.timing, now) => LOST,
+        Some(sight)
+            if sight.over(&agent.timing, now)
+                && !(seen && is_waited_for(sight, holders.get(&name), &agent.timing, now)) =>
+        {
+            LOST
+        }
         Some(sight) if sight.is_of_another(holders.get(&name)) => "Waiting",
         Some(_) => HELD,
     };
-    let seen = name == agent.me || !agent.unseen().contains(&name);
     let (reason, message) = match (lease, seen) {
         (HELD, true) => ("Reporting", "its agent reports and holds its lease"),
         (HELD, false) => ("Silent", "its agent is not heard of here; its lease is not over"),
@@ -179,6 +189,12 @@ fn status(agent: &Agent, known: &Known, cluster: &Cluster, kept: Option<String>)
     status
 }
 
+/// Whether the process that reports is about to take the lease of the one before it: it has waited for it as long as anybody, and is heard of.
+fn is_waited_for(sight: &Sight, reporting: Option<&String>, timing: &Timing, now: Moment) -> bool {
+    let taken = timing.taken_from(timing.taken_from(sight.first_seen));
+    !sight.lease.sealed && sight.is_of_another(reporting) && now < taken
+}
+
 const HELD: &str = "Held";
 const LOST: &str = "Lost";
 
@@ -228,6 +244,8 @@ fn events(name: &str, before: &ClusterStatus, after: &ClusterStatus) -> Vec<Even
 
 #[cfg(test)]
 mod tests {
+    use leeward_core::lease::{Delays, Lease};
+
     use super::*;
 
     fn status(lease: &str, active: u32) -> ClusterStatus {
@@ -243,6 +261,26 @@ mod tests {
         events
             .map(|event| format!("{}: {}", event.reason, event.note.unwrap_or_default()))
             .collect()
+    }
+
+    #[test]
+    fn the_lease_of_a_process_that_was_followed_by_another_one_is_not_lost_before_that_one_could_take_it() {
+        let timing = Timing::new(Duration::from_secs(6), Delays::WITHOUT_ELECTIONS).unwrap();
+        let lease = Lease {
+            cluster: "west".into(),
+            holder: "a".into(),
+            sequence: 1,
+            sealed: false,
+        };
+        let sight = Sight::observe(None, lease.clone(), 1, Moment::default());
+        let waited = |sight: &Sight, by: &str, s| {
+            is_waited_for(sight, Some(&by.to_owned()), &timing, Moment(Duration::from_secs(s)))
+        };
+        assert!(waited(&sight, "b", 7) && !waited(&sight, "b", 13));
+        // By itself, by nobody, and after a takeover it is.
+        assert!(!waited(&sight, "a", 7) && !is_waited_for(&sight, None, &timing, Moment(Duration::from_secs(7))));
+        let sealed = Sight::observe(None, Lease { sealed: true, ..lease }, 1, Moment::default());
+        assert!(!waited(&sealed, "b", 7));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub enum ReachError {
         "no kubeconfig is given, and there is no service account of a pod: {0}; give `kubeconfig` in the configuration, or run it in a pod with \
          automountServiceAccountToken"
     )]
-    InCluster(#[source] kube::config::InClusterError),
+    InCluster(String),
     /// What they say cannot be used.
     #[error("the Kubernetes API cannot be used as it is configured: {0}")]
     Unusable(String),
@@ -46,7 +46,7 @@ impl ReachError {
 /// There is neither, or it cannot be used.
 pub async fn config(kubeconfig: Option<&Path>) -> Result<kube::Config, ReachError> {
     let Some(path) = kubeconfig else {
-        return kube::Config::incluster().map_err(ReachError::InCluster);
+        return kube::Config::incluster().map_err(|error| ReachError::InCluster(error.to_string()));
     };
     let error = |reason: String| ReachError::Kubeconfig {
         path: path.display().to_string(),

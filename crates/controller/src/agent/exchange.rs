@@ -73,7 +73,7 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
         last = Some(report.clone());
         let (incarnation, _) = agent.known().incarnation();
         let mut sends = tokio::task::JoinSet::new();
-        let peers = if speaks(&agent) { agent.peers() } else { Arc::default() };
+        let peers = if agent.speaks() { agent.peers() } else { Arc::default() };
         for peer in peers.iter() {
             let request = agent
                 .http
@@ -92,17 +92,6 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
         // A peer that hangs must not hold up the next report to the others by more than its time-out.
         sends.join_all().await;
     }
-}
-
-/// Whether this replica reports for its region. One that steps in has looked at every application first, or what they lacked would be news.
-fn speaks(agent: &Agent) -> bool {
-    let known = agent.known();
-    let said = agent.said();
-    let looked = || {
-        let mut apps = known.situations().map(|situation| &situation.app.value);
-        apps.all(|app| said.contains_key(&app.key))
-    };
-    agent.acts() && (agent.reached.is_none() || looked())
 }
 
 fn report(agent: &Agent) -> ClusterReport {

@@ -15,6 +15,9 @@ use crate::{
     holder::{Holder, Reached},
 };
 
+/// The longest time for the first look at what is here.
+const FIRST_LOOK: Duration = Duration::from_secs(2);
+
 /// What a replica saw of its region's lease.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
@@ -25,6 +28,8 @@ pub(super) struct Seen {
     /// Another one has renewed it, as seen from here: there is one, and it lives or lived until now.
     witnessed: bool,
     shown: Shown,
+    /// Since when it acts.
+    since: Option<Moment>,
 }
 
 /// Whom this cluster's own resource names.
@@ -104,7 +109,25 @@ impl Agent {
             timing: &self.timing,
             now: clock::now(),
         };
-        lock(&self.replica).acts(&look)
+        let mut seen = lock(&self.replica);
+        let acts = seen.acts(&look);
+        seen.since = acts.then(|| seen.since.unwrap_or(look.now));
+        acts
+    }
+
+    /// Whether this replica says what is here, to its cluster and to the others. One that steps in looks at every application first, or what each
+    /// of them lacked until then would be news; it is not held up for longer than a moment by one that cannot be looked at.
+    pub(crate) fn speaks(&self) -> bool {
+        if !self.acts() {
+            return false;
+        }
+        let since = lock(&self.replica).since;
+        let known = self.known();
+        let said = self.said();
+        let mut apps = known.situations().map(|situation| &situation.app.value.key);
+        self.reached.is_none()
+            || since.is_some_and(|since| clock::now().since(since) > FIRST_LOOK)
+            || apps.all(|app| said.contains_key(app))
     }
 
     /// Where something belongs that a peer or a gate says to this replica.

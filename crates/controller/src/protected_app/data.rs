@@ -96,6 +96,8 @@ pub struct Data {
     kubelet_token: Option<Arc<str>>,
     volumes_are_here: bool,
     mirrors: Mutex<BTreeMap<(RoleKey, ClusterName), Running>>,
+    /// Why a role that is written here is not mirrored at all.
+    unmirrored: Mutex<BTreeMap<RoleKey, String>>,
 }
 
 impl Data {
@@ -120,6 +122,7 @@ impl Data {
             kubelet_token,
             volumes_are_here,
             mirrors: Mutex::default(),
+            unmirrored: Mutex::default(),
         }
     }
 
@@ -144,7 +147,12 @@ impl Data {
                     None => {}
                 }
                 self.blocking(&key, move |target, key| target.begin(key, epoch)).await?;
-                let (mirror, status) = self.mirror(app, role, epoch, &peer.url).await?;
+                let made = self.mirror(app, role, epoch, &peer.url).await;
+                match &made {
+                    Ok(_) => self.unmirrored.lock().await.remove(&key),
+                    Err(error) => self.unmirrored.lock().await.insert(key.clone(), error.to_string()),
+                };
+                let (mirror, status) = made?;
                 let stop = CancellationToken::new();
                 let task = tokio::spawn(mirror.run(role.interval, stop.clone()));
                 mirrors.insert(
@@ -233,6 +241,7 @@ impl Data {
 
     async fn stop_mirrors(&self, key: &RoleKey) {
         self.agent.set_synced(key, None);
+        self.unmirrored.lock().await.remove(key);
         let mut mirrors = self.mirrors.lock().await;
         let of_role: Vec<_> = mirrors.keys().filter(|(role, _)| role == key).cloned().collect();
         for id in of_role {
@@ -340,8 +349,12 @@ impl Data {
     }
 
     async fn mirror_report(&self, app: &App, key: &RoleKey) -> Option<MirrorReport> {
+        let unmirrored = self.unmirrored.lock().await.get(key).cloned();
+        let mut report = unmirrored.map(|trouble| MirrorReport {
+            trouble: Some(trouble),
+            ..MirrorReport::default()
+        });
         let mirrors = self.mirrors.lock().await;
-        let mut report: Option<MirrorReport> = None;
         for ((_, to), running) in mirrors.iter().filter(|((role, _), _)| role == key) {
             let status = running.status.borrow();
             let sum = report.get_or_insert_default();

@@ -30,7 +30,7 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
             }
             _ = ticks.tick() => {}
         }
-        if !context.agent.acts() {
+        if !context.agent.speaks() {
             continue;
         }
         for resource in context.cache.apps.state() {

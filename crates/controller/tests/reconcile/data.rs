@@ -183,7 +183,13 @@ pub(crate) async fn a_writer_whose_volumes_cannot_be_read_is_not_protected_and_s
     let roles = json!([{ "name": "data", "claims": ["data"], "interval": "1s" }]);
     protect(&stage.west, &stage.namespace, roles).await;
     let apps = stage.west.api::<ProtectedApp>();
-    let says = |app: &ProtectedApp| waits(app, "claim data cannot be read: the agent runs in a pod");
+    // The one that writes says so, whatever the others say.
+    let says = |app: &ProtectedApp| {
+        waits(
+            app,
+            "mirror of role data: claim data cannot be read: the agent runs in a pod",
+        )
+    };
     let app = until(&apps, "web", "says so", says).await;
     let protected = condition_of(&app, condition::PROTECTED).unwrap();
     assert_eq!(

@@ -213,9 +213,10 @@ pub fn missing(bundle: &Bundle, existing: &[Value], classes: &BTreeSet<String>) 
         let Some(id) = Id::of(claim).filter(|id| id.kind == Kind::PersistentVolumeClaim) else {
             continue;
         };
+        // An empty one asks for none: a volume that a person made.
         if let Some(class) = claim["spec"]["storageClassName"]
             .as_str()
-            .filter(|class| !classes.contains(*class))
+            .filter(|class| !class.is_empty() && !classes.contains(*class))
         {
             lines.push(format!("StorageClass {class}, which {id} refers to, is not here"));
         }

@@ -279,6 +279,16 @@ fn a_start_lacks_every_object_and_everything_that_a_workload_refers_to() {
         missing(&bundle, &everything(), &BTreeSet::from(["local".to_owned()])),
         Vec::<String>::new()
     );
+    // A claim that asks for no class has a volume that a person made.
+    let mut objects = everything();
+    for object in objects
+        .iter_mut()
+        .filter(|object| object["kind"] == "PersistentVolumeClaim")
+    {
+        object["spec"]["storageClassName"] = json!("");
+    }
+    let bundle = self::bundle("west", objects);
+    assert_eq!(missing(&bundle, &everything(), &BTreeSet::new()), Vec::<String>::new());
 }
 
 #[test]
