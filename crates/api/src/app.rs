@@ -30,12 +30,29 @@ use crate::operation::OperationType;
         name = "Protected",
         type_ = "string"
     ),
+    printcolumn(
+        json_path = r#".status.conditions[?(@.type=="Serving")].status"#,
+        name = "Serving",
+        type_ = "string"
+    ),
     printcolumn(json_path = ".status.epoch", name = "Epoch", type_ = "integer"),
     printcolumn(json_path = ".status.waitingFor[0]", name = "Waiting for", type_ = "string"),
+    printcolumn(
+        json_path = r#".status.conditions[?(@.type=="Fenced")].status"#,
+        name = "Fenced",
+        type_ = "string",
+        priority = 1
+    ),
+    printcolumn(
+        json_path = ".status.operation.type",
+        name = "Operation",
+        type_ = "string",
+        priority = 1
+    ),
     printcolumn(json_path = ".spec.paused", name = "Paused", type_ = "boolean", priority = 1),
     printcolumn(json_path = ".status.generation", name = "Plan", type_ = "integer", priority = 1),
-    printcolumn(json_path = ".status.lastRpo", name = "RPO", type_ = "string", priority = 1),
-    printcolumn(json_path = ".status.lastRto", name = "RTO", type_ = "string", priority = 1),
+    printcolumn(json_path = ".status.lastRpo", name = "Last RPO", type_ = "string", priority = 1),
+    printcolumn(json_path = ".status.lastRto", name = "Last RTO", type_ = "string", priority = 1),
     printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date"),
     crates(kube_core = "::kube_core")
 )]

@@ -24,7 +24,7 @@ use crate::{
     agent::{Agent, Peer},
     cache::Cache,
     clock,
-    events::{event, publish},
+    events::{Written, event, publish},
 };
 
 /// The other clusters, from this cluster's resources.
@@ -58,6 +58,7 @@ pub fn ingress(cache: &Cache, cluster: &ClusterName) -> Option<SocketAddr> {
 pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: CancellationToken) {
     let mut changes = agent.changes();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut written = Written::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -75,13 +76,15 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
         if !agent.acts() {
             continue;
         }
-        for cluster in cache.clusters.state() {
+        let clusters = cache.clusters.state();
+        written.retain(clusters.iter().map(AsRef::as_ref));
+        for cluster in clusters {
             if cluster.name_any() == agent.me.as_str()
                 && let Err(error) = service::say(&agent, &cluster).await
             {
                 tracing::debug!(%error, "what was said of this cluster is not in the quorum yet");
             }
-            if let Err(error) = look_after(&agent, &client, &cluster).await {
+            if let Err(error) = look_after(&agent, &client, &cluster, &mut written).await {
                 match error {
                     // Not a matter of time: somebody has to grant it.
                     kube::Error::Api(ref status) if status.is_forbidden() => {
@@ -95,11 +98,17 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
 }
 
 /// One resource: its finalizer, its status, and an event for each change of state.
-async fn look_after(agent: &Agent, client: &Client, cluster: &Cluster) -> Result<(), kube::Error> {
+async fn look_after(
+    agent: &Agent,
+    client: &Client,
+    cluster: &Cluster,
+    written: &mut Written<ClusterStatus>,
+) -> Result<(), kube::Error> {
     let known = agent.known();
     let kept = service::keep(client, &known, cluster).await?;
-    let status = status(agent, &known, cluster, kept);
-    if cluster.status.as_ref() == Some(&status) {
+    let before = written.newest(cluster, cluster.status.as_ref());
+    let status = status(agent, &known, cluster, before.clone(), kept);
+    if before.as_ref() == Some(&status) {
         return Ok(());
     }
     let patch = json!({
@@ -112,13 +121,19 @@ async fn look_after(agent: &Agent, client: &Client, cluster: &Cluster) -> Result
     let params = PatchParams::apply(FIELD_MANAGER).force();
     api.patch_status(&cluster.name_any(), &params, &Patch::Apply(&patch))
         .await?;
-    let before = cluster.status.clone().unwrap_or_default();
-    let events = events(&cluster.name_any(), &before, &status);
+    let events = events(&cluster.name_any(), &before.unwrap_or_default(), &status);
+    written.note(cluster, status);
     publish(client, &agent.me, events, &cluster.object_ref(&())).await;
     Ok(())
 }
 
-fn status(agent: &Agent, known: &Known, cluster: &Cluster, kept: Option<String>) -> ClusterStatus {
+fn status(
+    agent: &Agent,
+    known: &Known,
+    cluster: &Cluster,
+    before: Option<ClusterStatus>,
+    kept: Option<String>,
+) -> ClusterStatus {
     let name = ClusterName::new(cluster.name_any());
     let now = clock::now();
     let holders = agent.holders();
@@ -148,7 +163,7 @@ fn status(agent: &Agent, known: &Known, cluster: &Cluster, kept: Option<String>)
         ),
         (_, false) => ("Silent", "its agent is not heard of and its lease is over"),
     };
-    let mut status = cluster.status.clone().unwrap_or_default();
+    let mut status = before.unwrap_or_default();
     status.lease = Some(lease.to_owned());
     status.agent = Some(agent.holder.clone());
     let active = known

@@ -3,24 +3,26 @@
 
 use std::{sync::Arc, time::Duration};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Resource as _,
     runtime::events::{Event, EventType},
 };
-use leeward_api::{ProtectedApp, ProtectedAppStatus, condition};
+use leeward_api::{ProtectedApp, ProtectedAppStatus, app::RunningOperation, condition, operation::OperationType};
 use leeward_core::{name::AppKey, report};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, accept, status};
 use crate::{
     clock,
-    events::{event, publish},
+    events::{Written, event, publish},
 };
 
 /// Accepts this cluster's resources and shows the state of all, until `stop`.
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let mut changes = context.agent.changes();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    let mut written = Written::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -33,13 +35,15 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
         if !context.agent.speaks() {
             continue;
         }
-        for resource in context.cache.apps.state() {
-            show(&context, &resource).await;
+        let resources = context.cache.apps.state();
+        written.retain(resources.iter().map(AsRef::as_ref));
+        for resource in resources {
+            show(&context, &resource, &mut written).await;
         }
     }
 }
 
-async fn show(context: &Context, resource: &ProtectedApp) {
+async fn show(context: &Context, resource: &ProtectedApp, written: &mut Written<ProtectedAppStatus>) {
     let agent = &context.agent;
     let accepted = match accept::accept(agent, &context.client, &context.cache, resource).await {
         Ok(accepted) => accepted,
@@ -53,6 +57,7 @@ async fn show(context: &Context, resource: &ProtectedApp) {
     let known = agent.known();
     let situation = known.situation(&AppKey::new(&namespace, &name));
     let now = clock::wall_ms();
+    let before = written.newest(resource, resource.status.as_ref());
     let built = situation.map(|situation| {
         let unseen_by = agent.unseen_by();
         let reports = agent.reports(&situation.app.value.key);
@@ -61,7 +66,7 @@ async fn show(context: &Context, resource: &ProtectedApp) {
         let report = report::report(&snapshot, &agent.timing, instant);
         let sight = situation.routed().and_then(|basis| known.sights.get(basis.serving()));
         let until = status::wrote_until(sight, &agent.timing, instant, now);
-        status::build(&situation, &report, resource.status.as_ref(), now, until)
+        status::build(&situation, &report, before.as_ref(), now, until)
     });
     // What is not accepted changes nothing: what runs on is shown with it.
     let wanted = match (status::refused(resource, &accepted, built.as_ref(), now), built) {
@@ -69,20 +74,21 @@ async fn show(context: &Context, resource: &ProtectedApp) {
         (None, Some(built)) => built,
         (None, None) => return,
     };
-    if resource.status.as_ref() == Some(&wanted) {
+    if before.as_ref() == Some(&wanted) {
         return;
     }
     if let Err(error) = status::apply(&context.client, &namespace, &name, &wanted).await {
         tracing::debug!(%error, "a status was not written");
         return;
     }
-    let events = events(resource.status.as_ref(), &wanted);
+    let events = events(before.as_ref(), &wanted);
+    written.note(resource, wanted);
     publish(&context.client, &agent.me, events, &resource.object_ref(&())).await;
 }
 
 /// The changes of state between two statuses that deserve an event.
 fn events(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> Vec<Event> {
-    let mut events = vec![];
+    let mut events = moves(before, after);
     let active = before.and_then(|before| before.active.as_ref());
     if let Some(now) = after.active.as_ref().filter(|now| active != Some(now)) {
         let note = match (active, after.epoch) {
@@ -92,27 +98,121 @@ fn events(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> Ve
         };
         events.push(event(EventType::Normal, "ActiveClusterChanged", "Route", note));
     }
-    let protected = |status: &ProtectedAppStatus| {
-        status
-            .conditions
-            .iter()
-            .find(|c| c.type_ == condition::PROTECTED)
-            .map(|c| (c.status == "True", c.message.clone()))
+    events.extend(refusal(before, after));
+    events.extend(aspects(before, after));
+    events.extend(standbys(before, after));
+    events
+}
+
+/// An operation that began or ended.
+fn moves(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> Vec<Event> {
+    let word = |running: &RunningOperation| match running.type_ {
+        OperationType::Failover => "Failover",
+        OperationType::Switchover => "Switchover",
     };
-    match (before.and_then(protected), protected(after)) {
-        (Some((false, _)) | None, Some((true, message))) => {
-            events.push(event(EventType::Normal, "Protected", "Protect", message));
-        }
-        (Some((true, _)), Some((false, message))) => {
-            events.push(event(EventType::Warning, "NotProtected", "Protect", message));
-        }
-        _ => {}
+    let old = before.and_then(|before| before.operation.as_ref());
+    let new = after.operation.as_ref();
+    let mut events = vec![];
+    if old.map(|old| &old.name) == new.map(|new| &new.name) {
+        return events;
+    }
+    if let Some(old) = old {
+        let (type_, what) = match &after.active {
+            Some(active) if *active != old.to => {
+                (EventType::Warning, format!("{active} is active, and not {}", old.to))
+            }
+            Some(active) => (EventType::Normal, format!("{active} is active")),
+            None => (EventType::Normal, "its Operation says how".to_owned()),
+        };
+        let reason = format!("{}Ended", word(old));
+        events.push(event(type_, &reason, "Move", format!("{} has ended: {what}", old.name)));
+    }
+    if let Some(new) = new {
+        let type_ = match new.type_ {
+            OperationType::Failover => EventType::Warning,
+            OperationType::Switchover => EventType::Normal,
+        };
+        let note = format!("{} has begun: from {} to {}", new.name, new.from, new.to);
+        events.push(event(type_, &format!("{}Started", word(new)), "Move", note));
     }
     events
 }
 
+fn found<'a>(status: &'a ProtectedAppStatus, type_: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+/// A specification that was not accepted, each time that it is for another reason.
+fn refusal(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> Option<Event> {
+    let refused = |status: &ProtectedAppStatus| {
+        let condition = found(status, condition::PROTECTED)?;
+        status::REFUSED
+            .contains(&condition.reason.as_str())
+            .then(|| (condition.reason.clone(), condition.message.clone()))
+    };
+    let now = refused(after)?;
+    let news = before.and_then(refused).is_none_or(|old| old != now);
+    news.then(|| event(EventType::Warning, &now.0, "Accept", now.1))
+}
+
+/// The conditions: what each is called when it holds and when it does not, and whether the first time that it is said is news.
+const ASPECTS: [(&str, &str, &str, [bool; 2]); 3] = [
+    (condition::PROTECTED, "Protected", "NotProtected", [true, false]),
+    (condition::SERVING, "Serving", "NotServing", [false, false]),
+    (condition::FENCED, "Fenced", "NotFenced", [true, true]),
+];
+
+fn aspects(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> Vec<Event> {
+    let mut events = vec![];
+    for (type_, holds, holds_not, [first, first_not]) in ASPECTS {
+        let was = before
+            .and_then(|before| found(before, type_))
+            .map(|c| c.status == "True");
+        let Some(now) = found(after, type_) else { continue };
+        let note = now.message.clone();
+        match (was, now.status == "True") {
+            (Some(false), true) => events.push(event(EventType::Normal, holds, "Watch", note)),
+            (None, true) if first => events.push(event(EventType::Normal, holds, "Watch", note)),
+            (Some(true), false) => events.push(event(EventType::Warning, holds_not, "Watch", note)),
+            (None, false) if first_not => events.push(event(EventType::Warning, holds_not, "Watch", note)),
+            _ => {}
+        }
+    }
+    events
+}
+
+/// Standbys that are in sync from now on, or no longer.
+fn standbys(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> Vec<Event> {
+    let was = |cluster: &str| {
+        let mut placements = before?.placements.iter();
+        placements.find(|placement| placement.cluster == cluster)?.in_sync
+    };
+    let placements = after.placements.iter();
+    let news = placements.filter_map(|placement| {
+        let (cluster, was, now) = (&placement.cluster, was(&placement.cluster), placement.in_sync?);
+        match (was.unwrap_or(false), now) {
+            (false, true) => Some(event(
+                EventType::Normal,
+                "StandbyInSync",
+                "Mirror",
+                format!("{cluster} lacks no more than the rpo: it may take over"),
+            )),
+            (true, false) => Some(event(
+                EventType::Warning,
+                "StandbyNotInSync",
+                "Mirror",
+                format!("{cluster} lacks more than the rpo: nothing fails over to it by itself"),
+            )),
+            _ => None,
+        }
+    });
+    news.collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use leeward_api::app::PlacementStatus;
+
     use super::*;
 
     fn status(active: &str, protected: bool) -> ProtectedAppStatus {
@@ -121,16 +221,25 @@ mod tests {
             epoch: Some(2),
             ..Default::default()
         };
+        say(&mut status, condition::PROTECTED, protected, "R");
+        status
+    }
+
+    fn say(status: &mut ProtectedAppStatus, type_: &str, holds: bool, reason: &str) {
         let now = jiff::Timestamp::UNIX_EPOCH;
-        condition::set(
-            &mut status.conditions,
-            condition::PROTECTED,
-            protected,
-            "R",
-            "m",
-            None,
-            now,
-        );
+        condition::set(&mut status.conditions, type_, holds, reason, "m", None, now);
+    }
+
+    fn moving(mut status: ProtectedAppStatus, type_: OperationType) -> ProtectedAppStatus {
+        status.operation = Some(RunningOperation {
+            name: "move-1".into(),
+            type_,
+            from: "west".into(),
+            to: "east".into(),
+            step: None,
+            cancellable: false,
+            not_cancellable: None,
+        });
         status
     }
 
@@ -145,5 +254,74 @@ mod tests {
         assert_eq!(reasons(Some(&west), &west), Vec::<String>::new());
         assert_eq!(reasons(Some(&west), &lost), ["NotProtected"]);
         assert_eq!(reasons(Some(&lost), &east), ["ActiveClusterChanged", "Protected"]);
+    }
+
+    #[test]
+    fn an_operation_is_told_when_it_begins_and_when_it_ends() {
+        let (west, east) = (status("west", false), status("east", false));
+        for (type_, word) in [
+            (OperationType::Failover, "Failover"),
+            (OperationType::Switchover, "Switchover"),
+        ] {
+            let under_way = moving(west.clone(), type_);
+            assert_eq!(reasons(Some(&west), &under_way), [format!("{word}Started")]);
+            assert_eq!(reasons(Some(&under_way), &under_way), Vec::<String>::new());
+            let ended = [format!("{word}Ended"), "ActiveClusterChanged".into()];
+            assert_eq!(reasons(Some(&under_way), &east), ended);
+            // It was called off or failed.
+            let back = events(Some(&under_way), &west);
+            assert_eq!(back.len(), 1);
+            let note = back[0].note.clone().unwrap();
+            assert!(note.contains("west is active, and not east"), "{note}");
+        }
+    }
+
+    #[test]
+    fn whether_it_is_served_and_fenced_is_told_as_it_changes() {
+        let mut before = status("west", true);
+        say(&mut before, condition::SERVING, true, "Active");
+        let mut after = before.clone();
+        say(&mut after, condition::SERVING, false, "NoCluster");
+        say(&mut after, condition::FENCED, false, "BestEffort");
+        assert_eq!(reasons(Some(&before), &after), ["NotServing", "NotFenced"]);
+        assert_eq!(reasons(Some(&after), &before), ["Serving"]);
+        let mut fenced = after.clone();
+        say(&mut fenced, condition::FENCED, true, "Gated");
+        assert_eq!(reasons(Some(&after), &fenced), ["Fenced"]);
+    }
+
+    #[test]
+    fn a_standby_that_joins_or_leaves_those_in_sync_is_told() {
+        let with = |in_sync| {
+            let placement = |cluster: &str, in_sync| PlacementStatus {
+                cluster: cluster.into(),
+                in_sync,
+                ..Default::default()
+            };
+            let mut status = status("west", true);
+            status.placements = vec![placement("west", None), placement("east", in_sync)];
+            status
+        };
+        let steps = [None, Some(false), Some(true), Some(true), Some(false), None];
+        let told: Vec<_> = steps
+            .windows(2)
+            .map(|pair| reasons(Some(&with(pair[0])), &with(pair[1])))
+            .collect();
+        let none = Vec::<String>::new();
+        let (joins, leaves) = (vec!["StandbyInSync".to_owned()], vec!["StandbyNotInSync".to_owned()]);
+        assert_eq!(told, [none.clone(), joins, none.clone(), leaves, none]);
+    }
+
+    #[test]
+    fn a_specification_that_is_refused_is_told_once_for_each_reason() {
+        let mut refused = status("west", false);
+        say(&mut refused, condition::PROTECTED, false, "Invalid");
+        let west = status("west", true);
+        assert_eq!(reasons(Some(&west), &refused), ["Invalid", "NotProtected"]);
+        assert_eq!(reasons(Some(&refused), &refused), Vec::<String>::new());
+        let mut otherwise = refused.clone();
+        otherwise.conditions[0].message = "another reason".into();
+        assert_eq!(reasons(Some(&refused), &otherwise), ["Invalid"]);
+        assert_eq!(reasons(Some(&otherwise), &west), ["Protected"]);
     }
 }

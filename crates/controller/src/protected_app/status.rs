@@ -212,6 +212,9 @@ fn placement(
     }
 }
 
+/// The reasons of the condition `Protected` of a resource that was not accepted.
+pub const REFUSED: [&str; 2] = ["Invalid", "OtherAuthority"];
+
 /// The status of a resource that was not accepted; `runs` is that of the specification before, which goes on.
 pub fn refused(
     resource: &ProtectedApp,
@@ -220,9 +223,9 @@ pub fn refused(
     now_ms: u64,
 ) -> Option<ProtectedAppStatus> {
     let (reason, message) = match accepted {
-        Accepted::No(invalid) => ("Invalid", invalid.to_string()),
+        Accepted::No(invalid) => (REFUSED[0], invalid.to_string()),
         Accepted::Elsewhere(cluster) => (
-            "OtherAuthority",
+            REFUSED[1],
             format!("{cluster} has authority over an application of this name; change it there"),
         ),
         _ => return None,

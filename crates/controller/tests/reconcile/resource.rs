@@ -1,5 +1,6 @@
 //! A `ProtectedApp` itself: accepted, shown, withdrawn.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -131,6 +132,23 @@ pub(crate) async fn a_resource_is_accepted_and_its_status_says_of_which_generati
             "{owner:?} is not in {owners:?}"
         );
     }
+    let shown = columns(&stage.west, &stage.namespace).await;
+    for (column, value) in [
+        ("Model", json!("ActivePassive")),
+        ("Active", json!("west")),
+        ("Serving", json!("True")),
+        ("Paused", json!(null)),
+        ("Operation", json!(null)),
+        ("Last RPO", json!(null)),
+    ] {
+        assert_eq!(shown.get(column), Some(&value), "{column} of {shown:?}");
+    }
+    // It changes with the status, and the one is read after the other.
+    let protection = ["Protected", "Waiting for"].map(|column| shown[column].clone());
+    assert!(
+        protection == [json!("True"), json!(null)] || protection[0] == json!("False") && protection[1].is_string(),
+        "{protection:?}"
+    );
     // What changed is told once, about this very object.
     let is_told = |event: &Event| event.reason.as_deref() == Some("ActiveClusterChanged");
     let mut events = pin!(watcher(stage.west.api::<Event>(), watcher::Config::default()).applied_objects());
@@ -168,6 +186,21 @@ pub(crate) async fn a_resource_is_accepted_and_its_status_says_of_which_generati
             .all(|c| c.observed_generation == Some(2))
     );
     stage.close().await;
+}
+
+/// What `kubectl get` prints of the application, by column.
+async fn columns(region: &Region, namespace: &str) -> BTreeMap<String, Value> {
+    let request = axum::http::Request::get(format!(
+        "/apis/leeward.dev/v1alpha1/namespaces/{namespace}/protectedapps/web"
+    ));
+    let request = request.header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io");
+    let table: Value = region.client.request(request.body(vec![]).unwrap()).await.unwrap();
+    let names = table["columnDefinitions"].as_array().unwrap().iter();
+    let cells = table["rows"][0]["cells"].as_array().unwrap().iter().cloned();
+    names
+        .map(|column| column["name"].as_str().unwrap().to_owned())
+        .zip(cells)
+        .collect()
 }
 
 pub(crate) fn person_of(manager: &str) -> PatchParams {
