@@ -1,8 +1,13 @@
 //! Files that are made from the resource kinds in `crates/api`: the definitions for the chart, and the reference page. And the reference
-//! pages of a local region's kinds and of an agent's rights, which are made from their tables; and the chart, made from the objects of an
-//! installation in `crates/install`.
+//! pages of a local region's kinds, of an agent's rights and of the metrics, which are made from their tables. And what is shown of the metrics:
+//! alerts and a dashboard, whose expressions are checked against the table. And the chart, made from the objects of an installation in
+//! `crates/install`.
 
+mod alerts;
+mod dashboard;
+mod expressions;
 mod kinds;
+mod metrics;
 mod reference;
 mod rights;
 
@@ -36,6 +41,9 @@ pub(crate) fn files() -> Result<BTreeMap<PathBuf, String>> {
     for (path, text) in leeward_install::chart::files()? {
         files.insert(format!("charts/leeward/{path}").into(), text);
     }
+    files.insert("docs/reference/metrics.md".into(), metrics::page()?);
+    files.insert("charts/leeward/alerts.yaml".into(), alerts::file()?);
+    files.insert("charts/leeward/dashboard.json".into(), dashboard::file()?);
     Ok(files)
 }
 

@@ -12,6 +12,7 @@ pub mod app;
 pub mod cluster;
 pub mod condition;
 pub mod install;
+pub mod metrics;
 pub mod operation;
 
 pub use app::{ProtectedApp, ProtectedAppSpec, ProtectedAppStatus};

@@ -39,7 +39,7 @@ use tokio::sync::watch;
 
 pub use replica::Whither;
 
-use crate::{clock, holder::Reached};
+use crate::{clock, holder::Reached, metrics::counted::Counted};
 
 /// Where another cluster's agent is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub struct Agent {
     peers: ArcSwap<Vec<Peer>>,
     replica: Mutex<replica::Seen>,
     changed: watch::Sender<u64>,
+    /// What is counted as it happens. Nothing is decided by it.
+    pub(crate) counted: Counted,
     #[cfg(feature = "unfenced")]
     unfenced: bool,
 }
@@ -178,6 +180,7 @@ impl Agent {
             peers: ArcSwap::default(),
             replica: Mutex::default(),
             changed: watch::Sender::new(0),
+            counted: Counted::default(),
             #[cfg(feature = "unfenced")]
             unfenced: start.unfenced,
         })

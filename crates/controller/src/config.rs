@@ -52,6 +52,9 @@ pub struct Serve {
     /// none, it is the only agent of its region.
     #[serde(default)]
     pub pod_ip: Option<IpAddr>,
+    /// Where `/metrics`, `/livez` and `/readyz` are served, plain HTTP; none where they are not.
+    #[serde(default)]
+    pub metrics_address: Option<SocketAddr>,
     /// The authority that signed the peers' certificates, PEM.
     pub peer_ca: PathBuf,
     /// This agent's certificate, PEM.
@@ -253,6 +256,9 @@ fn prefix() -> String {
 pub struct Witness {
     /// Where it is served.
     pub address: SocketAddr,
+    /// Where `/metrics`, `/livez` and `/readyz` are served, plain HTTP; none where they are not.
+    #[serde(default)]
+    pub metrics_address: Option<SocketAddr>,
     /// Where it keeps the quorum's file.
     pub data_dir: PathBuf,
     /// Whether it keeps the embedded quorum; not where the quorum is on etcd.

@@ -16,6 +16,7 @@ pub mod finalizer;
 pub mod freezer;
 pub mod gates;
 pub mod holder;
+pub mod metrics;
 pub mod operation;
 pub mod pass_on;
 pub mod peer;

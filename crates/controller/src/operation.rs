@@ -55,6 +55,9 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
         let mut failed = false;
         // Before everything was read, no application seems to be protected, and nothing may be refused for that.
         let read = known.view.revision() > 0;
+        if read {
+            agent.counted.operations.look(&known);
+        }
         if !agent.acts() {
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -1,15 +1,17 @@
 //! Whether this cluster's Kubernetes API answers, said once when it stops and once when it answers again. Every request tells; who asked
-//! tries again by itself, so that nothing else needs to be said.
+//! tries again by itself, so that nothing else needs to be said. And how many requests there were, by what was asked for.
 
 use std::fmt::Display;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::http::{Method, Request, Uri};
 use kube::Client;
-use kube::client::ClientBuilder;
+use kube::client::{Body, ClientBuilder};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use tower::util::MapFutureLayer;
+use tower::util::{MapFutureLayer, MapRequestLayer};
 
 /// A cluster's API that cannot be reached as the configuration says.
 #[derive(Debug, thiserror::Error)]
@@ -58,12 +60,17 @@ pub async fn config(kubeconfig: Option<&Path>) -> Result<kube::Config, ReachErro
         .map_err(|e| error(e.to_string()))
 }
 
-/// A client that says when the API is away.
+/// A client that says when the API is away, and tells `reach` of every request.
 ///
 /// # Errors
 /// The configuration cannot be used.
-pub fn client(config: kube::Config) -> Result<Client, kube::Error> {
-    let reach = Arc::new(Reach::default());
+pub fn client(config: kube::Config, reach: &Arc<Reach>) -> Result<Client, kube::Error> {
+    let counted = Arc::clone(reach);
+    let count = MapRequestLayer::new(move |request: Request<Body>| {
+        counted.count(verb(request.method(), request.uri()));
+        request
+    });
+    let reach = Arc::clone(reach);
     let layer = MapFutureLayer::new(move |answer| {
         let (reach, began) = (Arc::clone(&reach), Instant::now());
         async move {
@@ -72,13 +79,59 @@ pub fn client(config: kube::Config) -> Result<Client, kube::Error> {
             result
         }
     });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&layer).build())
+    Ok(ClientBuilder::try_from(config)?
+        .with_layer(&layer)
+        .with_layer(&count)
+        .build())
 }
 
-/// Whether requests are answered, and since when.
+/// What is asked for, in the words of Kubernetes' own rights.
+const VERBS: [&str; 8] = [
+    "get",
+    "list",
+    "watch",
+    "create",
+    "update",
+    "patch",
+    "delete",
+    "deletecollection",
+];
+
+/// The place of a request among [`VERBS`].
+fn verb(method: &Method, uri: &Uri) -> usize {
+    let watches = |query: &str| query.split('&').any(|part| matches!(part, "watch=true" | "watch=1"));
+    let verb = match *method {
+        Method::POST => "create",
+        Method::PUT => "update",
+        Method::PATCH => "patch",
+        Method::DELETE if is_collection(uri.path()) => "deletecollection",
+        Method::DELETE => "delete",
+        _ if uri.query().is_some_and(watches) => "watch",
+        _ if is_collection(uri.path()) => "list",
+        _ => "get",
+    };
+    VERBS.iter().position(|known| *known == verb).unwrap_or_default()
+}
+
+/// Whether a path names all objects of a kind, in a namespace or in all of them. What is neither in `/api/v1` nor in a group is no kind's.
+fn is_collection(path: &str) -> bool {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    let rest = match parts.as_slice() {
+        ["api", _, rest @ ..] | ["apis", _, _, rest @ ..] => rest,
+        _ => return false,
+    };
+    match rest {
+        ["namespaces", _, rest @ ..] if !rest.is_empty() => rest.len() == 1,
+        rest => rest.len() == 1,
+    }
+}
+
+/// Whether requests are answered, and since when; and what was asked for.
 #[derive(Debug, Default)]
-struct Reach {
+pub struct Reach {
     state: Mutex<(bool, Option<Instant>)>,
+    answered: AtomicBool,
+    requests: [AtomicU64; VERBS.len()],
 }
 
 /// What there is to say.
@@ -89,7 +142,33 @@ enum News {
 }
 
 impl Reach {
+    /// Whether the API has answered yet.
+    pub fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Whether it answers now.
+    pub fn answers(&self) -> bool {
+        let (away, _) = *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_answered() && !away
+    }
+
+    /// How many requests there were of each kind.
+    pub fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counts = self.requests.iter().map(|count| count.load(Ordering::Relaxed));
+        VERBS.into_iter().zip(counts)
+    }
+
+    fn count(&self, verb: usize) {
+        if let Some(count) = self.requests.get(verb) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn say<A, E: Display>(&self, result: &Result<A, E>, began: Instant) {
+        if result.is_ok() {
+            self.answered.store(true, Ordering::Relaxed);
+        }
         match (self.look(result.is_ok(), began, Instant::now()), result) {
             (Some(News::Away), Err(error)) => tracing::warn!(%error, "the Kubernetes API does not answer"),
             (Some(News::Back(after)), _) => {
@@ -129,6 +208,39 @@ mod tests {
             .collect();
         let back = Some(News::Back(Duration::from_secs(4)));
         assert_eq!(said, [None, Some(News::Away), None, back, None, Some(News::Away)]);
+    }
+
+    #[test]
+    fn a_request_is_counted_by_what_it_asks_for() {
+        let verb = |method: Method, uri: &'static str| VERBS[verb(&method, &Uri::from_static(uri))];
+        for (method, uri, wanted) in [
+            (Method::GET, "/api/v1/pods?watch=true&resourceVersion=5", "watch"),
+            (Method::GET, "/api/v1/pods?limit=500", "list"),
+            (Method::GET, "/api/v1/namespaces", "list"),
+            (Method::GET, "/api/v1/namespaces/shop", "get"),
+            (Method::GET, "/api/v1/namespaces/shop/pods", "list"),
+            (Method::GET, "/api/v1/namespaces/shop/pods/web", "get"),
+            (Method::GET, "/apis/leeward.dev/v1alpha1/clusters/west", "get"),
+            (Method::GET, "/version", "get"),
+            (
+                Method::PATCH,
+                "/apis/leeward.dev/v1alpha1/clusters/west/status",
+                "patch",
+            ),
+            (
+                Method::DELETE,
+                "/apis/apps/v1/namespaces/shop/deployments/web",
+                "delete",
+            ),
+            (
+                Method::DELETE,
+                "/apis/apps/v1/namespaces/shop/deployments",
+                "deletecollection",
+            ),
+            (Method::POST, "/api/v1/namespaces/shop/events", "create"),
+        ] {
+            assert_eq!(verb(method, uri), wanted, "{uri}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ use leeward_state::{
 };
 use leeward_traffic::{Backends, Edge, Limits, Shared};
 use tokio::{net::TcpListener, sync::watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     agent::{Agent, Start, Whither, exchange, follow, lead, renew},
@@ -30,13 +30,14 @@ use crate::{
     config::{self, NotAnAddress, Serve as Config},
     gates::{self, Gates},
     holder::{Holder, Reached},
+    metrics::{listen as metrics, measured::Measured, of_agent, tasks::Tasks},
     operation,
     pass_on::Way,
     peer::{self, Credentials, PeerError},
     points,
     protected_app::{self, Context, admission, carry, data::Data, show, table, turn::Turns},
     quorum::{self, QuorumError},
-    reach::{self, ReachError},
+    reach::{self, Reach, ReachError},
 };
 
 /// Why an agent cannot start.
@@ -106,22 +107,29 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let credentials = Credentials::read(&config.peer_ca, &config.peer_cert, &config.peer_key)?;
     let http = credentials.client()?;
     let asked_by_gates = config.asked_by_gates()?;
-    let client = reach::client(reach::config(config.kubeconfig.as_deref()).await?).map_err(ReachError::unusable)?;
+    let reach = Arc::new(Reach::default());
+    let kube = reach::config(config.kubeconfig.as_deref()).await?;
+    let client = reach::client(kube, &reach).map_err(ReachError::unusable)?;
     let registry = listen("registry", config.registry_address).await?;
     let peer_link = listen("peer link", config.peer_address).await?;
     let for_gates = match config.gate_address {
         Some(address) => Some(listen("service for gates", address).await?),
         None => None,
     };
+    let for_metrics = match config.metrics_address {
+        Some(address) => Some(listen("page of metrics", address).await?),
+        None => None,
+    };
     let holder = holder(&config);
     let opened = quorum::open(&config, &http, timing.ttl / 3)?;
+    let (quorum, trips) = Measured::around(Arc::clone(&opened.store));
     let agent = Agent::new(Start {
         me: ClusterName::new(&config.cluster),
         holder: holder.to_string(),
         reached: holder.reached,
         timing,
         moves_together: config.moves_together.get(),
-        quorum: Arc::clone(&opened.store),
+        quorum,
         http: http.clone(),
         witness_url: config.witness_url.clone(),
         #[cfg(feature = "unfenced")]
@@ -144,7 +152,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
                 source,
             })
     });
-    let tasks = TaskTracker::new();
+    let tasks = Tasks::until(&stop);
     let cache = Cache::start(&client, &agent, &tasks, &stop);
     let gates = gates_of(asked_by_gates, &config, &credentials, &agent, &cache)?;
     let image_peers = Peers::default();
@@ -207,6 +215,23 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     tasks.spawn(protected_app::run(Arc::clone(&context), stop.clone()));
     tasks.spawn(route(Arc::clone(&context), Arc::clone(&shared), grants, stop.clone()));
     tasks.spawn(edge.serve(stop.clone()));
+    if let Some(listener) = for_metrics {
+        let sources = of_agent::Sources {
+            agent: Arc::clone(&agent),
+            cache,
+            shared: Arc::clone(&shared),
+            store: store.clone(),
+            images: image_peers.clone(),
+            trips,
+            reach,
+            tasks: tasks.clone(),
+        };
+        tasks.spawn(metrics::run(
+            listener,
+            Arc::new(of_agent::Observer(sources)),
+            stop.clone(),
+        ));
+    }
     tasks.spawn(leeward_traffic::probe::run(shared, stop.clone()));
     tasks.spawn(copy_images(Arc::clone(&agent), store, image_peers, stop.clone()));
     tasks.spawn({

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -13,11 +14,13 @@ use axum::{Extension, Json, Router, extract::State, routing::post};
 use leeward_core::{lease::Moment, name::ClusterName};
 use leeward_quorum::embedded::{self, Embedded};
 use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock,
     config::Witness as Config,
+    metrics::{listen as metrics, of_witness},
     peer::{self, Credentials, PeerError, PeerName},
 };
 
@@ -50,7 +53,8 @@ pub enum WitnessError {
     },
 }
 
-type Heard = Arc<Mutex<BTreeMap<ClusterName, Moment>>>;
+/// When each cluster was heard of last.
+pub(crate) type Heard = Arc<Mutex<BTreeMap<ClusterName, Moment>>>;
 
 /// Runs the witness until `stop`.
 ///
@@ -67,15 +71,30 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), WitnessE
         .then(|| Embedded::open(&config.data_dir.join("quorum.redb")))
         .transpose()?;
     tokio::spawn(credentials.clone().follow(stop.clone()));
-    peer::serve(config.address, &credentials, router(store), stop).await?;
+    let link = listen(config.address).await?;
+    let heard = Heard::default();
+    if let Some(address) = config.metrics_address {
+        let observed = Arc::new(of_witness::Observer(Arc::clone(&heard)));
+        tokio::spawn(metrics::run(listen(address).await?, observed, stop.clone()));
+    }
+    peer::serve_on(link, &credentials, router_with(store, heard), stop).await?;
     Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, PeerError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| PeerError::Listen { address, source })
 }
 
 /// What the witness serves; without a store where the quorum is on etcd.
 pub fn router(store: Option<Arc<Embedded>>) -> Router {
+    router_with(store, Heard::default())
+}
+
+fn router_with(store: Option<Arc<Embedded>>, heard: Heard) -> Router {
     Router::new()
         .route(HEARTBEAT, post(heartbeat))
-        .with_state(Heard::default())
+        .with_state(heard)
         .merge(store.map(embedded::router).unwrap_or_default())
 }
 

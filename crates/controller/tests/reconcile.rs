@@ -13,6 +13,8 @@ mod application;
 mod capacity;
 #[path = "reconcile/data.rs"]
 mod data;
+#[path = "reconcile/metrics.rs"]
+mod metrics;
 #[path = "reconcile/operations.rs"]
 mod operations;
 #[path = "reconcile/replicas.rs"]
@@ -25,6 +27,7 @@ mod stage;
 use application::*;
 use capacity::*;
 use data::*;
+use metrics::*;
 use operations::*;
 use replicas::*;
 use resource::*;
@@ -51,4 +54,6 @@ leeward_testing::scenarios! {
     a_writer_whose_volumes_cannot_be_read_is_not_protected_and_says_so,
     of_two_replicas_one_acts_and_the_other_one_takes_over_without_a_failover,
     an_outage_of_the_api_server_moves_nothing_between_replicas_or_regions,
+    what_an_agent_says_of_itself_is_what_is_documented,
+    an_agent_is_ready_from_the_first_answer_on_and_while_nobody_answers,
 }

@@ -364,6 +364,11 @@ impl Instance {
         self.state.octet.witness()
     }
 
+    /// Where the witness is looked at.
+    pub fn witness_metrics(&self) -> SocketAddr {
+        self.state.octet.witness_metrics()
+    }
+
     /// The addresses of a region.
     pub fn addresses(&self, region: &str) -> Result<RegionAddresses, Error> {
         let index = self.state.regions.iter().position(|name| name == region);

@@ -29,6 +29,10 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
             tracing::warn!(%error, "the lease was not renewed");
         }
         failing = result.is_err();
+        if failing {
+            agent.counted.unanswered();
+        }
+        agent.counted.came_round();
         let next = sent.after(agent.timing.renew_every());
         tokio::select! {
             () = stop.cancelled() => return,
@@ -67,6 +71,7 @@ async fn renew(agent: &Agent, holder: &mut Holder, sent: Moment) -> Result<(), E
         .read(key::ROLES)
         .read(&key);
     let outcome = agent.quorum.txn(txn).await?;
+    agent.counted.answered(outcome.applied);
     if !outcome.applied {
         tracing::warn!(cluster = %agent.me, "the lease was sealed or taken: everything that it granted is void");
     }

@@ -17,6 +17,7 @@ use leeward_testing::Cluster;
 use serde_json::{Value, json};
 
 use crate::application::{active, replicas};
+use crate::metrics::roles_are_seen;
 use crate::operations::{ask, phase, waits};
 use crate::resource::{condition_of, protect, protected};
 use crate::stage::{Region, Stage, person, until};
@@ -141,6 +142,8 @@ pub(crate) async fn data_follows_bound_claims_with_pods_frozen(cluster: Arc<Clus
     );
     let own = stage.west.api::<ConfigMap>().get("leeward-web").await.unwrap();
     let epoch: u64 = own.data.unwrap()["epoch"].parse().unwrap();
+
+    roles_are_seen(&stage, epoch).await;
 
     // The role moves: the old writer stops, and the claim of the new one has what it wrote.
     let operation =

@@ -59,6 +59,8 @@ pub(crate) struct Stage {
     pub(crate) east: Region,
     pub(crate) namespace: String,
     pub(crate) directory: tempfile::TempDir,
+    /// Where the witness is looked at.
+    pub(crate) witness_metrics: SocketAddr,
     stop: CancellationToken,
 }
 
@@ -90,9 +92,10 @@ impl Stage {
         let stop = CancellationToken::new();
         let authority = Authority::new("leeward-testing").unwrap();
         std::fs::write(directory.path().join("ca.crt"), authority.certificate()).unwrap();
-        let [witness] = leeward_testing::free().unwrap();
+        let [witness, witness_metrics] = leeward_testing::free().unwrap();
         let mut config = credentials(&authority, "witness", witness, directory.path());
         config["data_dir"] = json!(directory.path().join("witness"));
+        config["metrics_address"] = json!(witness_metrics);
         let config = serde_json::from_value(config).unwrap();
         let stopped = stop.clone();
         tokio::spawn(async move { witness::run(config, stopped).await.unwrap() });
@@ -108,6 +111,7 @@ impl Stage {
             east,
             namespace,
             directory,
+            witness_metrics,
             stop,
         };
         stage.west.start();
@@ -119,6 +123,11 @@ impl Stage {
     pub(crate) fn carried(&self, region: &str) -> PathBuf {
         let file = format!("{}.web.json", self.namespace);
         self.directory.path().join(region).join("carried").join(file)
+    }
+
+    /// Ends the witness, and the quorum with it.
+    pub(crate) fn end_the_witness(&self) {
+        self.stop.cancel();
     }
 
     /// Ends the agents, so that none of them meets the next scenario.
@@ -142,14 +151,14 @@ fn credentials(authority: &Authority, name: &str, address: SocketAddr, directory
     json!({ "address": address, "ca": directory.join("ca.crt"), "cert": file("crt"), "key": file("key") })
 }
 
-/// The configuration of an agent: registry, ingress and peer link at its own addresses.
-fn agent(authority: &Authority, name: &str, own: [SocketAddr; 3], witness: SocketAddr, directory: &Path) -> Value {
+/// The configuration of an agent: registry, ingress, peer link and metrics at its own addresses.
+fn agent(authority: &Authority, name: &str, own: [SocketAddr; 4], witness: SocketAddr, directory: &Path) -> Value {
     let peer = credentials(authority, name, own[2], directory);
     let url = format!("https://{witness}");
     json!({
         "region": name, "cluster": name, "lease_ttl_ms": LEASE.as_millis() as u64,
         "data_dir": directory.join(name), "registry_dir": directory.join(name).join("registry"),
-        "registry_address": own[0], "ingress_address": own[1], "peer_address": own[2],
+        "registry_address": own[0], "ingress_address": own[1], "peer_address": own[2], "metrics_address": own[3],
         "peer_ca": peer["ca"], "peer_cert": peer["cert"], "peer_key": peer["key"],
         "quorum": { "embedded": { "url": url } }, "witness_url": url,
     })
@@ -159,14 +168,14 @@ impl Region {
     async fn open(
         cluster: Arc<Cluster>,
         mut config: Value,
-        addresses: [[SocketAddr; 3]; 2],
+        addresses: [[SocketAddr; 4]; 2],
         namespace: String,
     ) -> Self {
         config["kubeconfig"] = json!(cluster.kubeconfig(AGENT));
         let client = cluster.client().await.unwrap();
         define(&client).await;
         clear(&client).await;
-        for (name, [registry, ingress, peer]) in ["west", "east"].into_iter().zip(addresses) {
+        for (name, [registry, ingress, peer, _]) in ["west", "east"].into_iter().zip(addresses) {
             let resource = json!({
                 "apiVersion": "leeward.dev/v1alpha1", "kind": "Cluster", "metadata": { "name": name },
                 "spec": { "region": name, "ingress": ingress, "registry": registry, "peer": peer },
@@ -261,6 +270,22 @@ impl Region {
         }
     }
 
+    /// Has the agent, once it is started again, find nobody behind any address that it knows.
+    pub(crate) fn cut_off(&mut self) {
+        let [nobody] = leeward_testing::free().unwrap();
+        let path = self.config["kubeconfig"].as_str().unwrap();
+        let mut kubeconfig = kube::config::Kubeconfig::read_from(path).unwrap();
+        for cluster in &mut kubeconfig.clusters {
+            cluster.cluster.as_mut().unwrap().server = Some(format!("https://{nobody}"));
+        }
+        let data = PathBuf::from(self.config["data_dir"].as_str().unwrap());
+        let own = data.join("cut-off.kubeconfig");
+        std::fs::write(&own, serde_json::to_string(&kubeconfig).unwrap()).unwrap();
+        self.config["kubeconfig"] = json!(own);
+        // The table that was kept would be served by.
+        let _ = std::fs::remove_file(data.join("table.json"));
+    }
+
     /// Ends the controllers that are played: what is asked for from now on never runs.
     pub(crate) fn play_no_more(&self) {
         self.players.iter().for_each(JoinHandle::abort);
@@ -280,6 +305,16 @@ impl Region {
     pub(crate) fn be_in_a_pod(&mut self) {
         self.config["volumes_are_here"] = json!(false);
         self.config["images_from_registry"] = json!(false);
+    }
+
+    /// Where users' requests enter.
+    pub(crate) fn ingress(&self) -> SocketAddr {
+        serde_json::from_value(self.config["ingress_address"].clone()).unwrap()
+    }
+
+    /// Where the agent is looked at.
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        serde_json::from_value(self.config["metrics_address"].clone()).unwrap()
     }
 
     /// The token that opens the kubelet endpoint of the region's nodes.

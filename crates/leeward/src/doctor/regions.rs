@@ -163,7 +163,11 @@ fn expected(instance: &Instance, belonging: &Belonging) -> Vec<Expected> {
             vec![("quorum's clients", clients), ("quorum's members", members)],
         ))
     };
-    let mut all = vec![one("witness".into(), vec![("witness", instance.witness_address())])];
+    let of_witness = vec![
+        ("witness", instance.witness_address()),
+        ("page of metrics", instance.witness_metrics()),
+    ];
+    let mut all = vec![one("witness".into(), of_witness)];
     all.extend(member(None));
     for region in &belonging.to_it {
         let Ok(addresses) = instance.addresses(region) else {
@@ -178,6 +182,7 @@ fn expected(instance: &Instance, belonging: &Belonging) -> Vec<Expected> {
             ("registry", addresses.registry()),
             ("ingress", addresses.ingress()),
             ("peer link", addresses.peer()),
+            ("page of metrics", addresses.metrics()),
         ];
         all.extend(member(Some(region)));
         all.push(one(format!("{region}-serve"), listeners));

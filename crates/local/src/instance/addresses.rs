@@ -7,6 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 
 use serde::{Deserialize, Serialize};
 
+/// Where a process is looked at.
+const METRICS_PORT: u16 = 9464;
 /// The most regions that one instance can hold.
 pub const MAX_REGIONS: u8 = 15;
 /// The most nodes that one region can hold: each has a /24 for its pods.
@@ -21,6 +23,11 @@ impl Octet {
     /// Where the witness listens for its peers and serves the quorum.
     pub fn witness(self) -> SocketAddr {
         self.at(0, 1, 7443).into()
+    }
+
+    /// Where the witness is looked at: metrics, whether it lives and has started.
+    pub fn witness_metrics(self) -> SocketAddr {
+        self.at(0, 1, METRICS_PORT).into()
     }
 
     /// Where the witness's member of the quorum is reached: by clients, by the other members.
@@ -72,6 +79,11 @@ impl RegionAddresses {
         self.octet.at(self.base(), 4, 7443).into()
     }
 
+    /// Where the agent is looked at: metrics, whether it lives and has started.
+    pub fn metrics(self) -> SocketAddr {
+        self.octet.at(self.base(), 4, METRICS_PORT).into()
+    }
+
     /// Where the gates of the region's pods ask the agent.
     pub fn gate(self) -> SocketAddr {
         self.octet.at(self.base(), 4, 7444).into()
@@ -105,6 +117,7 @@ impl RegionAddresses {
             ("registry", self.registry()),
             ("ingress", self.ingress()),
             ("peer link", self.peer()),
+            ("page of metrics", self.metrics()),
             ("quorum's clients", self.etcd().0),
             ("quorum's members", self.etcd().1),
         ];
@@ -164,6 +177,7 @@ pub fn free_octet(start: u8, regions: u8, nodes: u8) -> Result<Octet, Taken> {
         let octet = Octet(((u16::from(start).max(1) - 1 + step) % 254 + 1) as u8);
         let mut listeners = vec![
             ("witness", octet.witness()),
+            ("page of metrics", octet.witness_metrics()),
             ("quorum's clients", octet.etcd().0),
             ("quorum's members", octet.etcd().1),
         ];
@@ -189,6 +203,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_process_is_looked_at_at_the_same_port_as_in_a_cluster() {
+        assert_eq!(METRICS_PORT, leeward_api::install::METRICS_PORT);
+    }
+
+    #[test]
     fn a_region_owns_the_addresses_that_its_index_names() {
         let region = Octet(7).region(2).unwrap();
         assert_eq!(region.api().to_string(), "127.7.32.1:6443");
@@ -203,7 +222,7 @@ mod tests {
 
     #[test]
     fn no_two_parts_of_an_instance_share_an_address() {
-        let mut seen = HashSet::from([Octet(1).witness()]);
+        let mut seen = HashSet::from([Octet(1).witness(), Octet(1).witness_metrics()]);
         for region in (1..=MAX_REGIONS).map(|index| Octet(1).region(index).unwrap()) {
             for (purpose, address) in region.listeners(MAX_NODES) {
                 assert!(seen.insert(address), "{purpose} at {address}");

@@ -115,6 +115,7 @@ pub struct Serve {
     ingress_address: String,
     peer_address: String,
     gate_address: String,
+    metrics_address: String,
     peer_ca: PathBuf,
     peer_cert: PathBuf,
     peer_key: PathBuf,
@@ -137,6 +138,7 @@ enum Quorum {
 #[derive(Debug, Serialize)]
 pub struct Witness {
     address: String,
+    metrics_address: String,
     data_dir: PathBuf,
     ca: PathBuf,
     cert: PathBuf,
@@ -201,6 +203,7 @@ impl Serve {
             ingress_address: region.addresses.ingress().to_string(),
             peer_address: region.addresses.peer().to_string(),
             gate_address: region.addresses.gate().to_string(),
+            metrics_address: region.addresses.metrics().to_string(),
             peer_ca: layout.pki(region.name, "peer-ca.crt"),
             peer_cert: layout.pki(region.name, "peer.crt"),
             peer_key: layout.pki(region.name, "peer.key"),
@@ -222,6 +225,7 @@ impl Witness {
         let home = layout.witness();
         Self {
             address: octet.witness().to_string(),
+            metrics_address: octet.witness_metrics().to_string(),
             data_dir: home.join("data"),
             ca: home.join("pki/peer-ca.crt"),
             cert: home.join("pki/peer.crt"),
@@ -267,6 +271,7 @@ mod tests {
         };
         let serve = serde_json::to_value(Serve::new(&Layout::new("/d"), region, octet, 3000, &[])).unwrap();
         assert_eq!(serve["registry_address"], "127.5.16.2:5000");
+        assert_eq!(serve["metrics_address"], "127.5.16.4:9464");
         assert_eq!(serve["quorum"]["embedded"]["url"], "https://127.5.0.1:7443");
         assert_eq!(serve["kubeconfig"], "/d/regions/west/kubeconfig");
         assert_eq!(serve["lease_ttl_ms"], 3000);

@@ -52,6 +52,7 @@ impl Instance {
             ("registry", addresses.registry()),
             ("ingress", addresses.ingress()),
             ("peer link", addresses.peer()),
+            ("page of metrics", addresses.metrics()),
         ];
         self.start(Some(region), Role::Serve, "serve", &["serve"], &listeners)
     }
@@ -60,7 +61,10 @@ impl Instance {
     pub fn start_witness(&self) -> Result<(), Error> {
         let _lock = lock(&self.layout)?;
         self.start_member(None, self.state.octet.etcd())?;
-        let listeners = [("witness", self.witness_address())];
+        let listeners = [
+            ("witness", self.witness_address()),
+            ("page of metrics", self.witness_metrics()),
+        ];
         self.start(None, Role::Witness, "witness", &["witness"], &listeners)
     }
 

@@ -1,0 +1,150 @@
+//! The operations that ended while the agent looked.
+//!
+//! The quorum keeps of each application the operation that ended last. One that is there when the application is seen for the first time ended
+//! before, and is not counted.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use leeward_core::{
+    name::AppKey,
+    operation::{Finished, Kind, Outcome, StepName},
+};
+use leeward_quorum::known::{Known, Situation};
+use leeward_traffic::Histogram;
+
+/// All steps, in the order in which they are written.
+pub(super) const STEPS: [StepName; 6] = [
+    StepName::Quiesce,
+    StepName::LastPoint,
+    StepName::Release,
+    StepName::Take,
+    StepName::Promote,
+    StepName::Start,
+];
+
+/// Both kinds.
+pub(super) const KINDS: [Kind; 2] = [Kind::Failover, Kind::Switchover];
+
+/// How many ended, by kind and outcome.
+pub(super) type Ended = BTreeMap<(&'static str, &'static str), u64>;
+
+/// What is remembered of an application.
+#[derive(Debug, Default)]
+struct App {
+    /// The operation that ended last.
+    last: Option<String>,
+    ended: Ended,
+}
+
+/// What was counted.
+#[derive(Debug)]
+pub(crate) struct Operations {
+    apps: Mutex<BTreeMap<AppKey, App>>,
+    took: [Histogram; 2],
+    steps: [Histogram; 6],
+}
+
+impl Default for Operations {
+    fn default() -> Self {
+        Self {
+            apps: Mutex::default(),
+            took: KINDS.map(|_| Histogram::new(Histogram::LONG)),
+            steps: STEPS.map(|_| Histogram::new(Histogram::LONG)),
+        }
+    }
+}
+
+impl Operations {
+    /// Takes in what is known now.
+    pub(crate) fn look(&self, known: &Known) {
+        let mut apps = self.apps();
+        for situation in known.situations() {
+            let finished = situation.plan().and_then(|plan| plan.finished.as_ref());
+            let id = finished.map(|finished| finished.operation.id.as_str());
+            match apps.get_mut(&situation.app.value.key) {
+                Some(app) if app.last.as_deref() == id => {}
+                Some(app) => {
+                    app.last = id.map(str::to_owned);
+                    if let Some(finished) = finished {
+                        let row = (kind(finished.operation.kind), outcome(&finished.outcome));
+                        *app.ended.entry(row).or_default() += 1;
+                        self.observe(situation, finished);
+                    }
+                }
+                None => {
+                    let last = id.map(str::to_owned);
+                    let ended = Ended::new();
+                    apps.insert(situation.app.value.key.clone(), App { last, ended });
+                }
+            }
+        }
+        if apps.len() > known.situations().len() {
+            apps.retain(|app, _| known.situation(app).is_some());
+        }
+    }
+
+    /// The times of one that succeeded. Once another one has begun, the journal is that one's.
+    fn observe(&self, situation: &Situation, finished: &Finished) {
+        let quiet = situation.plan().is_some_and(|plan| plan.operation.is_none());
+        if finished.outcome != Outcome::Succeeded || !quiet {
+            return;
+        }
+        let operation = &finished.operation;
+        let between = |from: u64, to: u64| Duration::from_millis(to.saturating_sub(from));
+        let of_kind = KINDS.iter().position(|kind| *kind == operation.kind);
+        if let Some(took) = of_kind.and_then(|at| self.took.get(at)) {
+            took.observe(between(operation.began_ms, finished.ended_ms));
+        }
+        for (step, took) in STEPS.iter().zip(&self.steps) {
+            let record = situation.journal.get(step);
+            if let Some((record, ended)) = record.and_then(|record| Some((record, record.ended_ms?))) {
+                took.observe(between(record.started_ms, ended));
+            }
+        }
+    }
+
+    /// How many ended, by application, kind and outcome.
+    pub(super) fn ended(&self) -> BTreeMap<AppKey, Ended> {
+        let apps = self.apps();
+        apps.iter().map(|(key, app)| (key.clone(), app.ended.clone())).collect()
+    }
+
+    /// How long those of each kind took.
+    pub(super) fn took(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
+        KINDS.iter().map(|one| kind(*one)).zip(&self.took)
+    }
+
+    /// How long each step took.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (String, &Histogram)> {
+        STEPS.iter().map(|step| format!("{step:?}")).zip(&self.steps)
+    }
+
+    fn apps(&self) -> MutexGuard<'_, BTreeMap<AppKey, App>> {
+        // Counts that are one behind after a panic elsewhere are no reason to stop counting.
+        self.apps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The word for a kind, as in `spec.type` of an `Operation`.
+pub(super) fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Failover => "Failover",
+        Kind::Switchover => "Switchover",
+    }
+}
+
+/// Every outcome.
+pub(super) const OUTCOMES: [&str; 3] = ["Succeeded", "Cancelled", "Failed"];
+
+/// The word for an outcome, as in `status.phase` of an `Operation`.
+fn outcome(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "Succeeded",
+        Outcome::Cancelled => "Cancelled",
+        Outcome::Failed(_) => "Failed",
+    }
+}
