@@ -186,10 +186,10 @@ metrics! {
         "1 while the cluster is cordoned or drained for maintenance, else 0.";
     LEASE_TTL: "leeward_lease_ttl_seconds", Gauge Seconds, [], Agent,
         "A lease's time to live.";
-    LEASE_LEFT: "leeward_lease_remaining_seconds", Gauge Seconds, [], Agent,
-        "For how long this agent may still let answers out by its last renewal; 0 while it may not.";
-    RENEWALS: "leeward_lease_renewals", Counter, ["outcome"], Agent,
-        "Renewals of this agent's lease: renewed; refused, when the lease was sealed or taken; unanswered.";
+    LEASE_LEFT: "leeward_lease_remaining_seconds", Gauge Seconds, ["cluster"], Agent,
+        "For how long this agent, in its cluster, may still let answers out by its last renewal; 0 while it may not.";
+    RENEWALS: "leeward_lease_renewals", Counter, ["cluster", "outcome"], Agent,
+        "Renewals of its cluster's lease by this agent: renewed; refused, when the lease was sealed or taken; unanswered.";
     LEADER: "leeward_leader", Gauge, [], Agent,
         "1 while this agent decides for all regions, else 0.";
     QUORUM_ROUND_TRIP: "leeward_quorum_round_trip_seconds", Histogram Seconds, [], Agent,

@@ -36,10 +36,10 @@ pub(super) const ALERTS: &[Alert] = &[
     },
     Alert {
         name: "LeewardLeaseNotRenewed",
-        expression: r#"increase(leeward_lease_renewals_total{outcome="renewed"}[2m]) == 0"#,
+        expression: r#"sum by (cluster) (increase(leeward_lease_renewals_total{outcome="renewed"}[2m])) == 0"#,
         lasts: "1m",
         severity: "critical",
-        summary: "The agent {{ $labels.instance }} has not renewed its lease: writers there stop, and nobody may take over without the quorum.",
+        summary: "No agent of cluster {{ $labels.cluster }} renews its lease: writers there stop, and nobody may take over without the quorum.",
     },
     Alert {
         name: "LeewardNoLeader",

@@ -101,8 +101,8 @@ pub(super) const PANELS: &[Panel] = &[
         unit: "ops",
         kind: COURSE,
         queries: &[(
-            "sum by (instance, outcome) (rate(leeward_lease_renewals_total[5m]))",
-            "{{instance}} {{outcome}}",
+            "sum by (cluster, outcome) (rate(leeward_lease_renewals_total[5m]))",
+            "{{cluster}} {{outcome}}",
         )],
     },
     Panel {

@@ -269,10 +269,13 @@ fn of_lease(page: &mut Page<'_>, sources: &Sources) -> fmt::Result {
     let (agent, now) = (&sources.agent, clock::now());
     let known = agent.known();
     page.gauge(&table::LEASE_TTL, agent.timing.ttl.as_secs_f64())?;
-    page.gauge(&table::LEASE_LEFT, agent.grants().answer_until.since(now).as_secs_f64())?;
+    let me = agent.me.as_str();
+    page.family(&table::LEASE_LEFT, |family| {
+        family.gauge(&[me], agent.grants().answer_until.since(now).as_secs_f64())
+    })?;
     page.family(&table::RENEWALS, |family| {
         let mut renewals = agent.counted.renewals().into_iter();
-        renewals.try_for_each(|(outcome, count)| family.counter(&[outcome], count))
+        renewals.try_for_each(|(outcome, count)| family.counter(&[me, outcome], count))
     })?;
     let leads = known
         .leader

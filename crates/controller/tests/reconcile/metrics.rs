@@ -155,7 +155,7 @@ pub(crate) async fn what_an_agent_says_of_itself_is_what_is_documented(cluster: 
     let app = [("namespace", &*stage.namespace), ("app", "web")];
     let of = |label| [app[0], app[1], label];
     let (west, east) = (stage.west.metrics(), stage.east.metrics());
-    for agent in [west, east] {
+    for (agent, me) in [(west, "west"), (east, "east")] {
         let page = until_page(agent, "known to both", |page| {
             page.value("leeward_app_condition", &of(("condition", "Protected"))) == Some(1.0)
         })
@@ -169,7 +169,7 @@ pub(crate) async fn what_an_agent_says_of_itself_is_what_is_documented(cluster: 
             Some(1.0)
         );
         assert_eq!(page.value("leeward_kubernetes_up", &[]), Some(1.0));
-        assert!(page.value("leeward_lease_remaining_seconds", &[]) > Some(0.0));
+        assert!(page.value("leeward_lease_remaining_seconds", &[("cluster", me)]) > Some(0.0));
         assert!(page.value("leeward_lease_renewals_total", &[("outcome", "renewed")]) > Some(0.0));
         assert!(page.value("leeward_quorum_round_trip_seconds_count", &[]) > Some(0.0));
         assert!(page.value("leeward_kubernetes_requests_total", &[("verb", "watch")]) > Some(0.0));
