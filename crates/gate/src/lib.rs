@@ -4,6 +4,8 @@
 //! its own clock before each byte that leaves. Whatever is not known counts as no: a gate that was started anew, that cannot reach the
 //! agent, that stood still, or that is dead lets nothing out. It knows nothing of Kubernetes.
 //!
+//! It comes into a writer's image as a copy of itself ([`install`]), or is built into it.
+//!
 //! Flow: [`mod@run`] owns the writer ([`writer`]) and asks the agent ([`ask`]); what the agent answers goes through [`hold`] (pure), which
 //! says until when what may be done; the connections of [`relay`] look at that, and at the clock, for themselves.
 //!
@@ -15,6 +17,7 @@
 
 pub mod ask;
 pub mod hold;
+pub mod install;
 pub mod relay;
 pub mod run;
 pub mod settings;

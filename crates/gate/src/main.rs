@@ -21,7 +21,12 @@ fn main() -> ExitCode {
         .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .init();
-    match leeward_gate::run(Cli::parse().arguments, &[]) {
+    // In the words of `leeward gate`, so that an init container need not know of which program its image is.
+    let mut line: Vec<_> = std::env::args_os().collect();
+    if line.get(1).is_some_and(|first| first == "gate") {
+        line.remove(1);
+    }
+    match leeward_gate::run(Cli::parse_from(line).arguments, &[]) {
         Ok(code) => code,
         Err(error) => {
             let _ = std::io::stderr().write_all(format!("error: {error}\n").as_bytes());

@@ -2,12 +2,14 @@
 //!
 //! What comes in is passed on while new requests are let in, what goes out while answers are, at the epoch at which the connection
 //! began. Otherwise the connection is reset, so that nobody takes a part of an answer for the whole. This goes for every protocol on
-//! TCP. A user of HTTP who comes while the gate stays closed is told so ([`Protocol::Http`]); on TCP the connection is reset.
+//! TCP. A user of HTTP who comes while the gate stays closed is told so ([`Protocol::Http`]); on TCP the connection is reset. Who asks whether
+//! the writer is alive is told at once that there is none to be alive ([`Protocol::Live`]): a gate that waits is not to be started anew.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
 use leeward_core::name::{Epoch, RoleKey};
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, Interest},
     net::{
@@ -24,6 +26,8 @@ const BUFFER: usize = 16 << 10;
 /// How long a user who comes too early waits for the gate to open and for the writer to listen. Less than a probe of Kubernetes waits, so
 /// that the first one finds out: the next one may come only seconds later.
 const EARLY: Duration = Duration::from_millis(800);
+/// Why nobody is let in.
+const CLOSED: &str = "this region may not write now";
 /// How long to wait before the writer is tried again.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -34,6 +38,8 @@ pub enum Protocol {
     Tcp,
     /// HTTP/1.
     Http,
+    /// HTTP/1, for a liveness probe: answered 200 while the gate is closed.
+    Live,
 }
 
 /// What the connections look at.
@@ -114,11 +120,14 @@ pub async fn serve(listener: TcpListener, writer: SocketAddr, protocol: Protocol
 
 async fn connection(mut user: TcpStream, writer: SocketAddr, protocol: Protocol, door: &Door) {
     let _ = user.set_nodelay(true);
+    if protocol == Protocol::Live && door.admits().is_none() {
+        return answer(user, "200 OK", json!({ "held": CLOSED })).await;
+    }
     let early = tokio::time::sleep(EARLY);
     let mut early = std::pin::pin!(early);
     let open = tokio::select! {
         open = door.opens() => open,
-        () = &mut early => return refuse(user, protocol, "this region may not write now").await,
+        () = &mut early => return refuse(user, protocol, CLOSED).await,
     };
     let mut writer = tokio::select! {
         writer = connect(writer) => writer,
@@ -199,13 +208,16 @@ async fn let_out(mut writer: ReadHalf<'_>, mut user: WriteHalf<'_>, may: impl Fn
     }
 }
 
-async fn refuse(mut user: TcpStream, protocol: Protocol, why: &str) {
-    if protocol == Protocol::Tcp {
-        return reset(&user);
+async fn refuse(user: TcpStream, protocol: Protocol, why: &str) {
+    match protocol {
+        Protocol::Tcp => reset(&user),
+        Protocol::Http | Protocol::Live => answer(user, "503 Service Unavailable", json!({ "error": why })).await,
     }
-    let body = serde_json::json!({ "error": why }).to_string();
-    let head =
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close";
+}
+
+async fn answer(mut user: TcpStream, status: &str, body: Value) {
+    let body = body.to_string();
+    let head = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close");
     let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     let told = async {
         user.write_all(answer.as_bytes()).await?;

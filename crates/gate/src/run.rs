@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     ask::{self, Link},
     hold::{Heard, Hold},
-    now,
+    install, now,
     relay::{self, Door},
     settings::Arguments,
     wire::{Answer, Ask, Closed},
@@ -52,6 +52,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The program cannot be brought to another image.
+    #[error(transparent)]
+    Install(#[from] install::Error),
     /// The command line makes no sense as a whole.
     #[error("{0}")]
     Arguments(&'static str),
@@ -63,7 +66,7 @@ impl Error {
         match self {
             Self::Execute { .. } => ExitCode::from(127),
             Self::Arguments(_) => ExitCode::from(2),
-            Self::Listen { .. } | Self::Setup(_) => ExitCode::FAILURE,
+            Self::Listen { .. } | Self::Setup(_) | Self::Install(_) => ExitCode::FAILURE,
         }
     }
 }
@@ -79,6 +82,10 @@ pub fn run(arguments: Arguments, program: &[&str]) -> Result<ExitCode, Error> {
         let command = arguments.command.into_iter().next().unwrap_or_default();
         return Err(Error::Execute { command, source });
     }
+    if let Some(directory) = arguments.install {
+        install::run(&directory)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     arguments.check().map_err(Error::Arguments)?;
     // One thread: it is the one that starts the writer, which ends with it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -86,10 +93,13 @@ pub fn run(arguments: Arguments, program: &[&str]) -> Result<ExitCode, Error> {
         let mut gate = Gate::new(&arguments, program);
         let door = Arc::clone(&gate.door);
         for port in &arguments.ports {
-            let listener = TcpListener::bind(port.listen).await.map_err(|source| Error::Listen {
-                address: port.listen,
-                source,
-            })?;
+            // `check` found one for each.
+            let Some(address) = port.listen.at(arguments.ip) else {
+                continue;
+            };
+            let listener = TcpListener::bind(address)
+                .await
+                .map_err(|source| Error::Listen { address, source })?;
             tokio::spawn(relay::serve(listener, port.writer, port.protocol, Arc::clone(&door)));
         }
         writer::adopt_orphans()?;

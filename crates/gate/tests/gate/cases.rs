@@ -31,6 +31,23 @@ async fn the_writer_is_not_started_before_the_gate_is_granted() {
 }
 
 #[tokio::test]
+async fn a_liveness_probe_finds_nothing_wrong_with_a_gate_that_waits_and_asks_the_writer_once_it_is_open() {
+    let stage = Stage::new("live", Does::Refuses).await;
+    let begun = Instant::now();
+    let mut probe = stage.connect().await;
+    probe.send("GET / HTTP/1.1\r\n\r").await.unwrap();
+    let (answer, _) = probe.rest().await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("may not write now"),
+        "{answer}"
+    );
+    // The kubelet waits for one second, if nothing else is said.
+    assert!(begun.elapsed() < Duration::from_millis(700), "{:?}", begun.elapsed());
+    stage.agent.does(LONG);
+    assert_eq!(stage.open().await.1.epoch, 7);
+}
+
+#[tokio::test]
 async fn on_tcp_a_closed_gate_resets_the_connection() {
     let stage = Stage::new("tcp", Does::Refuses).await;
     let (answer, reset) = stage.connect().await.rest().await;
@@ -136,4 +153,17 @@ async fn a_gate_that_is_asked_to_end_asks_its_writer_and_tells_the_agent() {
     assert_eq!(stage.gate.wait().await.unwrap().code(), Some(128 + 15));
     assert!(!is_alive(said.pid) && !is_alive(said.child));
     assert_eq!(stage.agent.heard(|heard| heard.closed.len()), 1);
+}
+
+#[test]
+fn the_program_answers_to_the_words_that_an_init_container_says_whichever_program_its_image_has() {
+    let directory = tempfile::tempdir().unwrap();
+    for words in [&["gate", "--install"][..], &["--install"]] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leeward-gate"));
+        let output = command.args(words).arg(directory.path()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        // A static build is copied, another one refused; neither is a wrong command line.
+        let refused = output.status.code() == Some(1) && error.contains("static build");
+        assert!(output.status.success() || refused, "{words:?}: {error}");
+    }
 }
