@@ -8,7 +8,7 @@ pub const PROTECTED: &str = "Protected";
 /// `True` while users are answered by the region that the plan names.
 pub const SERVING: &str = "Serving";
 
-/// On a `ProtectedApp` with writer roles: `True` while a gate is granted each of them in the active region, so that a writer ends with its region's
+/// On a `ProtectedApp` with writer roles: `True` while a gate is granted each of them in the active region and no other pod writes there, so that a writer ends with its region's
 /// right to write; else `False`, as only what leaves through the edge does.
 pub const FENCED: &str = "Fenced";
 

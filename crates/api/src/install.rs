@@ -58,3 +58,17 @@ pub const GATE_SERVICE: &str = "leeward-gate";
 pub const REGISTRY_SERVICE: &str = "leeward-registry";
 /// The Service for `/metrics`.
 pub const METRICS_SERVICE: &str = "leeward-metrics";
+/// The Service at which the API server asks whether a pod is to run behind its gate, and the MutatingWebhookConfiguration that says so. The peer
+/// certificate has the name of it, see [`webhook_host`].
+pub const WEBHOOK: &str = "leeward-webhook";
+/// The port of the webhook; the Service has 443 for it.
+pub const WEBHOOK_PORT: u16 = 7445;
+/// What the API server asks for there.
+pub const WEBHOOK_PATH: &str = "/v1/inject";
+/// The environment variable with the image that an agent runs from: gates are brought from the same one.
+pub const IMAGE_ENV: &str = "LEEWARD_IMAGE";
+
+/// The name by which the API server knows the webhook: a DNS name of the certificate.
+pub fn webhook_host(namespace: &str) -> String {
+    format!("{WEBHOOK}.{namespace}.svc")
+}

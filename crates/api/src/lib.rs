@@ -11,6 +11,7 @@ pub mod access;
 pub mod app;
 pub mod cluster;
 pub mod condition;
+pub mod gate;
 pub mod install;
 pub mod metrics;
 pub mod operation;

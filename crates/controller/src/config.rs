@@ -55,6 +55,13 @@ pub struct Serve {
     /// Where `/metrics`, `/livez` and `/readyz` are served, plain HTTP; none where they are not.
     #[serde(default)]
     pub metrics_address: Option<SocketAddr>,
+    /// Where the API server asks whether a pod is to run behind its gate; none where the webhook is not used. It shows the peer certificate, which
+    /// then has the name `leeward-webhook.NAMESPACE.svc`.
+    #[serde(default)]
+    pub webhook_address: Option<SocketAddr>,
+    /// The image that the webhook brings gates from; where nothing is said, what the environment variable `LEEWARD_IMAGE` says.
+    #[serde(default)]
+    pub gate_image: Option<String>,
     /// The authority that signed the peers' certificates, PEM.
     pub peer_ca: PathBuf,
     /// This agent's certificate, PEM.

@@ -109,12 +109,12 @@ pub async fn serve_all(
     listener: TcpListener,
     credentials: &Credentials,
     router: Router,
-    way: Way,
+    way: impl Into<Option<Way>>,
     stop: CancellationToken,
 ) -> Result<(), PeerError> {
     let credentials = credentials.clone();
     let config = move || credentials.open();
-    accept(listener, config, move |_| Some(router.clone()), Some(way), stop).await;
+    accept(listener, config, move |_| Some(router.clone()), way.into(), stop).await;
     Ok(())
 }
 

@@ -38,6 +38,7 @@ use crate::{
     protected_app::{self, Context, admission, carry, data::Data, show, table, turn::Turns},
     quorum::{self, QuorumError},
     reach::{self, Reach, ReachError},
+    webhook,
 };
 
 /// Why an agent cannot start.
@@ -80,6 +81,12 @@ pub enum ServeError {
     /// What was carried here cannot be kept.
     #[error(transparent)]
     Kept(#[from] KeptError),
+    /// The webhook does not know which image to bring gates from.
+    #[error(
+        "webhook_address is set, and there is no image to bring gates from: set gate_image, or {} in the environment, to Leeward's image",
+        leeward_api::install::IMAGE_ENV
+    )]
+    NoGateImage,
     /// A file or directory cannot be used.
     #[error("{path}: {source}")]
     File {
@@ -120,6 +127,10 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         Some(address) => Some(listen("page of metrics", address).await?),
         None => None,
     };
+    let for_webhook = match config.webhook_address {
+        Some(address) => Some((listen("webhook", address).await?, gate_image(&config)?)),
+        None => None,
+    };
     let holder = holder(&config);
     let opened = quorum::open(&config, &http, timing.ttl / 3)?;
     let (quorum, trips) = Measured::around(Arc::clone(&opened.store));
@@ -144,6 +155,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let edge = Edge::bind(config.ingress_address, Limits::default(), Arc::clone(&shared)).await?;
     let store = ImageStore::open(&config.registry_dir)?;
     let target = Arc::new(Target::open(&points)?);
+    let inventory = Inventory::new(store.clone());
     let token = config.kubelet_token.as_ref().map(|path| {
         std::fs::read_to_string(path)
             .map(|token| Arc::from(token.trim()))
@@ -161,7 +173,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         agent: Arc::clone(&agent),
         client: client.clone(),
         cache: cache.clone(),
-        inventory: Inventory::new(store.clone()),
+        inventory: inventory.clone(),
         data: Data::new(
             Arc::clone(&agent),
             client.clone(),
@@ -253,6 +265,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
             None => Ok(()),
         }
     };
+    let to_api_server = async {
+        match for_webhook {
+            Some((listener, image)) => {
+                let router = webhook::router(image, inventory);
+                peer::serve_all(listener, &credentials, router, None, stop.clone()).await
+            }
+            None => Ok(()),
+        }
+    };
     tokio::try_join!(
         peer::serve_acting(
             peer_link,
@@ -261,7 +282,8 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
             Way::new(&agent, |reached| Some(reached.peer())),
             stop.clone()
         ),
-        to_gates
+        to_gates,
+        to_api_server
     )?;
     tasks.close();
     // Whatever does not end in time ends with the process; everything durable is durable already.
@@ -303,6 +325,12 @@ fn gates_of(
         source,
     })?;
     Ok(Some(Arc::new(made)))
+}
+
+fn gate_image(config: &Config) -> Result<String, ServeError> {
+    let said = config.gate_image.clone();
+    let said = said.or_else(|| std::env::var(leeward_api::install::IMAGE_ENV).ok());
+    said.filter(|image| !image.is_empty()).ok_or(ServeError::NoGateImage)
 }
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -137,6 +137,10 @@ impl Inventory {
         }
     }
 
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// What is here of the images that these references, as pod specifications state them, mean. Does not wait for hashing.
     pub fn check<S: AsRef<str>>(&self, references: &[S]) -> Vec<Image> {
         let now = SystemTime::now();

@@ -106,3 +106,36 @@ fn the_background_hashes_what_a_check_found() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn what_an_image_runs_is_read_from_bytes_that_are_what_they_say_and_from_no_others() {
+    fn damage(dir: &Path) {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => damage(&path),
+                false => {
+                    let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).replace("/bin/db", "/bin/no");
+                    std::fs::remove_file(&path).unwrap();
+                    std::fs::write(&path, text).unwrap();
+                }
+            }
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let config = Config {
+        entrypoint: vec!["/bin/db".into()],
+        cmd: vec!["serve".into()],
+        ..Config::default()
+    };
+    let image = pack::image(vec![], &config).unwrap();
+    let reference = Reference::parse("db:1").unwrap();
+    image.store(&store, &reference, SystemTime::now()).unwrap();
+    let inventory = Inventory::new(store);
+    let entry = inventory.entry("db:1").unwrap();
+    assert_eq!((entry.entrypoint, entry.cmd), (config.entrypoint, config.cmd));
+    assert_eq!((inventory.entry("db:2"), inventory.entry("-bad-")), (None, None));
+    damage(&dir.path().join("blobs"));
+    assert_eq!(inventory.entry("db:1"), None);
+}

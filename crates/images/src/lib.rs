@@ -18,6 +18,7 @@
 //! ```
 
 pub mod digest;
+pub mod entry;
 pub mod inventory;
 pub mod manifest;
 pub mod pack;

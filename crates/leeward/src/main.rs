@@ -10,6 +10,7 @@ mod doctor;
 mod explain;
 mod fleet;
 mod image;
+mod inject;
 mod install;
 mod join;
 mod maintain;
@@ -62,6 +63,8 @@ enum Command {
     },
     /// Applies manifests to a region.
     Apply(apply::Arguments),
+    /// Prints manifests with the gate brought into their writers, as annotations of their pods ask for it.
+    Inject(inject::Arguments),
     /// Shows the clusters and the protected applications, also while a region is lost.
     Status(status::Arguments),
     /// Moves an application away from a lost cluster; what was not mirrored yet is lost.
@@ -137,7 +140,15 @@ fn main() -> ExitCode {
     {
         std::process::exit(leeward_local::container::main(rest));
     }
-    let cli = Cli::parse();
+    let mut line: Vec<_> = std::env::args_os().collect();
+    let called = line
+        .first()
+        .and_then(|program| std::path::Path::new(program).file_name());
+    // A copy of this program that was brought to a writer's image.
+    if called == Some(leeward_gate::install::PROGRAM.as_ref()) {
+        line.insert(1, "gate".into());
+    }
+    let cli = Cli::parse_from(line);
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         output::say("error: two TLS providers; this is a defect");
         return ExitCode::FAILURE;
@@ -163,6 +174,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Down(place) => up::down(&place)?,
         Command::Kubeconfig { region, place } => output::line(place.open()?.kubeconfig(&region)?.display())?,
         Command::Apply(arguments) => apply::run(arguments)?,
+        Command::Inject(arguments) => inject::run(&arguments)?,
         Command::Status(arguments) => status::run(&arguments)?,
         Command::Failover(arguments) => return operate::fail_over(&arguments),
         Command::Switchover(arguments) => return operate::switch_over(&arguments),

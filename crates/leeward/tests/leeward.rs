@@ -16,6 +16,8 @@ mod container;
 mod demo;
 #[path = "leeward/gate.rs"]
 mod gate;
+#[path = "leeward/inject.rs"]
+mod inject;
 #[path = "leeward/install.rs"]
 mod install;
 #[path = "leeward/instance.rs"]
