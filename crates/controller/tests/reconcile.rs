@@ -13,6 +13,8 @@ mod application;
 mod capacity;
 #[path = "reconcile/data.rs"]
 mod data;
+#[path = "reconcile/gate.rs"]
+mod gate;
 #[path = "reconcile/metrics.rs"]
 mod metrics;
 #[path = "reconcile/operations.rs"]
@@ -27,6 +29,7 @@ mod stage;
 use application::*;
 use capacity::*;
 use data::*;
+use gate::*;
 use metrics::*;
 use operations::*;
 use replicas::*;
@@ -56,4 +59,5 @@ leeward_testing::scenarios! {
     an_outage_of_the_api_server_moves_nothing_between_replicas_or_regions,
     what_an_agent_says_of_itself_is_what_is_documented,
     an_agent_is_ready_from_the_first_answer_on_and_while_nobody_answers,
+    a_writer_that_came_up_without_its_gate_is_named,
 }

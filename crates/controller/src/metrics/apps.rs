@@ -16,7 +16,7 @@ use crate::{
     agent::Agent,
     cache::Cache,
     clock,
-    protected_app::{accept, status},
+    protected_app::{accept, show, status},
 };
 
 /// One application.
@@ -104,7 +104,8 @@ impl Basis<'_> {
         let written_ms = until.map_or(self.wall_ms, |until| until.min(self.wall_ms));
         // What was said of it last stays where nobody knows better.
         let before = accept::find(cache, &app.key).and_then(|resource| resource.status.clone());
-        let status = status::build(situation, report, before.as_ref(), self.wall_ms, until);
+        let bare = show::bare(cache, &self.agent.me, app);
+        let status = status::build(situation, report, &bare, before.as_ref(), self.wall_ms, until);
         let of_conditions = status.conditions.iter();
         let own = reports.get(&self.agent.me).map(|seen| &seen.value);
         let images = own.map_or(0, |own| {

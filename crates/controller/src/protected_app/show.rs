@@ -9,11 +9,23 @@ use kube::{
     runtime::events::{Event, EventType},
 };
 use leeward_api::{ProtectedApp, ProtectedAppStatus, app::RunningOperation, condition, operation::OperationType};
-use leeward_core::{name::AppKey, report};
+use leeward_core::{
+    app::App,
+    name::{AppKey, ClusterName},
+    report,
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, accept, status};
+use super::{
+    Context, accept,
+    status::{
+        self,
+        fenced::{self, Bare},
+    },
+    workloads,
+};
 use crate::{
+    cache::Cache,
     clock,
     events::{Written, event, publish},
 };
@@ -66,7 +78,8 @@ async fn show(context: &Context, resource: &ProtectedApp, written: &mut Written<
         let report = report::report(&snapshot, &agent.timing, instant);
         let sight = situation.routed().and_then(|basis| known.sights.get(basis.serving()));
         let until = status::wrote_until(sight, &agent.timing, instant, now);
-        status::build(&situation, &report, before.as_ref(), now, until)
+        let bare = bare(&context.cache, &agent.me, &situation.app.value);
+        status::build(&situation, &report, &bare, before.as_ref(), now, until)
     });
     // What is not accepted changes nothing: what runs on is shown with it.
     let wanted = match (status::refused(resource, &accepted, built.as_ref(), now), built) {
@@ -86,6 +99,16 @@ async fn show(context: &Context, resource: &ProtectedApp, written: &mut Written<
     publish(&context.client, &agent.me, events, &resource.object_ref(&())).await;
 }
 
+/// The application's writers that run here without a gate.
+pub(crate) fn bare(cache: &Cache, me: &ClusterName, app: &App) -> Bare {
+    let (asked, others) = workloads::without_gate(cache, app);
+    Bare {
+        cluster: Some(me.clone()),
+        asked,
+        others,
+    }
+}
+
 /// The changes of state between two statuses that deserve an event.
 fn events(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> Vec<Event> {
     let mut events = moves(before, after);
@@ -101,6 +124,7 @@ fn events(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> Ve
     events.extend(refusal(before, after));
     events.extend(aspects(before, after));
     events.extend(standbys(before, after));
+    events.extend(bare_writer(before, after));
     events
 }
 
@@ -169,6 +193,9 @@ fn aspects(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> V
             .and_then(|before| found(before, type_))
             .map(|c| c.status == "True");
         let Some(now) = found(after, type_) else { continue };
+        if now.reason == fenced::WITHOUT_GATE {
+            continue;
+        }
         let note = now.message.clone();
         match (was, now.status == "True") {
             (Some(false), true) => events.push(event(EventType::Normal, holds, "Watch", note)),
@@ -209,6 +236,14 @@ fn standbys(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> 
     news.collect()
 }
 
+/// That a pod came up without the gate that it was to have is news each time, whatever was before.
+fn bare_writer(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> Option<Event> {
+    let reason = |status: &ProtectedAppStatus| found(status, condition::FENCED).map(|c| c.reason.clone());
+    let now = found(after, condition::FENCED).filter(|now| now.reason == fenced::WITHOUT_GATE)?;
+    let news = before.and_then(reason).as_ref() != Some(&now.reason);
+    news.then(|| event(EventType::Warning, "WriterWithoutGate", "Fence", now.message.clone()))
+}
+
 #[cfg(test)]
 mod tests {
     use leeward_api::app::PlacementStatus;
@@ -245,6 +280,40 @@ mod tests {
 
     fn reasons(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> Vec<String> {
         events(before, after).into_iter().map(|event| event.reason).collect()
+    }
+
+    #[test]
+    fn a_writer_that_comes_up_without_its_gate_is_an_event() {
+        let fenced = |reason: &str| {
+            let mut status = status("west", true);
+            let now = jiff::Timestamp::UNIX_EPOCH;
+            condition::set(
+                &mut status.conditions,
+                condition::FENCED,
+                reason == "Gated",
+                reason,
+                "m",
+                None,
+                now,
+            );
+            status
+        };
+        for (before, after, event) in [
+            ("Gated", "Gated", None),
+            ("Gated", "BestEffort", Some("NotFenced")),
+            ("Gated", "WithoutGate", Some("WriterWithoutGate")),
+            ("BestEffort", "WithoutGate", Some("WriterWithoutGate")),
+            ("WithoutGate", "BestEffort", None),
+            ("WithoutGate", "Gated", Some("Fenced")),
+            ("BestEffort", "Gated", Some("Fenced")),
+        ] {
+            let events = reasons(Some(&fenced(before)), &fenced(after));
+            assert_eq!(events.first().map(String::as_str), event, "{before} {after}");
+        }
+        let first = |reason| reasons(None, &fenced(reason)).pop();
+        assert_eq!(first("WithoutGate").as_deref(), Some("WriterWithoutGate"));
+        assert_eq!(first("Gated").as_deref(), Some("Fenced"));
+        assert_eq!(first("BestEffort").as_deref(), Some("NotFenced"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The status of a `ProtectedApp`: from the report that the planner's snapshot gives, to the resource.
 
-mod fenced;
+pub(super) mod fenced;
 
 use std::time::Duration;
 
@@ -36,11 +36,12 @@ pub fn wrote_until(sight: Option<&Sight>, timing: &Timing, now: Moment, now_ms: 
     Some(now_ms.saturating_sub(u64::try_from(over.as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// Builds the status. `now_ms` is the wall clock, `until_ms` when what serves can have written last, where that is over; `before` keeps its
+/// Builds the status. `bare` are the writers here that have no gate; `now_ms` is the wall clock, `until_ms` when what serves can have written last, where that is over; `before` keeps its
 /// transition times.
 pub fn build(
     situation: &Situation,
     report: &Report,
+    bare: &fenced::Bare,
     before: Option<&ProtectedAppStatus>,
     now_ms: u64,
     until_ms: Option<u64>,
@@ -83,7 +84,7 @@ pub fn build(
         }
     }
     conditions(&mut status, situation, report, now);
-    fenced::say(&mut status, app, plan, report, now);
+    fenced::say(&mut status, app, plan, report, bare, now);
     status
 }
 

@@ -18,7 +18,7 @@ use kube::{
 };
 use leeward_api::FIELD_MANAGER;
 use leeward_core::{
-    app::{App, Traffic},
+    app::{App, Traffic, WriterRole},
     name::{ClusterName, Epoch},
 };
 use leeward_state::config::{Running, scale};
@@ -156,6 +156,57 @@ pub fn has_pod(cache: &Cache, app: &App, uid: &str) -> bool {
     cache.deployments.find(deployment).is_some() || cache.stateful_sets.find(stateful_set).is_some()
 }
 
+/// The application's pods that write and have no gate, by name: those that were to have one, and the others.
+pub fn without_gate(cache: &Cache, app: &App) -> (Vec<String>, Vec<String>) {
+    let (mut asked, mut others) = (vec![], vec![]);
+    if app.roles.is_empty() {
+        return (asked, others);
+    }
+    for pod in cache.pods.state() {
+        if pod.metadata.namespace.as_deref() != Some(app.key.namespace.as_str()) {
+            continue;
+        }
+        let list = match bare(&pod, app) {
+            Some(true) => &mut asked,
+            Some(false) => &mut others,
+            None => continue,
+        };
+        let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+        if has_pod(cache, app, uid) {
+            list.push(pod.name_any());
+        }
+    }
+    asked.sort();
+    others.sort();
+    (asked, others)
+}
+
+/// Of a pod that is a writer of the application and has no gate: whether it was to have one.
+fn bare(pod: &Pod, app: &App) -> Option<bool> {
+    let spec = pod.spec.as_ref()?;
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) {
+        return None;
+    }
+    let volumes = || spec.volumes.iter().flatten();
+    // Without its Secret no gate is granted anything, and with it nothing else can be told from one.
+    let secret = leeward_api::gate_secret(&app.key.name);
+    let mut secrets = volumes().filter_map(|volume| volume.secret.as_ref());
+    if secrets.any(|source| source.secret_name.as_ref() == Some(&secret)) {
+        return None;
+    }
+    let asked = pod.annotations().get(leeward_api::gate::APP).map(|name| name.trim());
+    if asked == Some(app.key.name.as_str()) {
+        return Some(true);
+    }
+    let mut claims = volumes().filter_map(|volume| volume.persistent_volume_claim.as_ref());
+    let writes = claims.any(|claim| {
+        let of_role = |role: &WriterRole| role.claims.contains(&claim.claim_name);
+        claim.read_only != Some(true) && app.roles.iter().any(of_role)
+    });
+    writes.then_some(false)
+}
+
 /// Brings the workloads to what they should do. Returns whether anything was changed.
 ///
 /// # Errors
@@ -281,4 +332,39 @@ fn is_ready(endpoint: &k8s_openapi::api::discovery::v1::Endpoint) -> bool {
         .conditions
         .as_ref()
         .is_none_or(|conditions| conditions.ready.unwrap_or(true) && !conditions.terminating.unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_without_a_gate_is_one_that_asks_for_it_or_writes_what_is_the_roles() {
+        let app: App = serde_json::from_value(json!({
+            "key": "store/shop", "authority": "west", "observed": 1, "model": "ActivePassive", "placements": [],
+            "rpo": { "secs": 5, "nanos": 0 }, "rto": { "secs": 5, "nanos": 0 }, "automatic": true, "paused": false,
+            "roles": [{ "name": "data", "claims": ["data"], "interval": { "secs": 1, "nanos": 0 } }], "selector": null, "resource": null,
+        }))
+        .unwrap();
+        let bare = |annotations: Value, volumes: Value, phase: &str| {
+            let pod = json!({ "metadata": { "annotations": annotations }, "spec": { "containers": [], "volumes": volumes },
+                "status": { "phase": phase } });
+            bare(&serde_json::from_value(pod).unwrap(), &app)
+        };
+        let asks = json!({ "leeward.dev/gate-app": "shop" });
+        let gate = json!({ "name": "gate", "secret": { "secretName": "leeward-shop-gate" } });
+        let claim = |name: &str, read_only: bool| json!({ "name": "d", "persistentVolumeClaim": { "claimName": name, "readOnly": read_only } });
+        assert_eq!(bare(asks.clone(), json!([]), "Running"), Some(true));
+        assert_eq!(bare(asks.clone(), json!([claim("data", false)]), "Pending"), Some(true));
+        assert_eq!(bare(json!({}), json!([claim("data", false)]), "Running"), Some(false));
+        // Behind its gate, ended, of another application, or no writer.
+        assert_eq!(bare(asks.clone(), json!([claim("data", false), gate]), "Running"), None);
+        assert_eq!(bare(asks, json!([]), "Succeeded"), None);
+        assert_eq!(
+            bare(json!({ "leeward.dev/gate-app": "other" }), json!([]), "Running"),
+            None
+        );
+        assert_eq!(bare(json!({}), json!([claim("data", true)]), "Running"), None);
+        assert_eq!(bare(json!({}), json!([claim("cache", false)]), "Running"), None);
+    }
 }

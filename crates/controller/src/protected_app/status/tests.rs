@@ -127,7 +127,7 @@ fn report() -> Report {
 }
 
 fn shown(situation: &Situation) -> (Option<String>, Vec<String>, String) {
-    let status = build(situation, &report(), None, 100_000, None);
+    let status = build(situation, &report(), &Default::default(), None, 100_000, None);
     let states = status.placements.iter().map(|placement| placement.state.clone());
     let serving = status.conditions.iter().find(|found| found.type_ == condition::SERVING);
     let serving = serving.map(|found| format!("{} {}", found.reason, found.message));
@@ -178,7 +178,7 @@ fn a_copy_is_behind_what_was_written_and_nothing_is_written_once_the_lease_is_ov
     assert_eq!(wrote_until(None, &timing, at(26_000), 100_000), None);
     let lag = |now_ms, until_ms| {
         let situation = moving(&[("west", Hold::Held, 1)], &[]);
-        let status = build(&situation, &report(), None, now_ms, until_ms);
+        let status = build(&situation, &report(), &Default::default(), None, now_ms, until_ms);
         status.placements[1].lag.map(Duration::from)
     };
     assert_eq!(lag(100_000, None), Some(Duration::from_secs(10)));
