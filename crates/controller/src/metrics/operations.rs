@@ -148,3 +148,94 @@ fn outcome(outcome: &Outcome) -> &'static str {
         Outcome::Failed(_) => "Failed",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use leeward_core::{
+        lease::Moment,
+        name::{Epoch, Generation},
+        operation::{Operation, StepRecord},
+        plan::Plan,
+    };
+    use leeward_quorum::{Entry, key};
+    use serde_json::json;
+
+    use super::*;
+
+    fn app() -> AppKey {
+        AppKey::new("shop", "web")
+    }
+
+    fn entry(key: String, value: Option<impl serde::Serialize>, revision: u64) -> Entry {
+        let value = value.map(|value| serde_json::to_string(&value).unwrap());
+        Entry { key, value, revision }
+    }
+
+    /// What is known once an operation of this name ended so, at a revision.
+    fn ended(known: &mut Known, id: &str, outcome: Outcome, revision: u64) {
+        let operation = Operation {
+            id: id.into(),
+            kind: Kind::Failover,
+            from: "west".into(),
+            to: "east".into(),
+            epoch: Epoch(2),
+            began_ms: 1_000,
+            decided_ms: 2_000,
+            steps: vec![],
+            accepted_loss_ms: None,
+        };
+        let plan = Plan {
+            generation: Generation(revision),
+            app: app(),
+            active: "east".into(),
+            operation: None,
+            finished: Some(Finished {
+                operation,
+                ended_ms: 9_000,
+                outcome,
+            }),
+        };
+        let record = StepRecord {
+            started_ms: 3_000,
+            ended_ms: Some(3_400),
+            trouble: None,
+            point_ms: None,
+        };
+        let spec = json!({
+            "key": app(), "authority": "west", "observed": 1, "model": "ActivePassive", "placements": [],
+            "rpo": { "secs": 5, "nanos": 0 }, "rto": { "secs": 60, "nanos": 0 }, "automatic": true, "roles": [],
+            "traffic": null, "selector": null, "resource": null,
+        });
+        let step = key::journal(&app(), id, StepName::Promote);
+        let entries = vec![
+            entry(key::spec(&app()), Some(spec), 1),
+            entry(step, Some(record), revision),
+            entry(key::plan(&app()), Some(plan), revision),
+        ];
+        known.take(entries, Moment::default());
+        assert_eq!(known.situations().len(), 1, "the specification of this test is none");
+    }
+
+    #[test]
+    fn an_operation_is_counted_once_and_one_that_ended_before_the_first_look_is_not() {
+        let (operations, mut known) = (Operations::default(), Known::default());
+        ended(&mut known, "before", Outcome::Succeeded, 2);
+        operations.look(&known);
+        assert_eq!(operations.ended(), [(app(), Ended::new())].into());
+        ended(&mut known, "failover-1", Outcome::Succeeded, 3);
+        operations.look(&known);
+        operations.look(&known);
+        ended(&mut known, "failover-2", Outcome::Failed("a reason".into()), 4);
+        operations.look(&known);
+        let counted: Ended = [(("Failover", "Failed"), 1), (("Failover", "Succeeded"), 1)].into();
+        assert_eq!(operations.ended(), [(app(), counted)].into());
+        // The one that succeeded, and its step of 400 ms.
+        let took: Vec<_> = operations.took().map(|(kind, took)| (kind, took.sum())).collect();
+        assert_eq!(took, [("Failover", 8.0), ("Switchover", 0.0)]);
+        let promote = operations.steps().find(|(step, _)| step == "Promote").unwrap().1;
+        assert!((promote.sum() - 0.4).abs() < 1e-9, "{promote:?}");
+        known.take(vec![entry(key::spec(&app()), None::<()>, 5)], Moment::default());
+        operations.look(&known);
+        assert!(operations.ended().is_empty());
+    }
+}
