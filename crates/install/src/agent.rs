@@ -12,7 +12,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use leeward_api::install::{AGENT, CONFIG_DIR, CONFIG_KEY, CONFIG_MAP, DATA_DIR, IDENTITY, IDENTITY_DIR, NAME};
+use leeward_api::install::{
+    AGENT, CONFIG_DIR, CONFIG_KEY, CONFIG_MAP, DATA_DIR, IDENTITY, IDENTITY_DIR, IMAGE_ENV, NAME,
+};
 use serde_json::{Value, to_value};
 
 use crate::network::{METRICS, PORTS, Port};
@@ -163,6 +165,11 @@ fn container(values: &Values) -> Container {
             field("POD_NAME", "metadata.name"),
             field("POD_NAMESPACE", "metadata.namespace"),
             field("POD_IP", "status.podIP"),
+            EnvVar {
+                name: IMAGE_ENV.into(),
+                value: Some(values.image.clone()),
+                ..EnvVar::default()
+            },
         ]),
         ports: Some(PORTS.iter().map(port).collect()),
         // A minute: an agent that only waits for a slow disk is not started anew.

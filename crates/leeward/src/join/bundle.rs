@@ -13,6 +13,7 @@ use leeward_api::{
         self, CONFIG_KEY, CONFIG_MAP, IDENTITY, IDENTITY_CA, IDENTITY_CERT, IDENTITY_DIR, IDENTITY_KEY, IDENTITY_SPEC,
     },
 };
+use leeward_controller::inject::webhook;
 use serde_json::{Value, json};
 
 use super::{
@@ -42,6 +43,8 @@ pub(super) fn manifests(
     let mut documents = vec![
         serde_json::to_value(secret(installation, proof))?,
         serde_json::to_value(config_map(installation, name, cluster)?)?,
+        // It trusts the installation's authority, and so it is with what has it.
+        serde_json::to_value(webhook::configuration(&installation.namespace, Some(&proof.papers.ca)))?,
     ];
     for (name, cluster) in &installation.clusters {
         documents.push(serde_json::to_value(resource(name, cluster))?);
@@ -138,6 +141,9 @@ pub(super) fn serve(installation: &Installation, name: &str, cluster: &Cluster) 
         "ingress_address": any(install::EDGE_PORT),
         "peer_address": any(install::PEER_PORT),
         "gate_address": any(install::GATE_PORT),
+        "gate_url": format!("{}.{}.svc:{}", install::GATE_SERVICE, installation.namespace, install::GATE_PORT),
+        "metrics_address": any(install::METRICS_PORT),
+        "webhook_address": any(install::WEBHOOK_PORT),
         "peer_ca": identity(IDENTITY_CA),
         "peer_cert": identity(IDENTITY_CERT),
         "peer_key": identity(IDENTITY_KEY),
@@ -270,9 +276,10 @@ mod tests {
     }
 
     /// What the agent reads of it. Where its Kubernetes API is it finds by itself in a cluster.
-    fn read(mut serve: Value) -> config::Serve {
-        serve["kubeconfig"] = "/kubeconfig".into();
-        serde_json::from_value(serve).unwrap()
+    fn read(serve: Value) -> config::Serve {
+        let serve: config::Serve = serde_json::from_value(serve).unwrap();
+        assert!(serve.kubeconfig.is_none());
+        serve
     }
 
     #[test]
@@ -282,6 +289,8 @@ mod tests {
         assert_eq!((serve.cluster.as_str(), serve.region.as_str()), ("west", "west"));
         assert_eq!(serve.peer_address.port(), install::PEER_PORT);
         assert!(serve.peer_address.ip().is_unspecified());
+        let asked = serve.asked_by_gates().unwrap();
+        assert_eq!(asked.as_deref(), Some("leeward-gate.leeward-system.svc:7444"));
         assert_eq!(serve.peer_cert, Path::new("/etc/leeward/identity/tls.crt"));
         assert_eq!(serve.spec_keys, [Path::new("/etc/leeward/identity/spec-0.key")]);
         assert!(matches!(serve.quorum, config::Quorum::Embedded { url } if url == "https://witness.example:7443"));
@@ -318,7 +327,16 @@ mod tests {
             .map(|text| serde_saphyr::from_str(text).unwrap())
             .collect();
         let kinds: Vec<_> = documents.iter().map(|one| one["kind"].as_str().unwrap()).collect();
-        assert_eq!(kinds, ["Secret", "ConfigMap", "Cluster", "Cluster"]);
+        assert_eq!(
+            kinds,
+            [
+                "Secret",
+                "ConfigMap",
+                "MutatingWebhookConfiguration",
+                "Cluster",
+                "Cluster"
+            ]
+        );
         let secret: Secret = serde_json::from_value(documents[0].clone()).unwrap();
         let data = secret.data.unwrap();
         assert_eq!(data["spec-0.key"].0, b"aa\nbb");
@@ -327,12 +345,12 @@ mod tests {
         let map: ConfigMap = serde_json::from_value(documents[1].clone()).unwrap();
         let serve: Value = serde_json::from_str(&map.data.unwrap()["serve.json"]).unwrap();
         assert_eq!(serve, super::serve(&one, "west", &one.clusters["west"]));
-        let cluster: ClusterResource = serde_json::from_value(documents[2].clone()).unwrap();
+        let cluster: ClusterResource = serde_json::from_value(documents[3].clone()).unwrap();
         assert_eq!(
             (cluster.metadata.name.as_deref(), cluster.spec.peer.as_str()),
             (Some("east"), "e.example:7443")
         );
-        assert!(documents[2].get("status").is_none());
+        assert!(documents[3].get("status").is_none());
     }
 
     #[test]

@@ -153,6 +153,7 @@ fn a_bundle_has_all_that_a_cluster_needs_and_is_the_same_each_time() {
         [
             "Secret/leeward-identity",
             "ConfigMap/leeward-config",
+            "MutatingWebhookConfiguration/leeward-webhook",
             "Cluster/east",
             "Cluster/west"
         ]
