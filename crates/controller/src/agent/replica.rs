@@ -218,8 +218,10 @@ mod tests {
         let new = Seen::default();
         assert!(acts(&new, false, None, 0) && !acts(&new, true, None, 0));
         assert!(acts(&new, false, Some(("b", 1, 0)), 0) && !acts(&new, true, Some(("b", 1, 0)), 0));
-        let mut held = Seen::default();
-        held.renewed = Some(at(0));
+        let held = Seen {
+            renewed: Some(at(0)),
+            ..Seen::default()
+        };
         assert!(acts(&held, true, Some(("a", 2, 0)), 100));
     }
 
@@ -252,8 +254,10 @@ mod tests {
 
     #[test]
     fn who_lost_the_quorum_goes_on_until_another_one_is_seen_to_act() {
-        let mut seen = Seen::default();
-        seen.renewed = Some(at(0));
+        let mut seen = Seen {
+            renewed: Some(at(0)),
+            ..Seen::default()
+        };
         let own = Some(("a", 2, 0));
         assert!(acts(&seen, true, own, 60_000));
         seen.shown = Shown::Successor;
@@ -261,8 +265,10 @@ mod tests {
         // While its own lease holds, what another one wrote says nothing.
         assert!(acts(&seen, true, own, 5000));
         // Another one has the lease, and renews it.
-        let mut lost = Seen::default();
-        lost.renewed = Some(at(0));
+        let mut lost = Seen {
+            renewed: Some(at(0)),
+            ..Seen::default()
+        };
         lost.read(&lease("b", 3), 3, at(100));
         assert!(!acts(&lost, false, Some(("b", 3, 100)), 200));
     }
