@@ -21,7 +21,9 @@ pub use cluster::{Cluster, ClusterSpec, ClusterStatus};
 pub use kube_core::Duration;
 pub use operation::{Operation, OperationSpec, OperationStatus};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube_core::CustomResourceExt as _;
 
 /// The API group of every kind.
@@ -61,12 +63,50 @@ pub fn gate_secret(app: &str) -> String {
 
 /// The definitions of all kinds, in the order in which they are applied.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![Cluster::crd(), ProtectedApp::crd(), Operation::crd()]
+    let mut definitions = vec![Cluster::crd(), ProtectedApp::crd(), Operation::crd()];
+    for version in definitions.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
+        if let Some(schema) = version.schema.as_mut().and_then(|all| all.open_api_v3_schema.as_mut()) {
+            forget_unsigned(schema);
+        }
+    }
+    definitions
+}
+
+/// Takes out what an API server does not know, and warns whoever applies it of: formats without a sign. Their limits are said besides.
+fn forget_unsigned(schema: &mut JSONSchemaProps) {
+    if schema.format.as_ref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    schema
+        .properties
+        .iter_mut()
+        .flat_map(|all| all.values_mut())
+        .for_each(forget_unsigned);
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(items)) => forget_unsigned(items),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(forget_unsigned),
+        None => {}
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        forget_unsigned(values);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_api_server_knows_every_format() {
+        for crd in crds() {
+            let text = format!("{crd:?}");
+            assert!(
+                text.contains("int64") && !text.contains("uint"),
+                "{}",
+                crd.spec.names.kind
+            );
+        }
+    }
 
     #[test]
     fn every_kind_has_a_status_and_columns() {

@@ -28,7 +28,7 @@ fn with(values: &Values, rules: &str) -> Result<Vec<Value>, InstallError> {
             "endpoints": [{ "port": METRICS, "path": "/metrics" }],
         },
     })];
-    // The operator takes no rule without a group.
+    // Without a group it would say nothing.
     let rules = alerts(rules)?;
     if rules["groups"].as_array().is_some_and(|groups| !groups.is_empty()) {
         objects.push(json!({

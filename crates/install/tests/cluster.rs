@@ -245,7 +245,7 @@ async fn kubectl_applies_shows_no_difference_and_removes() {
     let Ok(applied) = kubectl("apply --server-side") else {
         return eprintln!("skipped: kubectl is not installed");
     };
-    assert!(applied.status.success(), "{applied:?}");
+    assert!(applied.status.success() && applied.stderr.is_empty(), "{applied:?}");
     for again in [
         "apply --server-side",
         "diff --server-side",
