@@ -1,8 +1,8 @@
 //! Brings the gate into writer pods: a pure transformation of a pod, or of the template of a Deployment's or StatefulSet's.
 //!
 //! What is wanted stands in annotations ([`leeward_api::gate`]), so that `leeward inject` ([`manifest`]) and the webhook ([`webhook`]) do the
-//! same. Flow: [`wanted`] reads the annotations; [`held`] refuses what a gate cannot hold, so that nobody believes in a gate that is none;
-//! [`place`] makes the pod that runs the writer behind it.
+//! same. Flow: [`wanted`] reads the annotations; `held` refuses what a gate cannot hold, so that nobody believes in a gate that is none;
+//! `place` makes the pod that runs the writer behind it.
 //!
 //! Invariants:
 //! - a pod comes out whole or with an error that says what to write, never with half of a gate;

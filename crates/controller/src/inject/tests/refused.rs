@@ -2,8 +2,11 @@
 
 use super::*;
 
+/// What is at a pointer.
+type Change = (&'static str, Value);
+
 /// Each change of a template that lacks nothing, and what the error has to name: what is wrong, and what to write.
-fn refused() -> Vec<(Vec<(&'static str, Value)>, [&'static str; 2])> {
+fn refused() -> Vec<(Vec<Change>, [&'static str; 2])> {
     const ANNOTATIONS: &str = "/metadata/annotations/leeward.dev~1gate-";
     let annotation = |name: &str, value: Value| (&*format!("{ANNOTATIONS}{name}").leak(), value);
     let container = |name: &str, value: Value| (&*format!("/spec/containers/0/{name}").leak(), value);
