@@ -3,6 +3,7 @@
 mod arrows;
 mod facts;
 mod generate;
+mod image;
 mod pages;
 mod test;
 mod tools;
@@ -106,16 +107,8 @@ fn run(chore: Chore) -> Result<()> {
         Chore::Generate => generate::write(&workspace),
         Chore::Facts { openapi } => facts::write(&workspace, &openapi),
         Chore::Image { output, name, profile } => {
-            build(&workspace, &profile, &["leeward"], &[])?;
             let directory = if profile == DEV { "debug" } else { &profile };
-            let mut program = std::process::Command::new(workspace.built(directory, "leeward"));
-            program.args(["image", "--output"]).arg(output);
-            if let Some(name) = name {
-                program.args(["--name", &name]);
-            }
-            let status = program.status().context("leeward cannot be started")?;
-            ensure!(status.success(), "the image cannot be written");
-            Ok(())
+            image::write(&workspace, &profile, directory, &output, name.as_deref())
         }
         Chore::ApiDiff { arguments } => {
             // The file names among the arguments are the caller's, so it runs where the caller is.
