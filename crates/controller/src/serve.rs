@@ -195,7 +195,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         .merge(carry::router(bundles))
         .merge(points::router(Arc::clone(&agent), target))
         .merge(registry::router(store.clone(), Mode::ReadOnly, image_peers.clone()));
-    let to_nodes = registry::router(store.clone(), Mode::ReadWrite, image_peers.clone());
+    let to_nodes = registry::router(store.clone(), face_to_nodes(&config), image_peers.clone());
 
     if let config::Quorum::Etcd(etcd) = &config.quorum {
         tasks.spawn(quorum::watch(
@@ -325,6 +325,15 @@ fn gates_of(
         source,
     })?;
     Ok(Some(Arc::new(made)))
+}
+
+/// Who the registry is for that is served without asking who comes. On one machine its nodes and users push to it; in a cluster every pod reaches it,
+/// and what it holds is what the other regions gave it.
+fn face_to_nodes(config: &Config) -> Mode {
+    match config.images_from_registry() {
+        true => Mode::ReadWrite,
+        false => Mode::ReadOnly,
+    }
 }
 
 fn gate_image(config: &Config) -> Result<String, ServeError> {

@@ -162,7 +162,8 @@ async fn whoever_lost_the_lease_passes_on_and_cuts_off_what_it_had_taken() {
     until(&first.agent, "the first one knows", |first| !first.acts()).await;
     // By the same client, whose connection was open.
     until_answered(&east, &first.url, "second hears east").await;
-    (first.stop.cancel(), second.stop.cancel());
+    first.stop.cancel();
+    second.stop.cancel();
 }
 
 #[tokio::test]
