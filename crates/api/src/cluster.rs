@@ -42,7 +42,7 @@ pub struct ClusterSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub zones: Vec<String>,
 
-    /// Where users' requests enter, `HOST:PORT`: the cluster's edge.
+    /// Where users' requests enter, `HOST:PORT`: the cluster's edge. A name is looked up by every agent, and again every quarter of a minute.
     #[schemars(regex(pattern = r"^\S+:[0-9]+$"))]
     pub ingress: String,
 

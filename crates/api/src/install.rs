@@ -48,8 +48,10 @@ pub const REGISTRY_PORT: u16 = 5000;
 /// The port for `/metrics`, `/livez` and `/readyz`.
 pub const METRICS_PORT: u16 = 9464;
 
-/// The Service where users' requests enter, at port 80.
+/// The Service where users' requests enter, at [`EDGE_OUTSIDE`].
 pub const EDGE_SERVICE: &str = "leeward-edge";
+/// The port of that Service: what users and the other regions' edges are sent to.
+pub const EDGE_OUTSIDE: u16 = 80;
 /// The Service of the peer link; like the ones below, at the port that the pods have.
 pub const PEER_SERVICE: &str = "leeward-peer";
 /// The Service at which gates ask.

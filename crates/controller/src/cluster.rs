@@ -2,7 +2,7 @@
 
 mod service;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
@@ -44,14 +44,10 @@ pub fn peers(cache: &Cache, me: &ClusterName) -> Vec<Peer> {
     peers
 }
 
-/// Where a cluster's edge is.
-pub fn ingress(cache: &Cache, cluster: &ClusterName) -> Option<SocketAddr> {
-    let found = cache
-        .clusters
-        .state()
-        .into_iter()
-        .find(|c| c.name_any() == cluster.as_str())?;
-    found.spec.ingress.parse().ok()
+/// Where a cluster's edge is, `HOST:PORT` as it is said.
+pub fn ingress(cache: &Cache, cluster: &ClusterName) -> Option<String> {
+    let found = cache.clusters.find(|found| found.name_any() == cluster.as_str())?;
+    Some(found.spec.ingress.clone())
 }
 
 /// Keeps the peers and the resources up to date until `stop`.

@@ -86,7 +86,8 @@ pub struct Serve {
     /// roles of all that a lost cluster had move at once; this many of them are started at a time.
     #[serde(default = "moves_together")]
     pub moves_together: NonZeroUsize,
-    /// Whether the nodes pull every image from the region's own registry, as local regions do: then an image that is not there is lacking. Yes where
+    /// Whether the nodes pull every image from the region's own registry, as local regions do: then an image that is not there is lacking, and whoever
+    /// reaches the registry pushes to it; else it only reads. Yes where
     /// a kubeconfig is given; the nodes of a cluster that the agent runs in pull images from where they are named.
     #[serde(default)]
     pub images_from_registry: Option<bool>,

@@ -11,6 +11,7 @@ pub mod cache;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod edges;
 pub mod events;
 pub mod finalizer;
 pub mod freezer;

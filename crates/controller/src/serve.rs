@@ -28,6 +28,7 @@ use crate::{
     cache::Cache,
     clock, cluster,
     config::{self, NotAnAddress, Serve as Config},
+    edges::Edges,
     gates::{self, Gates},
     holder::{Holder, Reached},
     metrics::{listen as metrics, measured::Measured, of_agent, tasks::Tasks},
@@ -225,7 +226,15 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     ));
     tasks.spawn(show::run(Arc::clone(&context), stop.clone()));
     tasks.spawn(protected_app::run(Arc::clone(&context), stop.clone()));
-    tasks.spawn(route(Arc::clone(&context), Arc::clone(&shared), grants, stop.clone()));
+    let edges = Arc::new(Edges::default());
+    tasks.spawn(Arc::clone(&edges).follow(cache.clone(), stop.clone()));
+    tasks.spawn(route(
+        Arc::clone(&context),
+        Arc::clone(&shared),
+        grants,
+        edges,
+        stop.clone(),
+    ));
     tasks.spawn(edge.serve(stop.clone()));
     if let Some(listener) = for_metrics {
         let sources = of_agent::Sources {
@@ -349,14 +358,22 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
 }
 
 /// Keeps the edge's table, roles and backends up to date.
-async fn route(context: Arc<Context>, shared: Arc<Shared>, grants: Arc<admission::Grants>, stop: CancellationToken) {
+async fn route(
+    context: Arc<Context>,
+    shared: Arc<Shared>,
+    grants: Arc<admission::Grants>,
+    edges: Arc<Edges>,
+    stop: CancellationToken,
+) {
     let mut changes = context.agent.changes();
+    let mut addresses = edges.changes();
     let mut backends = context.backends.subscribe();
     let mut refused = None;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = changes.changed() => { changes.borrow_and_update(); }
+            _ = addresses.changed() => { addresses.borrow_and_update(); }
             _ = backends.changed() => {
                 let now = backends.borrow_and_update().clone();
                 shared.set_backends(Backends::new(now));
@@ -371,8 +388,15 @@ async fn route(context: Arc<Context>, shared: Arc<Shared>, grants: Arc<admission
         grants.set_roles(table::roles(situations.iter().map(AsRef::as_ref)));
         let (incarnation, _) = known.incarnation();
         let apps = situations.iter().map(AsRef::as_ref);
+        let last = shared.index();
         let table = table::build(incarnation, apps, &known.maintenance, |cluster| {
-            cluster::ingress(&context.cache, cluster)
+            let said = cluster::ingress(&context.cache, cluster)?;
+            // A name that was not looked up since the start is where it was before.
+            edges.address(&said).or_else(|| {
+                let mut all = last.table().profiles.iter().flat_map(|profile| &profile.endpoints);
+                all.find(|endpoint| endpoint.cluster == *cluster)
+                    .map(|endpoint| endpoint.address)
+            })
         });
         // Without quorum or API nothing is known; the last table goes on. An agent without fences takes no notice of a plan.
         let unfenced = context.agent.is_unfenced() && !shared.index().profiles().is_empty();

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::api::networking::v1::{NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPort, NetworkPolicySpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use leeward_api::install::{
-    AGENT, EDGE_PORT, EDGE_SERVICE, GATE_PORT, GATE_SERVICE, METRICS_PORT, METRICS_SERVICE, NAME, PEER_PORT,
-    PEER_SERVICE, REGISTRY_PORT, REGISTRY_SERVICE, WEBHOOK, WEBHOOK_PORT,
+    AGENT, EDGE_OUTSIDE, EDGE_PORT, EDGE_SERVICE, GATE_PORT, GATE_SERVICE, METRICS_PORT, METRICS_SERVICE, NAME,
+    PEER_PORT, PEER_SERVICE, REGISTRY_PORT, REGISTRY_SERVICE, WEBHOOK, WEBHOOK_PORT,
 };
 use serde_json::{Value, to_value};
 
@@ -31,7 +31,7 @@ pub(crate) const PORTS: &[Port] = &[
         name: "edge",
         number: EDGE_PORT,
         service: EDGE_SERVICE,
-        outside: 80,
+        outside: EDGE_OUTSIDE,
     },
     Port {
         name: "peer",
@@ -103,9 +103,9 @@ fn service(values: &Values, port: &Port) -> Service {
 }
 
 /// Only the ports above are reached, by whoever reaches them: users and other regions come from anywhere, gates from every application's
-/// namespace, images are asked for by nodes, probes come from the kubelet, and the webhook is for the API server. What goes out is left open: the API server, the quorum and the other
-/// regions are addresses outside of this cluster's pods, which no selector names and which differ from cluster to cluster, and an agent that a stale
-/// list of addresses cuts off from them loses its region's right to write.
+/// namespace, images are asked for by nodes, probes come from the kubelet, and the webhook is for the API server. What goes out is left open:
+/// the API server, the quorum and the other regions are addresses outside of this cluster's pods, which no selector names and which differ from
+/// cluster to cluster, and an agent that a stale list of addresses cuts off from them loses its region's right to write.
 fn policy(values: &Values) -> NetworkPolicy {
     let port = |port: &Port| NetworkPolicyPort {
         port: Some(IntOrString::Int(port.number.into())),

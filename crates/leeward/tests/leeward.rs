@@ -32,6 +32,8 @@ mod nodes;
 mod recover;
 #[path = "leeward/region.rs"]
 mod region;
+#[path = "leeward/rendered.rs"]
+mod rendered;
 #[path = "leeward/standby.rs"]
 mod standby;
 #[path = "leeward/switchover.rs"]

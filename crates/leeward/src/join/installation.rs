@@ -314,7 +314,7 @@ pub(super) fn at(region: &str, host: &str) -> Cluster {
     Cluster {
         region: region.to_owned(),
         zones: vec![],
-        ingress: address::join(host, install::EDGE_PORT),
+        ingress: address::join(host, install::EDGE_OUTSIDE),
         peer: address::join(host, install::PEER_PORT),
         registry: address::join(host, install::REGISTRY_PORT),
     }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
@@ -20,22 +21,22 @@ use leeward_pki::{About, Authority, Pair, Term};
 use serde_json::Value;
 
 /// The longest that anything takes here, however loaded the machine is.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Where a test's installation is.
-struct Desk(tempfile::TempDir);
+pub(crate) struct Desk(tempfile::TempDir);
 
 impl Desk {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -49,16 +50,28 @@ impl Desk {
         self.command(arguments).output().unwrap()
     }
 
-    fn expect(&self, code: i32, arguments: &[&str]) -> (String, String) {
+    pub(crate) fn expect(&self, code: i32, arguments: &[&str]) -> (String, String) {
         let output = self.run(arguments);
         let (out, err) = (text(&output.stdout), text(&output.stderr));
         assert_eq!(output.status.code(), Some(code), "{arguments:?}\n{out}\n{err}");
         (out, err)
     }
 
-    fn init(&self, witness: &str) {
+    pub(crate) fn init(&self, witness: &str) {
         let west = ["init", "--witness", witness, "--cluster", "west=127.0.0.1"];
         self.expect(0, &[&west[..], &["--cluster", "east=127.0.0.1"]].concat());
+    }
+
+    /// Runs the witness on what is written for it. Only this machine reaches it, and its data are the test's.
+    pub(crate) fn witness(&self, address: SocketAddr) -> Running {
+        let out = self.path("witness");
+        self.expect(0, &["witness", "--out", "witness", "--at", out.to_str().unwrap()]);
+        let config = self.path("witness.json");
+        let mut value: Value = serde_json::from_slice(&fs::read(out.join("witness.json")).unwrap()).unwrap();
+        value["address"] = address.to_string().into();
+        value["data_dir"] = self.path("data").to_str().unwrap().into();
+        fs::write(&config, value.to_string()).unwrap();
+        Running::witness(&config)
     }
 
     /// Everything in the installation's directory.
@@ -83,7 +96,7 @@ impl Desk {
     }
 }
 
-fn documents(rendered: &str) -> Vec<Value> {
+pub(crate) fn documents(rendered: &str) -> Vec<Value> {
     let all = rendered.split("---\n").skip(1);
     all.map(|text| serde_saphyr::from_str(text).unwrap()).collect()
 }
@@ -604,27 +617,27 @@ fn two_commands_at_a_time_do_not_change_one_directory() {
     desk.identity("west");
 }
 
-/// A witness that runs, and what it logs.
-struct Running {
+/// A witness or an agent that runs, and what it logs.
+pub(crate) struct Running {
     child: Child,
     log: mpsc::Receiver<String>,
 }
 
 impl Running {
-    fn start(config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_leeward"))
-            .args(["witness", "--config"])
-            .arg(config)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    fn witness(config: &Path) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_leeward"));
+        Self::start(command.args(["witness", "--config"]).arg(config))
+    }
+
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let (send, log) = mpsc::channel();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| send.send(line)));
         Self { child, log }
     }
 
-    fn until(&self, says: &str) {
+    pub(crate) fn until(&self, says: &str) {
         let mut seen = vec![];
         while let Ok(line) = self.log.recv_timeout(PATIENCE) {
             seen.push(line);
@@ -686,14 +699,7 @@ async fn a_witness_that_runs_goes_through_a_new_authority_and_answers_every_requ
     desk.init(&address.to_string());
     let out = desk.path("witness");
     let witness = ["witness", "--out", "witness", "--at", out.to_str().unwrap()];
-    desk.expect(0, &witness);
-    // Only this machine reaches it, and its data are the test's.
-    let config = desk.path("witness.json");
-    let mut value: Value = serde_json::from_slice(&fs::read(out.join("witness.json")).unwrap()).unwrap();
-    value["address"] = address.to_string().into();
-    value["data_dir"] = desk.path("data").to_str().unwrap().into();
-    fs::write(&config, value.to_string()).unwrap();
-    let running = Running::start(&config);
+    let running = desk.witness(address);
     let url = format!("https://{address}");
     let sides = ["west", "east"].map(|name| (name, Side::new(&desk, name)));
     let client = sides[0].1.credentials.client().unwrap();
