@@ -61,7 +61,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
 }
 
 /// What went wrong with one object, and which were not tried after it.
-fn stopped(error: anyhow::Error, objects: &[serde_json::Value], done: usize) -> anyhow::Error {
+pub(crate) fn stopped(error: anyhow::Error, objects: &[serde_json::Value], done: usize) -> anyhow::Error {
     let name = |object: &serde_json::Value| {
         let text = |pointer| object.pointer(pointer).and_then(|value| value.as_str()).unwrap_or("?");
         format!("{} {}", text("/kind"), text("/metadata/name"))
@@ -101,6 +101,11 @@ pub(crate) async fn apply(client: &Client, object: &serde_json::Value, namespace
     let gvk = GroupVersionKind::try_from(types)?;
     let found = discovery::pinned_kind(client, &gvk).await;
     let (resource, capabilities) = found.map_err(|error| match error {
+        kube::Error::Api(status) if status.code != 404 => anyhow::anyhow!(
+            "the kinds in {} cannot be asked for: {}",
+            types.api_version,
+            leeward_state::api_text(&kube::Error::Api(status))
+        ),
         kube::Error::Api(_) | kube::Error::Discovery(_) => anyhow::anyhow!(
             "the cluster has no kind {} in {}; apply its CustomResourceDefinition first, or check the spelling",
             types.kind,

@@ -2,7 +2,7 @@
 //!
 //! Flow: a command opens the [`directory`], which nobody else changes meanwhile; [`installation`], pure, says what changes; [`issue`] makes what
 //! is missing or ends soon; [`bundle`], pure, writes it down for its receiver. Nothing here asks a cluster: what is applied, and where, is the
-//! engineer's affair. See `docs/decisions/0013-authority-in-a-directory.md`.
+//! engineer's affair, or that of `leeward install`. See `docs/decisions/0013-authority-in-a-directory.md`.
 
 mod address;
 mod bundle;
@@ -62,6 +62,8 @@ macro_rules! misused {
 
 use misused;
 
+pub(crate) use address::cluster;
+pub(crate) use give::Bundle;
 pub(crate) use turn::{Paper, Term, look};
 
 /// Runs one of them.

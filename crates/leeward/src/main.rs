@@ -91,7 +91,7 @@ enum Command {
     /// Makes certificates and configuration for an installation on real clusters, and rotates them
     #[command(subcommand)]
     Join(join::Command),
-    /// Prints what is to be applied to a cluster so that agents run in it.
+    /// Applies to a cluster what is needed so that agents run in it, or prints it.
     Install(install::Arguments),
     /// Writes this program as an image; `cargo xtask image` builds it first.
     #[command(hide = true)]

@@ -28,7 +28,7 @@ pub(super) fn label(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// It is none.
-pub(super) fn cluster(text: &str) -> Result<String, String> {
+pub(crate) fn cluster(text: &str) -> Result<String, String> {
     match label(text)?.as_str() {
         WITNESS => Err("this is the witness's name; a cluster needs another one".to_owned()),
         "root" => Err("this is the user of etcd who may do everything; a cluster needs another name".to_owned()),

@@ -60,44 +60,98 @@ pub(crate) struct Member {
     place: Place,
 }
 
+/// What a cluster is given, while nobody else changes the directory.
+pub(crate) struct Bundle {
+    directory: Directory,
+    installation: Installation,
+    holder: Holder,
+    papers: issue::Papers,
+    manifests: String,
+}
+
+impl Bundle {
+    /// The bundle of a cluster, of the installation in `dir`.
+    ///
+    /// # Errors
+    /// There is no such installation or cluster, or something of it is missing.
+    pub(crate) fn of(dir: &Path, name: &str) -> anyhow::Result<Self> {
+        let place = Place { dir: dir.to_owned() };
+        let (directory, installation) = place.open()?;
+        let Some(cluster) = installation.clusters.get(name).cloned() else {
+            let known: Vec<&str> = installation.clusters.keys().map(String::as_str).collect();
+            bail!(
+                "there is no cluster {name}, only {}: add it with `leeward join region {name} --host HOST`",
+                or_none(&known)
+            );
+        };
+        let holder = Holder::Cluster(name.to_owned());
+        let papers = issue::papers(&directory, &installation, &holder, issue::RENEWED)?;
+        let spec_keys = installation.spec_key.keys.iter().map(|number| {
+            let file = directory.spec_key(*number);
+            ensure!(
+                file.exists(),
+                "{} is not there: bring it back from a copy",
+                file.display()
+            );
+            issue::key(&directory, &file)
+        });
+        let spec_keys: Vec<String> = spec_keys.collect::<anyhow::Result<_>>()?;
+        let gate_key = issue::key(&directory, &directory.gates(name))?;
+        let etcd_ca = etcd_ca(&directory, &installation)?;
+        let proof = bundle::Proof {
+            papers: &papers,
+            spec_keys: &spec_keys,
+            gate_key: &gate_key,
+            etcd_ca: etcd_ca.as_deref(),
+        };
+        let manifests = bundle::manifests(&installation, name, &cluster, &proof)?;
+        Ok(Self {
+            directory,
+            installation,
+            holder,
+            papers,
+            manifests,
+        })
+    }
+
+    /// Its objects as YAML documents, in the order in which they are applied. There are private keys among them.
+    pub(crate) fn manifests(&self) -> &str {
+        &self.manifests
+    }
+
+    /// The namespace that it is for.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.installation.namespace
+    }
+
+    /// Notes that the cluster has it now.
+    ///
+    /// # Errors
+    /// The directory cannot be written.
+    pub(crate) fn given(mut self) -> anyhow::Result<()> {
+        tell(&self.holder, &self.papers);
+        given(&self.directory, &mut self.installation, &self.holder)
+    }
+
+    /// Prints it after `before`, and notes it as given.
+    ///
+    /// # Errors
+    /// Unlike elsewhere, a reader that has gone is an error: what it did not get was not given to it.
+    pub(crate) fn print(self, before: &str) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(before.as_bytes())
+            .and_then(|()| out.write_all(self.manifests.as_bytes()))
+            .and_then(|()| out.flush())
+            .with_context(|| {
+                let whose = self.holder.key();
+                format!("the bundle of {whose} was not read to its end, so it does not count as given")
+            })?;
+        self.given()
+    }
+}
+
 pub(super) fn render(arguments: &Render) -> anyhow::Result<()> {
-    let (directory, mut installation) = arguments.place.open()?;
-    let name = &arguments.name;
-    let Some(cluster) = installation.clusters.get(name).cloned() else {
-        let known: Vec<&str> = installation.clusters.keys().map(String::as_str).collect();
-        bail!(
-            "there is no cluster {name}, only {}: add it with `leeward join region {name} --host HOST`",
-            or_none(&known)
-        );
-    };
-    let holder = Holder::Cluster(name.clone());
-    let papers = issue::papers(&directory, &installation, &holder, issue::RENEWED)?;
-    let spec_keys = installation.spec_key.keys.iter().map(|number| {
-        let file = directory.spec_key(*number);
-        ensure!(
-            file.exists(),
-            "{} is not there: bring it back from a copy",
-            file.display()
-        );
-        issue::key(&directory, &file)
-    });
-    let spec_keys: Vec<String> = spec_keys.collect::<anyhow::Result<_>>()?;
-    let gate_key = issue::key(&directory, &directory.gates(name))?;
-    let etcd_ca = etcd_ca(&directory, &installation)?;
-    let proof = bundle::Proof {
-        papers: &papers,
-        spec_keys: &spec_keys,
-        gate_key: &gate_key,
-        etcd_ca: etcd_ca.as_deref(),
-    };
-    let manifests = bundle::manifests(&installation, name, &cluster, &proof)?;
-    // Unlike elsewhere, a reader that has gone is an error: what it did not get was not given to it.
-    let mut out = std::io::stdout().lock();
-    out.write_all(manifests.as_bytes())
-        .and_then(|()| out.flush())
-        .with_context(|| format!("the bundle of {name} was not read to its end, so it does not count as given"))?;
-    tell(&holder, &papers);
-    given(&directory, &mut installation, &holder)
+    Bundle::of(&arguments.place.dir, &arguments.name)?.print("")
 }
 
 /// The authority of etcd's members, where it is another one than the installation's.

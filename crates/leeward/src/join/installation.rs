@@ -309,7 +309,7 @@ impl Installation {
     }
 }
 
-/// A cluster on this host at the usual ports.
+/// A cluster whose Services are at this host, at the ports that they have there.
 pub(super) fn at(region: &str, host: &str) -> Cluster {
     Cluster {
         region: region.to_owned(),
