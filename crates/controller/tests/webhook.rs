@@ -31,7 +31,7 @@ use kube::{
 };
 use leeward_api::install::{WEBHOOK, WEBHOOK_PATH, webhook_host};
 use leeward_controller::{
-    inject::webhook::{MAX_BYTES, authority, configuration},
+    inject::webhook::{MAX_BYTES, configuration},
     peer::{self, Credentials},
     webhook,
 };
@@ -138,14 +138,14 @@ impl Stage {
     /// A webhook that a real API server knows by its Service, and two namespaces: `in` has the label, `out` has not.
     async fn open(cluster: &Cluster) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let authority_of = Authority::new("leeward").unwrap();
-        let identity = authority_of.issue("west", &[&webhook_host(NAMESPACE)], &[]).unwrap();
+        let authority = Authority::new("leeward").unwrap();
+        let identity = authority.issue("west", &[&webhook_host(NAMESPACE)], &[]).unwrap();
         let write = |name: &str, text: &str| {
             let path = directory.path().join(name);
             std::fs::write(&path, text).unwrap();
             path
         };
-        let ca = write("ca.crt", &authority_of.certificate());
+        let ca = write("ca.crt", &authority.certificate());
         let (cert, key) = (write("tls.crt", &identity.certificate), write("tls.key", &identity.key));
         let credentials = Credentials::read(&ca, &cert, &key).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -189,26 +189,14 @@ impl Stage {
             .create(&PostParams::default(), &serde_json::from_value(service).unwrap())
             .await
             .unwrap();
-        let mut wanted = configuration(NAMESPACE, None);
+        let mut wanted = configuration(NAMESPACE, &authority.certificate());
         let hook = &mut wanted.webhooks.as_mut().unwrap()[0];
         hook.client_config.service.as_mut().unwrap().port = Some(address.port().into());
         let configurations: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
-        let params = |manager: &str| PatchParams::apply(manager);
         configurations
-            .patch(WEBHOOK, &params("install"), &Patch::Apply(&wanted))
+            .patch(WEBHOOK, &PatchParams::apply("a-person"), &Patch::Apply(&wanted))
             .await
             .unwrap();
-        // Whom to trust is said by somebody else, and stays when the manifests are applied again.
-        let trust = authority(&authority_of.certificate());
-        configurations
-            .patch(WEBHOOK, &params("join"), &Patch::Apply(&trust))
-            .await
-            .unwrap();
-        let again = configurations
-            .patch(WEBHOOK, &params("install"), &Patch::Apply(&wanted))
-            .await
-            .unwrap();
-        assert!(again.webhooks.unwrap()[0].client_config.ca_bundle.is_some());
         let stage = Self {
             client,
             address,

@@ -31,8 +31,8 @@ const REVIEW: (&str, &str) = ("admission.k8s.io/v1", "AdmissionReview");
 pub const MAX_BYTES: usize = 8 << 20;
 
 /// What the API server of a cluster is told, where Leeward is installed in this namespace. `authority` is what signed the agents' certificates, PEM
-/// of one or several certificates; what an installation does not know yet is filled in by [`authority`].
-pub fn configuration(namespace: &str, authority: Option<&str>) -> MutatingWebhookConfiguration {
+/// of one or several certificates.
+pub fn configuration(namespace: &str, authority: &str) -> MutatingWebhookConfiguration {
     let texts = |texts: &[&str]| Some(texts.iter().map(|text| (*text).to_owned()).collect());
     let selects = |operator: &str, value| LabelSelector {
         match_expressions: Some(vec![LabelSelectorRequirement {
@@ -46,7 +46,7 @@ pub fn configuration(namespace: &str, authority: Option<&str>) -> MutatingWebhoo
         name: NAME_OF_HOOK.into(),
         admission_review_versions: vec!["v1".into()],
         client_config: WebhookClientConfig {
-            ca_bundle: authority.map(|pem| ByteString(pem.as_bytes().to_vec())),
+            ca_bundle: Some(ByteString(authority.as_bytes().to_vec())),
             service: Some(ServiceReference {
                 name: WEBHOOK.into(),
                 namespace: namespace.into(),
@@ -85,16 +85,6 @@ pub fn configuration(namespace: &str, authority: Option<&str>) -> MutatingWebhoo
         },
         webhooks: Some(vec![hook]),
     }
-}
-
-/// Whom the API server is to trust, for a server-side apply to the configuration: only that is set, and who applies it owns nothing else.
-pub fn authority(pem: &str) -> Value {
-    json!({
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "MutatingWebhookConfiguration",
-        "metadata": { "name": WEBHOOK },
-        "webhooks": [{ "name": NAME_OF_HOOK, "clientConfig": { "caBundle": ByteString(pem.as_bytes().to_vec()) } }],
-    })
 }
 
 /// A question that cannot be answered, since it is none.

@@ -44,7 +44,7 @@ pub(super) fn manifests(
         serde_json::to_value(secret(installation, proof))?,
         serde_json::to_value(config_map(installation, name, cluster)?)?,
         // It trusts the installation's authority, and so it is with what has it.
-        serde_json::to_value(webhook::configuration(&installation.namespace, Some(&proof.papers.ca)))?,
+        serde_json::to_value(webhook::configuration(&installation.namespace, &proof.papers.ca))?,
     ];
     for (name, cluster) in &installation.clusters {
         documents.push(serde_json::to_value(resource(name, cluster))?);
