@@ -24,7 +24,9 @@ use crate::stage::{Region, Stage, gone, person, until};
 
 /// The application `web`: what a person applies.
 pub(crate) async fn protect(region: &Region, namespace: &str, roles: Value) -> ProtectedApp {
-    push(region.registry()).await;
+    if region.takes_images() {
+        push(region.registry()).await;
+    }
     let name = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
     region
         .all::<Namespace>()

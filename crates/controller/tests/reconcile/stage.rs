@@ -215,14 +215,15 @@ impl Region {
 
     /// Starts another replica of the agent, at the same address, which is in both ones' certificate; where its peer link is.
     pub(crate) async fn start_replica(&self, pod: &str) -> SocketAddr {
-        let listeners = [(); 3].map(|()| std::net::TcpListener::bind((self.peer().ip(), 0)).unwrap());
-        let [registry, ingress, peer] = listeners.map(|listener| listener.local_addr().unwrap());
+        let listeners = [(); 4].map(|()| std::net::TcpListener::bind((self.peer().ip(), 0)).unwrap());
+        let [registry, ingress, peer, metrics] = listeners.map(|listener| listener.local_addr().unwrap());
         let mut config = self.config.clone();
         config["pod_name"] = json!(pod);
         for (field, address) in [
             ("registry_address", registry),
             ("ingress_address", ingress),
             ("peer_address", peer),
+            ("metrics_address", metrics),
         ] {
             config[field] = json!(address);
         }
@@ -305,6 +306,11 @@ impl Region {
     pub(crate) fn be_in_a_pod(&mut self) {
         self.config["volumes_are_here"] = json!(false);
         self.config["images_from_registry"] = json!(false);
+    }
+
+    /// Whether images are pushed to the region's registry; an agent in a pod asks for none and takes none.
+    pub(crate) fn takes_images(&self) -> bool {
+        self.config["images_from_registry"] != json!(false)
     }
 
     /// Where users' requests enter.
