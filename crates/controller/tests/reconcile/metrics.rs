@@ -282,9 +282,19 @@ pub(crate) async fn roles_are_seen(stage: &Stage, epoch: u64) {
     }
 }
 
+async fn until_it_listens(agent: SocketAddr) {
+    let asked = async {
+        while reqwest::get(format!("http://{agent}/readyz")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap();
+}
+
 pub(crate) async fn an_agent_is_ready_from_the_first_answer_on_and_while_nobody_answers(cluster: Arc<Cluster>) {
     let mut stage = Stage::open(&cluster, "east").await;
     let (agent, ready) = (stage.east.metrics(), (200, "ok\n".to_owned()));
+    until_it_listens(agent).await;
     let started = async {
         while get(agent, "/readyz").await != ready {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -312,12 +322,7 @@ pub(crate) async fn an_agent_is_ready_from_the_first_answer_on_and_while_nobody_
     stage.east.stop().await;
     stage.east.cut_off();
     stage.east.start();
-    let asked = async {
-        while reqwest::get(format!("http://{agent}/readyz")).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), asked).await.unwrap();
+    until_it_listens(agent).await;
     let (status, why) = get(agent, "/readyz").await;
     assert_eq!(status, 503);
     assert!(why.contains("neither the quorum nor the Kubernetes API"), "{why}");
