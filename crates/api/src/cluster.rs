@@ -31,7 +31,11 @@ use serde::{Deserialize, Serialize};
     printcolumn(json_path = ".metadata.creationTimestamp", name = "Age", type_ = "date"),
     crates(kube_core = "::kube_core")
 )]
-#[x_kube(crates(kube_core = "::kube_core"), validation = Rule::new("self.region == oldSelf.region").message("a cluster does not move to another region: delete it and make a new one"))]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("self.region == oldSelf.region").message("a cluster does not move to another region: delete it and make a new one"),
+    validation = Rule::new("[self.ingress, self.registry, self.peer].all(one, !one.startsWith('0.0.0.0:') && !one.startsWith('[::]:'))").message("0.0.0.0 and [::] are where one listens, and not where one is reached: say where others reach it")
+)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterSpec {
     /// The failure domain that the cluster is in.
