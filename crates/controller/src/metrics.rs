@@ -1,7 +1,7 @@
 //! What an agent and a witness say of themselves, over plain HTTP: `/metrics`, `/livez` and `/readyz`.
 //!
 //! Almost everything is read from what the agent knows anyway, at the moment somebody asks; counted is only what happens and leaves no trace. So
-//! nothing runs while nobody asks. What there is, and what it is called, is in the one table [`leeward_api::metrics`]: [`page::Page`] takes names
+//! nothing runs while nobody asks. What there is, and what it is called, is in the one table [`leeward_api::metrics`]: `page::Page` takes names
 //! and labels from there, and nothing else can be written.
 //!
 //! Flow: [`listen`] answers, from an [`Observed`]: [`of_agent::Observer`] or [`of_witness::Observer`].

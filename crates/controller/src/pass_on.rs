@@ -2,7 +2,7 @@
 //! prove themselves to each other.
 //!
 //! A Service balances over all replicas, and only the one that acts hears and answers for the region. A connection that was passed on begins with
-//! [`PREFACE`], and is never passed on again: two replicas that each take the other one for the one that acts refuse it. It ends when the one
+//! `PREFACE`, and is never passed on again: two replicas that each take the other one for the one that acts refuse it. It ends when the one
 //! that it leads to does not act any more, and so does one that was taken here: who asks again finds the right one.
 //!
 //! Limits: so many at a time, a time to connect, and keep-alive on both sides.
