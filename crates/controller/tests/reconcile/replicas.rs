@@ -112,7 +112,8 @@ struct Cable {
 
 impl Cable {
     async fn to(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // The server's certificate names its address.
+        let listener = TcpListener::bind((server.ip(), 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (whole, state) = watch::channel(true);
         tokio::spawn(async move {
