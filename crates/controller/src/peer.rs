@@ -53,69 +53,37 @@ pub enum PeerError {
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Serves `router` on the peer link until `stop`.
-///
-/// # Errors
-/// When the address cannot be listened on or the credentials cannot be used.
-pub async fn serve(
-    address: SocketAddr,
-    credentials: &Credentials,
-    router: Router,
-    stop: CancellationToken,
-) -> Result<(), PeerError> {
-    let listener = TcpListener::bind(address)
-        .await
-        .map_err(|source| PeerError::Listen { address, source })?;
-    serve_on(listener, credentials, router, stop).await
-}
-
-/// Serves `router` on a listener until `stop`.
-///
-/// # Errors
-/// When the credentials cannot be used.
-pub async fn serve_on(
-    listener: TcpListener,
-    credentials: &Credentials,
-    router: Router,
-    stop: CancellationToken,
-) -> Result<(), PeerError> {
-    serve_acting(listener, credentials, router, None, stop).await
+pub async fn serve_on(listener: TcpListener, credentials: &Credentials, router: Router, stop: CancellationToken) {
+    serve_acting(listener, credentials, router, None, stop).await;
 }
 
 /// The same; what belongs to another replica goes there on its way.
-///
-/// # Errors
-/// When the credentials cannot be used.
 pub async fn serve_acting(
     listener: TcpListener,
     credentials: &Credentials,
     router: Router,
     way: impl Into<Option<Way>>,
     stop: CancellationToken,
-) -> Result<(), PeerError> {
+) {
     let named = move |chain: Option<&[CertificateDer<'_>]>| {
         let name = common_name(chain?.first()?)?;
         Some(router.clone().layer(Extension(PeerName(name))))
     };
     let credentials = credentials.clone();
     accept(listener, move || credentials.mutual(), named, way.into(), stop).await;
-    Ok(())
 }
 
 /// Serves `router` with the same certificate to whoever asks, until `stop`; what belongs to another replica goes there on its way.
-///
-/// # Errors
-/// When the credentials cannot be used.
 pub async fn serve_all(
     listener: TcpListener,
     credentials: &Credentials,
     router: Router,
     way: impl Into<Option<Way>>,
     stop: CancellationToken,
-) -> Result<(), PeerError> {
+) {
     let credentials = credentials.clone();
     let config = move || credentials.open();
     accept(listener, config, move |_| Some(router.clone()), way.into(), stop).await;
-    Ok(())
 }
 
 /// Accepts until `stop`, each connection by the configuration of that moment. `router` answers, by the certificates that the other end showed.

@@ -266,34 +266,23 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     });
     tracing::info!(cluster = %agent.me, "the agent runs");
     let to_gates = async {
-        match for_gates.zip(gates) {
-            Some((listener, gates)) => {
-                let to = Way::new(&agent, Reached::gate);
-                peer::serve_all(listener, &credentials, gates::router(gates), to, stop.clone()).await
-            }
-            None => Ok(()),
+        if let Some((listener, gates)) = for_gates.zip(gates) {
+            let to = Way::new(&agent, Reached::gate);
+            peer::serve_all(listener, &credentials, gates::router(gates), to, stop.clone()).await;
         }
     };
     let to_api_server = async {
-        match for_webhook {
-            Some((listener, image)) => {
-                let router = webhook::router(image, inventory);
-                peer::serve_all(listener, &credentials, router, None, stop.clone()).await
-            }
-            None => Ok(()),
+        if let Some((listener, image)) = for_webhook {
+            let router = webhook::router(image, inventory);
+            peer::serve_all(listener, &credentials, router, None, stop.clone()).await;
         }
     };
-    tokio::try_join!(
-        peer::serve_acting(
-            peer_link,
-            &credentials,
-            from_peers,
-            Way::new(&agent, |reached| Some(reached.peer())),
-            stop.clone()
-        ),
+    let to_peers = Way::new(&agent, |reached| Some(reached.peer()));
+    tokio::join!(
+        peer::serve_acting(peer_link, &credentials, from_peers, to_peers, stop.clone()),
         to_gates,
         to_api_server
-    )?;
+    );
     tasks.close();
     // Whatever does not end in time ends with the process; everything durable is durable already.
     let _ = tokio::time::timeout(Duration::from_secs(2), tasks.wait()).await;

@@ -77,7 +77,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), WitnessE
         let observed = Arc::new(of_witness::Observer(Arc::clone(&heard)));
         tokio::spawn(metrics::run(listen(address).await?, observed, stop.clone()));
     }
-    peer::serve_on(link, &credentials, router_with(store, heard), stop).await?;
+    peer::serve_on(link, &credentials, router_with(store, heard), stop).await;
     Ok(())
 }
 

@@ -160,9 +160,7 @@ impl Stage {
         ));
         let stopped = stop.clone();
         tokio::spawn(async move {
-            peer::serve_all(listener, &credentials, counted, None, stopped)
-                .await
-                .unwrap()
+            peer::serve_all(listener, &credentials, counted, None, stopped).await;
         });
 
         let client = cluster.client().await.unwrap();
