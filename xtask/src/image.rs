@@ -3,7 +3,7 @@
 //! The program in it is linked statically, for two reasons: an image is as small as that, and the gate, which is the same program, is copied
 //! into the images of other people's writers, whose libraries are not known.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -20,6 +20,19 @@ pub(crate) fn write(
     output: &Path,
     name: Option<&str>,
 ) -> Result<()> {
+    let program = build(workspace, profile, directory)?;
+    let mut image = std::process::Command::new(program);
+    image.args(["image", "--output"]).arg(output);
+    if let Some(name) = name {
+        image.args(["--name", name]);
+    }
+    let status = image.status().context("leeward cannot be started")?;
+    ensure!(status.success(), "the image cannot be written");
+    Ok(())
+}
+
+/// Builds the program, linked statically; where it is.
+pub(crate) fn build(workspace: &Workspace, profile: &str, directory: &str) -> Result<PathBuf> {
     let target = host()?;
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     let built = workspace::cargo()
@@ -33,15 +46,7 @@ pub(crate) fn write(
         built.success(),
         "the program cannot be built; a static one needs the C library's static files, which Debian has in libc6-dev"
     );
-    let program = workspace.built(&format!("{target}/{directory}"), "leeward");
-    let mut image = std::process::Command::new(program);
-    image.args(["image", "--output"]).arg(output);
-    if let Some(name) = name {
-        image.args(["--name", name]);
-    }
-    let status = image.status().context("leeward cannot be started")?;
-    ensure!(status.success(), "the image cannot be written");
-    Ok(())
+    Ok(workspace.built(&format!("{target}/{directory}"), "leeward"))
 }
 
 /// The target that programs are built for on this machine.

@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask test`, `generate`, `facts`, `image`, `api-diff`, `bench`, `chaos`, `model` and `sim`.
+//! The project's chores: `cargo xtask test`, `generate`, `facts`, `image`, `api-diff`, `bench`, `chaos`, `e2e`, `model` and `sim`.
 
 mod arrows;
 mod facts;
@@ -70,6 +70,14 @@ enum Chore {
     /// root: regions run in network namespaces, on disks of their own.
     #[command(disable_help_flag = true)]
     Chaos {
+        /// What is passed on.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+    /// Installs in two clusters that kubeconfigs name, makes faults there, sees whether users are answered, and removes everything;
+    /// `cargo xtask e2e --help` says how.
+    #[command(name = "e2e", disable_help_flag = true)]
+    E2e {
         /// What is passed on.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
@@ -149,6 +157,16 @@ fn run(chore: Chore) -> Result<()> {
             build(&workspace, DEV, &["leeward"], &["leeward/unfenced"])?;
             let mut chaos = std::process::Command::new(workspace.built("debug", "leeward"));
             let status = chaos.arg("chaos").args(arguments).env("PATH", tools.path()?).status();
+            ensure!(
+                status.context("leeward cannot be started")?.success(),
+                "something did not hold, or could not be tried"
+            );
+            Ok(())
+        }
+        Chore::E2e { arguments } => {
+            // The program that makes the faults is the one in the image, so it is built once.
+            let program = image::build(&workspace, DEV, "debug")?;
+            let status = std::process::Command::new(program).arg("e2e").args(arguments).status();
             ensure!(
                 status.context("leeward cannot be started")?.success(),
                 "something did not hold, or could not be tried"

@@ -50,7 +50,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn image() -> anyhow::Result<pack::OciImage> {
+/// This program as an image.
+///
+/// # Errors
+/// Its file or a library that it needs cannot be read.
+pub(crate) fn image() -> anyhow::Result<pack::OciImage> {
     let mut entries = pack::executable(&std::env::current_exe()?, "/leeward")?;
     entries.push(Entry::directory("/tmp", 0o1777));
     entries.push(Entry::directory(leeward_api::install::DATA_DIR, 0o1777));

@@ -3,7 +3,7 @@
 //! Flow: the values are checked and the region's bundle is made before anything is applied; [`cluster`] is what the kubeconfig names; the
 //! definitions go first and are waited for, then everything else in its order; [`ready`] waits for an agent.
 
-mod cluster;
+pub(crate) mod cluster;
 mod ready;
 
 use std::{path::PathBuf, time::Duration};

@@ -7,6 +7,7 @@ mod bring_up;
 mod chaos;
 mod demo;
 mod doctor;
+mod e2e;
 mod explain;
 mod fleet;
 mod image;
@@ -49,6 +50,9 @@ enum Command {
     #[cfg(feature = "unfenced")]
     #[command(hide = true)]
     Chaos(chaos::Arguments),
+    /// Installs in two clusters, makes faults there, and removes all of it; behind `cargo xtask e2e`.
+    #[command(name = "e2e", hide = true)]
+    E2e(Box<e2e::Arguments>),
     /// Starts local regions, and returns when they are ready.
     Up(up::Arguments),
     /// Stops the local regions and removes them.
@@ -170,6 +174,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(arguments) => return demo::run(arguments),
         #[cfg(feature = "unfenced")]
         Command::Chaos(arguments) => return chaos::run(&arguments),
+        Command::E2e(arguments) => return e2e::run(&arguments),
         Command::Up(arguments) => up::run(arguments)?,
         Command::Down(place) => up::down(&place)?,
         Command::Kubeconfig { region, place } => output::line(place.open()?.kubeconfig(&region)?.display())?,

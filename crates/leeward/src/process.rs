@@ -75,7 +75,6 @@ pub(crate) fn cancel_on_signal(stop: CancellationToken, others: &[SignalKind]) -
 }
 
 /// This program, to be started again.
-#[cfg(feature = "unfenced")]
 pub(crate) fn this() -> anyhow::Result<std::process::Command> {
     let program = std::env::current_exe().context("this program's file is not known")?;
     Ok(std::process::Command::new(program))

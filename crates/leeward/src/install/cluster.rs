@@ -12,7 +12,7 @@ use kube::{
 const CONNECTED: Duration = Duration::from_secs(10);
 
 /// A cluster, and what it is called here.
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     context: String,
     config: kube::Config,
 }
@@ -28,7 +28,7 @@ impl fmt::Display for Cluster {
 ///
 /// # Errors
 /// There is no kubeconfig, it cannot be used, or it has no such context.
-pub(super) async fn open(file: Option<&Path>, context: Option<&str>) -> anyhow::Result<Cluster> {
+pub(crate) async fn open(file: Option<&Path>, context: Option<&str>) -> anyhow::Result<Cluster> {
     let kubeconfig = match file {
         Some(file) => Kubeconfig::read_from(file).with_context(|| format!("kubeconfig {}", file.display()))?,
         None => Kubeconfig::read().context(
@@ -69,7 +69,7 @@ impl Cluster {
     ///
     /// # Errors
     /// It cannot be reached, or does not know who asks.
-    pub(super) async fn client(&self) -> anyhow::Result<Client> {
+    pub(crate) async fn client(&self) -> anyhow::Result<Client> {
         let client = Client::try_from(self.config.clone())?;
         // Asked for what everybody may ask who is known there at all.
         match client.list_core_api_versions().await {
