@@ -40,7 +40,8 @@ use serde::{Deserialize, Serialize};
     crates(kube_core = "::kube_core"),
     validation = Rule::new("self.type == oldSelf.type && self.app == oldSelf.app && self.to == oldSelf.to && has(self.acceptDataLoss) == has(oldSelf.acceptDataLoss) && (!has(self.acceptDataLoss) || self.acceptDataLoss == oldSelf.acceptDataLoss)").message("an Operation cannot be changed: create another one"),
     validation = Rule::new("!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)").message("an Operation that was called off stays so: create another one"),
-    validation = Rule::new("self.type != 'Failover' || !(has(self.cancel) && self.cancel)").message("a failover cannot be called off: it is past its point of no return when it begins; switch over back once it has ended")
+    validation = Rule::new("self.type != 'Failover' || !(has(self.cancel) && self.cancel)").message("a failover cannot be called off: it is past its point of no return when it begins; switch over back once it has ended"),
+    validation = Rule::new("self.type == 'Failover' || !has(self.acceptDataLoss)").message("a switchover loses nothing, so there is nothing to accept: leave acceptDataLoss out, or ask for a Failover")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OperationSpec {
@@ -56,8 +57,8 @@ pub struct OperationSpec {
     #[schemars(length(min = 1, max = 63))]
     pub to: String,
 
-    /// The most that may be lost by a failover to a cluster that is not in sync, as time before the last sign of the old one. Without it
-    /// such a failover is refused. It is kept in the operation's record.
+    /// The most that may be lost by a failover, as time before the last sign of the old cluster. Where more could be, it is refused; without
+    /// this, one to a cluster that is not in sync is. It is kept in the operation's record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("pattern" = crate::DURATION_PATTERN))]
     pub accept_data_loss: Option<Duration>,

@@ -84,6 +84,8 @@ pub struct Agent {
     said: Mutex<BTreeMap<AppKey, (AppReport, Moment)>>,
     peers: ArcSwap<Vec<Peer>>,
     replica: Mutex<replica::Seen>,
+    /// Why the quorum cannot lose a member more.
+    no_spare: Mutex<Option<String>>,
     changed: watch::Sender<u64>,
     /// What is counted as it happens. Nothing is decided by it.
     pub(crate) counted: Counted,
@@ -179,6 +181,7 @@ impl Agent {
             said: Mutex::default(),
             peers: ArcSwap::default(),
             replica: Mutex::default(),
+            no_spare: Mutex::default(),
             changed: watch::Sender::new(0),
             counted: Counted::default(),
             #[cfg(feature = "unfenced")]
@@ -194,6 +197,21 @@ impl Agent {
     /// Wakes whoever waits for a change.
     pub fn wake(&self) {
         self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Whether the quorum can lose a member more, and if not, why.
+    pub fn set_no_spare(&self, why: Option<String>) {
+        let mut known = lock(&self.no_spare);
+        if *known != why {
+            *known = why;
+            drop(known);
+            self.wake();
+        }
+    }
+
+    /// Why the quorum cannot lose a member more; none where it can, or where it is not known.
+    pub fn no_spare(&self) -> Option<String> {
+        lock(&self.no_spare).clone()
     }
 
     /// The newest copy of the quorum.

@@ -14,6 +14,7 @@ use leeward_quorum::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    agent::Agent,
     clock,
     config::{self, Quorum, Serve},
 };
@@ -227,6 +228,32 @@ pub async fn watch(etcd: config::Etcd, serve: Serve, timeout: Duration, stop: Ca
             }
         }
         told = troubles.iter().map(|trouble| trouble.text().to_owned()).collect();
+    }
+}
+
+/// Tells the agent whether the quorum can lose a member more, until `stop`. It is looked at once a lease; what two looks in a row found is said,
+/// and what is in order again at once.
+pub async fn watch_spare(etcd: config::Etcd, serve: Serve, agent: Arc<Agent>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(agent.timing.ttl);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut found = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        // As the files are now: they may have been replaced. What is wrong with them is said elsewhere.
+        let Ok(etcd) = settings(&etcd, &serve, agent.timing.ttl / 3) else {
+            continue;
+        };
+        let status = tokio::select! {
+            () = stop.cancelled() => return,
+            status = etcd::status::ask(&etcd) => status,
+        };
+        let short = status.ok().and_then(|status| status.without_spare());
+        let said = short.clone().filter(|_| found);
+        found = short.is_some();
+        agent.set_no_spare(said);
     }
 }
 

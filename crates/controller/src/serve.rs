@@ -205,6 +205,12 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
             timing.ttl / 3,
             stop.clone(),
         ));
+        tasks.spawn(quorum::watch_spare(
+            etcd.clone(),
+            config.clone(),
+            Arc::clone(&agent),
+            stop.clone(),
+        ));
     }
     tasks.spawn(quorum::follow(opened, config.clone(), stop.clone()));
     tasks.spawn(credentials.clone().follow(stop.clone()));

@@ -18,6 +18,8 @@ pub const NO_PLAN: &str = "no plan was made yet";
 pub const PAUSED: &str = "a person to resume it: it is paused, and nothing fails over by itself";
 /// The end of what is waited for while something in the quorum cannot be read; its key comes before it.
 pub const UNREADABLE: &str = " in the quorum cannot be read: nothing is decided about the application";
+/// The end of what is waited for while the quorum cannot lose a member more; which answer comes before it.
+pub const NO_SPARE: &str = ": if one more is lost, nothing is decided and nothing fails over";
 /// The beginning of what is waited for while nothing answers in a cluster; its name follows.
 pub const NO_ENDPOINT: &str = "no ready endpoint in ";
 
@@ -138,6 +140,14 @@ pub struct Report {
     pub waiting_for: Vec<String>,
     /// Each placement's state.
     pub placements: Vec<PlacementReport>,
+}
+
+impl Report {
+    /// Adds what is waited for besides what the snapshot shows.
+    pub fn waits_for(&mut self, what: impl IntoIterator<Item = String>) {
+        self.waiting_for.extend(what);
+        self.protected = self.waiting_for.is_empty();
+    }
 }
 
 /// One placement's state.

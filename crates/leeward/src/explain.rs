@@ -13,7 +13,7 @@ use leeward_api::{
     app::{FailoverMode, Model, Placement, PlacementStatus},
     operation::OperationType,
 };
-use leeward_core::name::Epoch;
+use leeward_core::{name::Epoch, report};
 
 use crate::{
     fleet::{self, Picture, Source, Told, full_name},
@@ -152,7 +152,11 @@ fn loss(picture: &Picture, app: &ProtectedApp, status: &ProtectedAppStatus) -> V
             false => {}
         }
     }
+    let no_spare = status.waiting_for.iter().find(|wait| wait.ends_with(report::NO_SPARE));
     lines.push(match (able.first(), app.spec.failover.mode) {
+        (Some(_), _) if !gone && no_spare.is_some() => format!(
+            "  nothing would be moved where a member of the quorum is lost with {active}, since none may be lost any more: leeward quorum status"
+        ),
         (None, _) if !late.is_empty() => format!(
             "  nothing would fail over by itself, since more than the rpo could be lost: wait for {active}, or leeward failover {} --to {} \
              --accept-data-loss TIME",

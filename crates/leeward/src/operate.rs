@@ -30,8 +30,8 @@ pub(crate) struct Failover {
     /// The cluster that is to be active.
     #[arg(long, value_name = "CLUSTER", value_parser = values::name)]
     to: String,
-    /// Also to a cluster that is not in sync, where no more than this time before the last sign of the active one would be lost;
-    /// such as 42s. It is kept in the operation's record
+    /// Also to a cluster that is not in sync, and to any only where no more than this time before the last sign of the active one would be
+    /// lost; such as 42s. It is kept in the operation's record
     #[arg(long, value_name = "DURATION", value_parser = values::duration, allow_hyphen_values = true)]
     accept_data_loss: Option<Duration>,
 }

@@ -7,7 +7,7 @@ use leeward_core::{
     lease::Moment,
     name::{AppKey, ClusterName, RoleKey},
     operation::Kind,
-    report::{self, AppReport, MirrorReport, PlacementState, Report, Seen},
+    report::{AppReport, MirrorReport, PlacementState, Report, Seen},
 };
 use leeward_images::inventory::LACK;
 use leeward_quorum::known::{Known, Situation};
@@ -83,7 +83,7 @@ pub(super) fn look(agent: &Agent, cache: &Cache) -> Vec<Looked> {
         .map(|situation| {
             let reports = agent.reports(&situation.app.value.key);
             let snapshot = situation.snapshot(&known, &unseen_by, holders.clone(), reports.clone());
-            let report = report::report(&snapshot, &agent.timing, basis.now);
+            let report = show::told(agent, &snapshot, basis.now);
             basis.look(situation, &report, &reports, cache)
         })
         .collect()

@@ -133,6 +133,8 @@ impl Data {
     pub async fn write(&self, app: &App, epoch: Epoch) -> Result<(), DataError> {
         for role in &app.roles {
             let key = RoleKey::new(app.key.clone(), &role.name);
+            // One that was taken out cannot be late.
+            self.end_mirrors(&key, |standby| app.placement(standby).is_none()).await;
             for peer in self
                 .agent
                 .peers()
@@ -242,8 +244,17 @@ impl Data {
     async fn stop_mirrors(&self, key: &RoleKey) {
         self.agent.set_synced(key, None);
         self.unmirrored.lock().await.remove(key);
+        self.end_mirrors(key, |_| true).await;
+    }
+
+    /// Ends a role's mirrors to some of the clusters.
+    async fn end_mirrors(&self, key: &RoleKey, ends: impl Fn(&ClusterName) -> bool) {
         let mut mirrors = self.mirrors.lock().await;
-        let of_role: Vec<_> = mirrors.keys().filter(|(role, _)| role == key).cloned().collect();
+        let of_role: Vec<_> = mirrors
+            .keys()
+            .filter(|(role, standby)| role == key && ends(standby))
+            .cloned()
+            .collect();
         for id in of_role {
             stop(mirrors.remove(&id)).await;
         }

@@ -10,9 +10,11 @@ use kube::{
 };
 use leeward_api::{ProtectedApp, ProtectedAppStatus, app::RunningOperation, condition, operation::OperationType};
 use leeward_core::{
-    app::App,
+    app::{App, Model},
+    lease::Moment,
     name::{AppKey, ClusterName},
-    report,
+    plan::Snapshot,
+    report::{self, Report},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +27,7 @@ use super::{
     workloads,
 };
 use crate::{
+    agent::Agent,
     cache::Cache,
     clock,
     events::{Written, event, publish},
@@ -75,7 +78,7 @@ async fn show(context: &Context, resource: &ProtectedApp, written: &mut Written<
         let reports = agent.reports(&situation.app.value.key);
         let snapshot = situation.snapshot(&known, &unseen_by, agent.holders(), reports);
         let instant = clock::now();
-        let report = report::report(&snapshot, &agent.timing, instant);
+        let report = told(agent, &snapshot, instant);
         let sight = situation.routed().and_then(|basis| known.sights.get(basis.serving()));
         let until = status::wrote_until(sight, &agent.timing, instant, now);
         let bare = bare(&context.cache, &agent.me, &situation.app.value);
@@ -97,6 +100,15 @@ async fn show(context: &Context, resource: &ProtectedApp, written: &mut Written<
     let events = events(before.as_ref(), &wanted);
     written.note(resource, wanted);
     publish(&context.client, &agent.me, events, &resource.object_ref(&())).await;
+}
+
+/// What is true of an application, as this agent sees it, and whether the quorum could still decide on its next loss.
+pub(crate) fn told(agent: &Agent, snapshot: &Snapshot<'_>, now: Moment) -> Report {
+    let mut told = report::report(snapshot, &agent.timing, now);
+    if snapshot.app.model == Model::ActivePassive {
+        told.waits_for(agent.no_spare().map(|why| why + report::NO_SPARE));
+    }
+    told
 }
 
 /// The application's writers that run here without a gate.

@@ -70,11 +70,13 @@ fn refusal(case: &Case<'_>, request: &Request) -> Option<String> {
     }
 }
 
-/// Why a failover to a cluster that is not in sync is refused: a person has to say how much may be lost.
+/// Why a failover is refused for what it would lose: a person has to say how much that may be where the cluster is not in sync, and what is said
+/// holds where it is, too.
 fn loss_refused(case: &Case<'_>, request: &Request) -> Option<String> {
     let (snapshot, from) = (case.snapshot, &case.plan.value.active);
     let roles = out_of_sync(snapshot, &request.to);
-    if roles.is_empty() {
+    let in_sync = roles.is_empty();
+    if snapshot.app.roles.is_empty() || (in_sync && request.accept_loss_ms.is_none()) {
         return None;
     }
     let newest = snapshot.reports.get(&request.to).into_iter();
@@ -89,10 +91,23 @@ fn loss_refused(case: &Case<'_>, request: &Request) -> Option<String> {
         .saturating_sub(ms(silent))
         .saturating_add(ms(case.timing.ttl));
     let loss_ms = ended.min(case.wall_ms).saturating_sub(oldest_ms);
+    // One that is in sync lacks no more than that, whatever the clocks of the regions say.
+    let loss_ms = if in_sync {
+        loss_ms.min(ms(snapshot.app.rpo))
+    } else {
+        loss_ms
+    };
     if request.accept_loss_ms.is_some_and(|accepted| accepted >= loss_ms) {
         return None;
     }
     let seconds = loss_ms.div_ceil(1000);
+    if in_sync {
+        return Some(format!(
+            "up to {seconds} s of what {from} wrote would be lost, more than is accepted, though {} is in sync and lacks no more than the rpo; ask \
+             again with --accept-data-loss {seconds}s, or without it",
+            request.to
+        ));
+    }
     Some(format!(
         "{} is not in sync (role {}): up to {seconds} s of what {from} wrote would be lost; wait for {from}, or ask again with \
          --accept-data-loss {seconds}s",

@@ -541,6 +541,28 @@ fn a_person_may_accept_a_loss_and_has_to_say_how_much() {
 }
 
 #[test]
+fn what_a_person_accepts_to_lose_holds_for_a_cluster_in_sync_too() {
+    // Its points say nothing about the newest second, so the rpo is the most that it lacks.
+    for (accepted, refused) in [(None, false), (Some(4_999), true), (Some(5_000), false)] {
+        let mut world = protected();
+        world.app.rpo = Duration::from_secs(5);
+        world.miss("west", &["east", "witness"]);
+        world.ask(Kind::Failover, "east");
+        world.requests[0].value.accept_loss_ms = accepted;
+        let commit = world.step(at(4000));
+        let Some(Change::Answer(answer)) = commit.changes.last() else {
+            panic!("{commit:?}")
+        };
+        assert_eq!(answer.refused.is_some(), refused, "{accepted:?} {answer:?}");
+        let why = answer
+            .refused
+            .as_deref()
+            .unwrap_or("--accept-data-loss 5s, or without it");
+        assert!(why.contains("--accept-data-loss 5s, or without it"), "{why}");
+    }
+}
+
+#[test]
 fn check_refuses_a_takeover_for_a_cluster_that_is_not_in_sync() {
     let mut world = protected();
     world.miss("west", &["east", "witness"]);

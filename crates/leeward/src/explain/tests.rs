@@ -237,6 +237,24 @@ fn what_is_waited_for_has_a_reason() {
 }
 
 #[test]
+fn an_application_whose_quorum_can_lose_no_member_more_promises_no_failover() {
+    let wait = format!(
+        "2 of the 3 members of the quorum answer{}",
+        leeward_core::report::NO_SPARE
+    );
+    let mut app = shop(5, "west", &[]);
+    app.status.as_mut().unwrap().waiting_for = vec![wait];
+    let text = explained(app, &[]);
+    for part in [
+        "`leeward quorum status` says which of them does not answer",
+        "nothing would be moved where a member of the quorum is lost with west",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("by itself, as soon as"), "{text}");
+}
+
+#[test]
 fn a_paused_application_says_who_would_have_to_move_it() {
     let mut app = shop(5, "west", &[]);
     app.spec.paused = true;

@@ -35,7 +35,7 @@ pub(super) fn why(picture: &Picture, app: &ProtectedApp, wait: &str) -> Option<S
                 "its API answers, but its agent does not report: its process, or the peer link, is down".to_owned(),
             ),
             Some("Fenced") => {
-                Some("its agent reports, but cannot renew its lease: the witness is away, or it was sealed".to_owned())
+                Some("its agent reports, but cannot renew its lease: the quorum has no majority (leeward quorum status), or the lease was sealed".to_owned())
             }
             _ => missing(wait),
         };
@@ -84,6 +84,11 @@ fn general(app: &ProtectedApp, wait: &str) -> Option<String> {
         return Some(format!(
             "no pod of its Service is ready there; `kubectl -n {namespace} get pods,events` shows what they wait for"
         ));
+    }
+    if wait.ends_with(report::NO_SPARE) {
+        return Some(
+            "`leeward quorum status` says which of them does not answer; start it again, or add one".to_owned(),
+        );
     }
     if wait.starts_with("mirror of role ") {
         return Some("points of its data are not confirmed by the standby in time".to_owned());

@@ -94,10 +94,16 @@ fn without_gate(pods: &[String]) -> String {
 }
 
 fn best_effort(active: &ClusterName, ungranted: &[&str], pods: &[String]) -> String {
-    let what = match ungranted {
-        [] => running(pods) + " without a gate",
-        roles => format!("no gate is granted role {}", roles.join(", ")),
-    };
+    // Whether a pod has one is known in its own cluster only.
+    if let (roles @ [_, ..], []) = (ungranted, pods) {
+        return format!(
+            "no gate is granted role {} in {active}: a writer that has one writes nothing meanwhile, and a writer without goes on where {active} is cut \
+             off, until its pods are scaled down; put it behind its gate (docs/how-to/put-a-writer-behind-its-gate.md), or, where it is, see \
+             whether its pod and its node answer and {active} holds its lease",
+            roles.join(", ")
+        );
+    }
+    let what = running(pods) + " without a gate";
     format!(
         "{what}: where {active} is cut off, nothing of what its writer writes leaves through the edge, but the writer itself goes on until its pods \
          are scaled down; put it behind its gate (docs/how-to/put-a-writer-behind-its-gate.md)"

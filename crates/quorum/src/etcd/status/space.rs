@@ -104,6 +104,41 @@ mod tests {
     }
 
     #[test]
+    fn a_quorum_that_can_lose_no_member_more_is_told_only_where_every_member_was_asked() {
+        let with = |members: usize, answering: &[u64], silent: usize| {
+            let mut status = status(1, None);
+            let Ok(state) = status.endpoints[0].state.clone() else {
+                unreachable!()
+            };
+            let member = |state| Member {
+                endpoint: "https://a:2379".into(),
+                state,
+            };
+            status.members = members;
+            status.endpoints = (0..silent).map(|_| member(Err("no answer".into()))).collect();
+            let answering = answering.iter().map(|id| {
+                member(Ok(State {
+                    id: *id,
+                    ..state.clone()
+                }))
+            });
+            status.endpoints.extend(answering);
+            status.without_spare()
+        };
+        assert_eq!(with(3, &[1, 2, 3], 0), None);
+        assert_eq!(with(5, &[1, 2, 3, 4], 1), None);
+        let short = |answer: &str| Some(format!("{answer} members of the quorum answer"));
+        assert_eq!(with(3, &[1, 2], 1), short("2 of the 3"));
+        assert_eq!(with(3, &[1], 2), short("1 of the 3"));
+        // Two addresses of one member are one member.
+        assert_eq!(with(3, &[1, 2, 2], 0), short("2 of the 3"));
+        // After a new incarnation was begun its only member is all of it, whoever else is named.
+        assert_eq!(with(1, &[1], 2), short("1 of the 1"));
+        // One address in front of three members.
+        assert_eq!(with(3, &[1], 0), None);
+    }
+
+    #[test]
     fn space_is_warned_of_before_it_is_used_up_and_an_alarm_is_one() {
         const GIB: u64 = 1 << 30;
         assert_eq!(status(GIB, Some(8 * GIB)).troubles(), []);
