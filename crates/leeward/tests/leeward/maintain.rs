@@ -86,6 +86,16 @@ fn a_region_is_drained_another_one_joins_and_one_leaves() {
     });
     home.until(&["explain", "shop"], |out| out.contains("It is protected"));
 
+    // It is lost for good and taken out: nothing waits for its copy any more.
+    home.instance().kill_region("north").unwrap();
+    home.until(&["explain", "shop"], |out| out.contains("mirror of role data: north: "));
+    apply("[{cluster: west}, {cluster: east}]");
+    home.until(&["explain", "shop"], |out| out.contains("It is protected"));
+    let instance = home.instance().with_program(env!("CARGO_BIN_EXE_leeward"));
+    instance.start_region("north").unwrap();
+    apply("[{cluster: west}, {cluster: east}, {cluster: north}]");
+    home.until(&["explain", "shop"], |out| out.contains("It is protected"));
+
     // The one that serves cannot be taken out.
     apply("[{cluster: west}, {cluster: north}]");
     home.until(&["explain", "shop"], |out| out.contains("east cannot be taken out"));
