@@ -30,6 +30,7 @@ use leeward_core::{
     lease::{Grants, Moment, Role, Timing},
     name::{AppKey, ClusterName, Epoch, Incarnation, RoleKey},
     operation::Operation,
+    replica::{Event, Replica},
     report::{AppReport, ClusterReport, Seen},
     votes::Heard,
 };
@@ -83,7 +84,7 @@ pub struct Agent {
     /// With the moment at which each was looked at last.
     said: Mutex<BTreeMap<AppKey, (AppReport, Moment)>>,
     peers: ArcSwap<Vec<Peer>>,
-    replica: Mutex<replica::Seen>,
+    replica: Mutex<Replica>,
     /// Why the quorum cannot lose a member more.
     no_spare: Mutex<Option<String>>,
     changed: watch::Sender<u64>,
@@ -161,6 +162,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Agent {
     /// An agent that knows nothing yet and is granted nothing.
     pub fn new(start: Start) -> Arc<Self> {
+        let replica = Replica::new(&*start.holder, start.reached.is_some(), start.timing, clock::now());
         Arc::new(Self {
             me: start.me,
             holder: start.holder,
@@ -180,7 +182,7 @@ impl Agent {
             latest: AtomicU32::new(0),
             said: Mutex::default(),
             peers: ArcSwap::default(),
-            replica: Mutex::default(),
+            replica: Mutex::new(replica),
             no_spare: Mutex::default(),
             changed: watch::Sender::new(0),
             counted: Counted::default(),
@@ -221,7 +223,11 @@ impl Agent {
 
     /// Changes the copy of the quorum.
     pub(crate) fn learn(&self, change: impl FnOnce(&mut Known)) {
-        change(Arc::make_mut(&mut lock(&self.known)));
+        let mut known = lock(&self.known);
+        change(Arc::make_mut(&mut known));
+        // While it is locked: what is heard of the lease is heard in its order.
+        self.hears(Event::Known(known.sights.get(&self.me)));
+        drop(known);
         self.wake();
     }
 

@@ -80,14 +80,15 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
             {
                 tracing::debug!(%error, "what was said of this cluster is not in the quorum yet");
             }
-            if let Err(error) = look_after(&agent, &client, &cluster, &mut written).await {
-                match error {
-                    // Not a matter of time: somebody has to grant it.
-                    kube::Error::Api(ref status) if status.is_forbidden() => {
-                        tracing::warn!(cluster = cluster.name_any(), %error, "this agent's account lacks a right");
-                    }
-                    error => tracing::debug!(cluster = cluster.name_any(), %error, "it was not looked after"),
+            match look_after(&agent, &client, &cluster, &mut written).await {
+                // Who writes over it at once would else never be seen as another one after this one.
+                Ok(()) if cluster.name_any() == agent.me.as_str() => agent.is_shown(Some(&agent.holder)),
+                Ok(()) => {}
+                // Not a matter of time: somebody has to grant it.
+                Err(kube::Error::Api(ref status)) if status.is_forbidden() => {
+                    tracing::warn!(cluster = cluster.name_any(), error = %status, "this agent's account lacks a right");
                 }
+                Err(error) => tracing::debug!(cluster = cluster.name_any(), %error, "it was not looked after"),
             }
         }
     }

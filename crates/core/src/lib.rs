@@ -19,6 +19,7 @@ pub mod name;
 pub mod operation;
 pub mod plan;
 pub mod quantity;
+pub mod replica;
 pub mod report;
 pub mod routing;
 #[cfg(test)]
