@@ -20,6 +20,7 @@ use leeward_core::{
     lease::{Grants, Hold, Lease, Moment, Role, Timing},
     name::{ClusterName, Epoch, RoleKey},
     operation::StepName,
+    replica::{Event, Replica},
     report::ClusterReport,
     votes::Heard,
 };
@@ -61,6 +62,8 @@ pub(crate) struct Agent {
     pub(crate) mutant: Option<Mutant>,
     holder: Holder,
     name: String,
+    /// Says whether it acts; none where it does everything, whoever else does.
+    replica: Option<Replica>,
     pub(crate) grants: Grants,
     sets: Sets,
     /// Points of an epoch that were sent, with the moment before each was taken; and what was confirmed of them.
@@ -95,6 +98,8 @@ pub(crate) struct Here<'a> {
     pub(crate) all_confirmed: bool,
     pub(crate) disk: &'a mut Disk,
     pub(crate) is_full: bool,
+    /// Whom the region's resource names as the one that acts.
+    pub(crate) shown: &'a mut Option<String>,
 }
 
 impl Agent {
@@ -113,6 +118,7 @@ impl Agent {
             timing,
             mutant,
             name,
+            replica: None,
             grants: Grants::none(),
             sets: Sets::default(),
             taken: BTreeMap::new(),
@@ -132,6 +138,37 @@ impl Agent {
             committed: None,
             has_news: true,
             refused: None,
+        }
+    }
+
+    /// From now on it acts only when it is the one of two replicas that does.
+    pub(crate) fn asks_who_acts(&mut self, now: Moment) {
+        self.replica = Some(Replica::new(self.name.clone(), true, self.timing, now));
+    }
+
+    /// Whether it acts for its region.
+    pub(crate) fn acts(&self, now: Moment) -> bool {
+        self.replica.as_ref().is_none_or(|replica| replica.acts(now))
+    }
+
+    fn hears(&mut self, event: Event<'_>, now: Moment) {
+        if let Some(replica) = &mut self.replica {
+            replica.hear(event, now);
+        }
+    }
+
+    fn hears_of_lease(&mut self, now: Moment) {
+        if let Some(replica) = &mut self.replica {
+            replica.hear(Event::Known(self.known.sights.get(&self.me)), now);
+        }
+    }
+
+    /// Looks whom the region's resource names, and is named there if it acts.
+    fn shows(&mut self, shown: &mut Option<String>, now: Moment) {
+        self.hears(Event::Shown(shown.as_deref()), now);
+        if self.replica.is_some() && self.acts(now) {
+            *shown = Some(self.name.clone());
+            self.hears(Event::Shown(shown.as_deref()), now);
         }
     }
 
@@ -159,6 +196,8 @@ impl Agent {
     pub(crate) fn tick(&mut self, here: &mut Here<'_>, now: Moment) -> Vec<Send> {
         let mut sends = Vec::new();
         self.forget(now);
+        self.shows(here.shown, now);
+        let acts = self.acts(now);
         self.renew(now, &mut sends);
         if !self.waits(|purpose| matches!(purpose, Purpose::Follow)) {
             let after = self.known.view.revision();
@@ -173,13 +212,17 @@ impl Agent {
         let said = report(here.volume, here.process, missing, "data");
         if now >= self.next_report {
             self.next_report = now.after(self.timing.renew_every() / 2);
-            sends.push(Send::Report(ClusterReport {
+            let report = || ClusterReport {
                 cluster: self.me.clone(),
                 holder: self.name.clone(),
                 apps: [(self.app.key.clone(), said.clone())].into(),
                 unseen: self.heard.unseen([&self.peer], &self.timing, now),
-            }));
+            };
+            sends.extend(acts.then(|| Send::Report(report())));
             sends.push(Send::Heartbeat(now));
+        }
+        if !acts {
+            return sends;
         }
         self.accept(now, &mut sends);
         self.sync(now, &mut sends);
@@ -264,6 +307,10 @@ impl Agent {
                 let key = key::lease(&self.me);
                 let entry = outcome.entries.iter().find(|entry| entry.key == key);
                 let found = entry.and_then(|entry| Some((lease_of(entry)?, entry.revision)));
+                if let Some((lease, revision)) = &found {
+                    let revision = *revision;
+                    self.hears(Event::Read { lease, revision, sent }, now);
+                }
                 self.take(outcome.entries.clone(), now);
                 let sight = self.known.sights.get(&self.me);
                 let found = found.as_ref().map(|(lease, revision)| (lease, *revision));
@@ -284,6 +331,7 @@ impl Agent {
                 }
                 let revision = outcome.applied.then_some(outcome.revision);
                 if outcome.applied {
+                    self.hears(Event::Renewed(sent), now);
                     let until = match self.mutant {
                         Some(Mutant::OnceHolderAlwaysHolder) => Moment(Duration::MAX),
                         _ => self.timing.stopped_by(sent),
@@ -297,6 +345,7 @@ impl Agent {
                     Some(Mutant::RolesWithoutTheirPlan | Mutant::TakenForAnyPlan) => self.take(outcome.entries, now),
                     _ => self.known.take_renewal(outcome.entries, now),
                 }
+                self.hears_of_lease(now);
                 Vec::new()
             }
             Purpose::Sync(set) => {
@@ -318,6 +367,7 @@ impl Agent {
         if self.calls.remove(&call).is_some() {
             let leases_only = !changes.whole && changes.entries.iter().all(|entry| entry.key.starts_with(key::LEASES));
             self.known.follow(changes, now);
+            self.hears_of_lease(now);
             if !leases_only {
                 self.put_together();
             }
@@ -351,6 +401,7 @@ impl Agent {
     fn take(&mut self, entries: Vec<Entry>, now: Moment) {
         let leases_only = entries.iter().all(|entry| entry.key.starts_with(key::LEASES));
         self.known.take(entries, now);
+        self.hears_of_lease(now);
         if !leases_only {
             self.put_together();
         }

@@ -1,5 +1,6 @@
-//! The replicas of a region's agent: one process, or two at the same time. Each does all that an agent does and is another holder; which of them
-//! the region's lease lets act, the real core decides. They share the region's clock, its volumes, its address and what happens to the region,
+//! The replicas of a region's agent: one process, or two at the same time, each another holder. In half of the runs with two each of them does all
+//! that an agent does at all times, so that safety rests on the lease alone; in the other half only the one does that acts, as the real core decides
+//! it, so that nothing waits for one that does not. They share the region's clock, its volumes, its address and what happens to the region,
 //! but each has files of its own, and dies, stands still and starts anew alone. Who says something to the region's address reaches one of
 //! them, any one; an answer comes to the one that asked.
 
@@ -65,6 +66,11 @@ pub(crate) fn replicas(random: &mut StdRng) -> [Vec<Replica>; 2] {
     [of_region(), of_region()]
 }
 
+/// Whether only one of a region's replicas acts, where there are two: in every other seed.
+pub(crate) fn one_acts(seed: u64) -> bool {
+    seed % 2 == 1
+}
+
 /// What happens to one of two replicas alone.
 pub(crate) fn plan(random: &mut StdRng, begin: Time, end: Time, ttl: Time) -> Vec<Planned> {
     let mut faults = Vec::new();
@@ -87,13 +93,16 @@ pub(crate) fn plan(random: &mut StdRng, begin: Time, end: Time, ttl: Time) -> Ve
 
 impl Region {
     /// Starts an agent; its name as a holder.
-    fn start(&mut self, slot: usize, app: &App, timing: Timing, mutant: Option<Mutant>) -> String {
+    fn start(&mut self, slot: usize, app: &App, timing: Timing, mutant: Option<Mutant>, now: Time) -> String {
         self.starts += 1;
         let holder = format!("{}-{}", self.place.name(), self.starts);
         let (me, peer) = (name(self.place), name(self.place.other()));
         let mut agent = Agent::new(app.clone(), me, peer, holder.clone(), timing, mutant);
         let replica = &mut self.replicas[slot];
         agent.reads_configuration(replica.disk);
+        if self.one_acts {
+            agent.asks_who_acts(self.clock.at(now));
+        }
         (replica.agent, replica.start) = (Some(agent), self.starts);
         holder
     }
@@ -141,7 +150,7 @@ impl World {
             return;
         }
         if region.replicas[slot].agent.is_none() {
-            let holder = region.start(slot, &self.app, self.timing, self.mutant);
+            let holder = region.start(slot, &self.app, self.timing, self.mutant, now);
             self.tell(format!("{holder} starts"));
         }
         if self.dies_before(index, slot) {
@@ -162,12 +171,15 @@ impl World {
             all_confirmed,
             disk: &mut replica.disk,
             is_full,
+            shown: &mut region.shown,
         };
         let sends = agent.tick(&mut here, local);
-        let mode = agent.mode();
+        let (mode, acts) = (agent.mode(), agent.acts(local));
         let (place, start) = (region.place, replica.start);
         let before = region.process;
-        region.process = process(region.process, mode, now);
+        if acts {
+            region.process = process(region.process, mode, now);
+        }
         self.keep_pods(index, before);
         let after = self.regions[index].process;
         if after != before {
@@ -176,7 +188,9 @@ impl World {
         for send in sends {
             self.sent(place, start, send);
         }
-        self.mirror(index, slot, mode);
+        if acts {
+            self.mirror(index, slot, mode);
+        }
     }
 
     pub(crate) fn sent(&mut self, from: Place, start: u64, send: Send) {

@@ -81,6 +81,9 @@ pub(crate) struct Region {
     pub(crate) place: Place,
     pub(crate) clock: Clock,
     pub(crate) replicas: Vec<Replica>,
+    /// Whether only one of them acts, and whom the region's resource names as that one.
+    pub(crate) one_acts: bool,
+    pub(crate) shown: Option<String>,
     pub(crate) process: Process,
     pub(crate) volume: Volume,
     /// Agents that were started here.
@@ -233,11 +236,14 @@ impl World {
         let mut replica_random = replica::random(run.seed);
         let replicas = replica::replicas(&mut replica_random);
         let are_two = replicas[0].len() > 1;
+        let one_acts = are_two && replica::one_acts(run.seed);
         let mut replicas = replicas.into_iter();
         let mut region = |place| Region {
             place,
             clock: Clock::random(&mut random),
             replicas: replicas.next().unwrap_or_default(),
+            one_acts,
+            shown: None,
             process: Process::Stopped,
             volume: Volume::default(),
             starts: 0,
