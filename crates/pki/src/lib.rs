@@ -5,6 +5,7 @@
 //! kubeconfig of one region trusts no other; their authorities' keys are dropped as soon as the certificates are made, and never written.
 //! Those of an installation are kept by `leeward join`.
 
+mod judge;
 mod pair;
 
 use std::{net::IpAddr, time::Duration};
@@ -14,6 +15,7 @@ use rcgen::{
     date_time_ymd,
 };
 
+pub use judge::{Judged, Judges};
 pub use pair::{About, Flaw, Pair, abouts, roots};
 
 /// A certificate could not be made: a fault of this program or of the names it was given, no use to try again.

@@ -15,15 +15,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use leeward_pki::{About, Flaw, Pair, roots};
+use leeward_pki::{About, Flaw, Judged, Judges, Pair, roots};
 use leeward_quorum::certificate::{Certificate, Trouble, Whose};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme,
-    client::{
-        ResolvesClientCert, Resumption, WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    ClientConfig, RootCertStore, ServerConfig, SignatureScheme,
+    client::{ResolvesClientCert, Resumption, WebPkiServerVerifier},
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::CertifiedKey,
 };
@@ -293,7 +289,7 @@ impl Credentials {
     pub fn client(&self) -> Result<reqwest::Client, PeerError> {
         let mut config = ClientConfig::builder()
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(self.clone()))
+            .with_custom_certificate_verifier(Arc::new(Judged(Arc::new(self.clone()))))
             .with_client_cert_resolver(Arc::new(self.clone()));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.resumption = Resumption::disabled();
@@ -338,40 +334,8 @@ impl ResolvesClientCert for Credentials {
     }
 }
 
-impl ServerCertVerifier for Credentials {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let current = self.0.current.load();
-        current
-            .judge
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.current.load().judge.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.current.load().judge.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.current.load().judge.supported_verify_schemes()
+impl Judges for Credentials {
+    fn judge(&self) -> Arc<WebPkiServerVerifier> {
+        Arc::clone(&self.0.current.load().judge)
     }
 }

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use leeward_pki::{Judged, Judges};
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -103,12 +103,11 @@ fn client(tls: &Tls) -> Result<(ClientConfig, Arc<Shown>), String> {
         judge: judge.map_err(|error| error.to_string())?,
         certificate: Mutex::default(),
     });
-    let verifier: Arc<dyn ServerCertVerifier> = Arc::clone(&shown) as _;
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?
         .dangerous()
-        .with_custom_certificate_verifier(verifier);
+        .with_custom_certificate_verifier(Arc::new(Judged(Arc::clone(&shown))));
     let config = match &tls.identity {
         None => config.with_no_client_auth(),
         Some((chain, key)) => {
@@ -135,40 +134,13 @@ impl Shown {
     }
 }
 
-impl ServerCertVerifier for Shown {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let kept = end_entity.clone().into_owned();
+impl Judges for Shown {
+    fn judge(&self) -> Arc<WebPkiServerVerifier> {
+        Arc::clone(&self.judge)
+    }
+
+    fn is_shown(&self, certificate: &CertificateDer<'_>) {
+        let kept = certificate.clone().into_owned();
         *self.certificate.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-        self.judge
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.judge.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.judge.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.judge.supported_verify_schemes()
     }
 }
