@@ -30,23 +30,19 @@ use leeward_core::{
     plan::Versioned,
 };
 use leeward_quorum::{Store, Txn, embedded::Embedded, key};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+    signs: leeward_pki::Authority,
     directory: tempfile::TempDir,
 }
 
 impl Authority {
     fn new() -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         Self {
-            issuer,
+            signs: leeward_pki::Authority::new("leeward test").unwrap(),
             directory: tempfile::tempdir().unwrap(),
         }
     }
@@ -57,22 +53,15 @@ impl Authority {
 
     /// A certificate of this authority for someone who trusts the peers of another one.
     fn issue_trusting(&self, name: &str, trusted: &Self) -> Credentials {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let write = |file: &str, text: String| -> PathBuf {
+        let identity = self.signs.issue(name, &[], &[IpAddr::from([127, 0, 0, 1])]).unwrap();
+        let write = |file: &str, text: &str| -> PathBuf {
             let path = self.directory.path().join(format!("{name}.{file}"));
             std::fs::write(&path, text).unwrap();
             path
         };
-        let ca = write("ca", trusted.issuer.pem());
-        Credentials::read(
-            &ca,
-            &write("crt", certificate.pem()),
-            &write("key", key.serialize_pem()),
-        )
-        .unwrap()
+        let ca = write("ca", &trusted.signs.certificate());
+        let (certificate, key) = (write("crt", &identity.certificate), write("key", &identity.key));
+        Credentials::read(&ca, &certificate, &key).unwrap()
     }
 }
 
@@ -109,9 +98,22 @@ fn agent_as(holder: Holder, quorum: &Arc<Embedded>, http: reqwest::Client, witne
     })
 }
 
+/// One that hears of nobody but by the quorum.
+fn agent_of_west(quorum: &Arc<Embedded>, authority: &Authority) -> Arc<Agent> {
+    let http = authority.issue("west").client().unwrap();
+    agent("west", quorum, http, "https://127.0.0.1:1")
+}
+
 fn quorum() -> (Arc<Embedded>, tempfile::TempDir) {
     let directory = tempfile::tempdir().unwrap();
     (Embedded::open(&directory.path().join("quorum")).unwrap(), directory)
+}
+
+/// West has the role, at epoch 4.
+async fn hold(store: &Arc<Embedded>, role: &RoleKey) {
+    let held = Role::held("west".into(), Epoch(4));
+    let txn = Txn::default().put(key::role(role), &held).unwrap();
+    store.txn(txn).await.unwrap();
 }
 
 async fn until(agent: &Agent, what: &str, holds: impl Fn(&Agent) -> bool) {
@@ -156,12 +158,7 @@ async fn nobody_reports_for_another_cluster() {
     let authority = Authority::new();
     let stop = CancellationToken::new();
     let (store, _directory) = quorum();
-    let west = agent(
-        "west",
-        &store,
-        authority.issue("west").client().unwrap(),
-        "https://127.0.0.1:1",
-    );
+    let west = agent_of_west(&store, &authority);
     let url = serve(authority.issue("west"), exchange::router(west), &stop).await;
     let report = serde_json::json!({ "cluster": "east", "holder": "h", "apps": {}, "unseen": [] });
     for (name, status) in [("east", 200), ("north", 403)] {
@@ -182,17 +179,8 @@ async fn roles_are_granted_while_the_lease_is_renewed_and_end_with_it() {
     let authority = Authority::new();
     let (store, _directory) = quorum();
     let role = "shop/web/data".parse().unwrap();
-    let held = Role::held("west".into(), Epoch(4));
-    store
-        .txn(Txn::default().put(key::role(&role), &held).unwrap())
-        .await
-        .unwrap();
-    let west = agent(
-        "west",
-        &store,
-        authority.issue("west").client().unwrap(),
-        "https://127.0.0.1:1",
-    );
+    hold(&store, &role).await;
+    let west = agent_of_west(&store, &authority);
     assert_eq!(
         west.granted(std::slice::from_ref(&role), false),
         None,
@@ -217,17 +205,8 @@ async fn a_role_given_back_is_not_granted_again_by_a_renewal_that_was_under_way(
     let authority = Authority::new();
     let (store, _directory) = quorum();
     let role: leeward_core::name::RoleKey = "shop/web/data".parse().unwrap();
-    let held = Role::held("west".into(), Epoch(4));
-    store
-        .txn(Txn::default().put(key::role(&role), &held).unwrap())
-        .await
-        .unwrap();
-    let west = agent(
-        "west",
-        &store,
-        authority.issue("west").client().unwrap(),
-        "https://127.0.0.1:1",
-    );
+    hold(&store, &role).await;
+    let west = agent_of_west(&store, &authority);
     let stop = CancellationToken::new();
     let task = tokio::spawn(renew::run(Arc::clone(&west), stop.clone()));
     let roles = vec![role.clone()];
@@ -252,8 +231,7 @@ async fn a_role_given_back_is_not_granted_again_by_a_renewal_that_was_under_way(
     assert_eq!(west.granted(&roles, false), None);
     // Held again since: the switchover was called off.
     for _ in 0..2 {
-        let txn = Txn::default().put(key::role(&role), &held).unwrap();
-        store.txn(txn).await.unwrap();
+        hold(&store, &role).await;
     }
     until(&west, "granted again", |west| {
         west.granted(&roles, true) == Some(Epoch(4))

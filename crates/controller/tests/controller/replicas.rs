@@ -91,14 +91,49 @@ fn holds(agent: &Agent, holder: &str) -> bool {
         .is_some_and(|sight| sight.lease.holder == holder)
 }
 
+/// Two replicas, of which the first one acts and the second one does not follow the quorum yet; and what they are made with.
+struct Two {
+    first: Replica,
+    second: Replica,
+    authority: Authority,
+    store: Arc<Embedded>,
+    _directory: tempfile::TempDir,
+}
+
+impl Two {
+    async fn open() -> Self {
+        let authority = Authority::new();
+        let (store, directory) = quorum();
+        let first = Replica::open("first", &store, &authority).await;
+        let second = Replica::open("second", &store, &authority).await;
+        first.begin();
+        until(&first.agent, "the first one acts", Agent::acts).await;
+        Self {
+            first,
+            second,
+            authority,
+            store,
+            _directory: directory,
+        }
+    }
+}
+
+/// The lease of west, as that one signs it.
+async fn give_lease(store: &Arc<Embedded>, holder: &str, sequence: u64) {
+    let lease = leeward_core::lease::Lease {
+        cluster: "west".into(),
+        holder: holder.to_owned(),
+        sequence,
+        sealed: false,
+    };
+    let txn = Txn::default().put(key::lease(&"west".into()), &lease).unwrap();
+    store.txn(txn).await.unwrap();
+}
+
 #[tokio::test]
 async fn peers_and_gates_reach_the_replica_that_acts_whomever_they_ask() {
-    let authority = Authority::new();
-    let (store, _directory) = quorum();
-    let first = Replica::open("first", &store, &authority).await;
-    let second = Replica::open("second", &store, &authority).await;
-    first.begin();
-    until(&first.agent, "the first one acts", Agent::acts).await;
+    let two = Two::open().await;
+    let (first, second, authority) = (&two.first, &two.second, &two.authority);
     second.begin();
     until(&second.agent, "the first one is known", |second| {
         holds(second, &first.agent.holder)
@@ -140,23 +175,12 @@ async fn peers_and_gates_reach_the_replica_that_acts_whomever_they_ask() {
 
 #[tokio::test]
 async fn whoever_lost_the_lease_passes_on_and_cuts_off_what_it_had_taken() {
-    let authority = Authority::new();
-    let (store, _directory) = quorum();
-    let first = Replica::open("first", &store, &authority).await;
-    let second = Replica::open("second", &store, &authority).await;
-    first.begin();
-    until(&first.agent, "the first one acts", Agent::acts).await;
-    let east = authority.issue("east").client().unwrap();
+    let two = Two::open().await;
+    let (first, second) = (&two.first, &two.second);
+    let east = two.authority.issue("east").client().unwrap();
     assert_eq!(ask(&east, &first.url).await.as_deref(), Some("first hears east"));
     // As if it had stood still for longer than its lease: the second one has it.
-    let lease = |sequence| leeward_core::lease::Lease {
-        cluster: "west".into(),
-        holder: second.agent.holder.clone(),
-        sequence,
-        sealed: false,
-    };
-    let key = key::lease(&"west".into());
-    store.txn(Txn::default().put(&key, &lease(900)).unwrap()).await.unwrap();
+    give_lease(&two.store, &second.agent.holder, 900).await;
     second.begin();
     until(&second.agent, "the second one acts", Agent::acts).await;
     until(&first.agent, "the first one knows", |first| !first.acts()).await;
@@ -187,14 +211,7 @@ async fn a_connection_is_passed_on_once_and_to_nobody_that_is_not_known() {
             edge: 1,
         }),
     };
-    let lease = leeward_core::lease::Lease {
-        cluster: "west".into(),
-        holder: other.to_string(),
-        sequence: 800,
-        sealed: false,
-    };
-    let key = key::lease(&"west".into());
-    store.txn(Txn::default().put(&key, &lease).unwrap()).await.unwrap();
+    give_lease(&store, &other.to_string(), 800).await;
     second.begin();
     until(&second.agent, "it is known", |second| holds(second, &other.to_string())).await;
     let mut once = TcpStream::connect(second.address()).await.unwrap();
@@ -221,13 +238,7 @@ async fn a_connection_is_passed_on_once_and_to_nobody_that_is_not_known() {
     );
     assert!(answer.is_empty(), "{answer:?}");
     // One that has the lease and says nowhere where it is: an older version, for example.
-    let lease = leeward_core::lease::Lease {
-        cluster: "west".into(),
-        holder: "west-1-1700".into(),
-        sequence: 900,
-        sealed: false,
-    };
-    store.txn(Txn::default().put(&key, &lease).unwrap()).await.unwrap();
+    give_lease(&store, "west-1-1700", 900).await;
     until(&second.agent, "another one is known", |second| {
         holds(second, "west-1-1700")
     })
