@@ -137,14 +137,8 @@ fn wanted(arguments: &Init) -> anyhow::Result<Installation> {
         witness: arguments.witness.clone(),
         clusters,
         members: BTreeMap::new(),
-        authority: Authority {
-            trusted: vec![1],
-            signs: 1,
-        },
-        spec_key: SpecKey {
-            keys: vec![1],
-            next: None,
-        },
+        authority: Authority::first(),
+        spec_key: SpecKey::first(),
         generation: 1,
         given: BTreeMap::new(),
     })

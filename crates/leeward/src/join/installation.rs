@@ -87,6 +87,26 @@ pub(super) struct SpecKey {
     pub(super) next: Option<u32>,
 }
 
+impl Authority {
+    /// Of a new installation: there is one.
+    pub(super) fn first() -> Self {
+        Self {
+            trusted: vec![1],
+            signs: 1,
+        }
+    }
+}
+
+impl SpecKey {
+    /// Of a new installation: there is one.
+    pub(super) fn first() -> Self {
+        Self {
+            keys: vec![1],
+            next: None,
+        }
+    }
+}
+
 /// A step of a new authority's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Step {
@@ -336,14 +356,8 @@ pub(super) mod tests {
                 .map(|(name, host)| (name.to_owned(), at(name, host)))
                 .into(),
             members: BTreeMap::new(),
-            authority: Authority {
-                trusted: vec![1],
-                signs: 1,
-            },
-            spec_key: SpecKey {
-                keys: vec![1],
-                next: None,
-            },
+            authority: Authority::first(),
+            spec_key: SpecKey::first(),
             generation: 1,
             given: BTreeMap::new(),
         }
