@@ -27,6 +27,7 @@ pub mod protected_app;
 pub mod quorum;
 pub mod reach;
 pub mod room;
+mod route;
 pub mod serve;
 pub mod webhook;
 pub mod witness;

@@ -19,12 +19,12 @@ use leeward_state::{
     config::{Kept, KeptError},
     volumes::target::Target,
 };
-use leeward_traffic::{Backends, Edge, Limits, Shared};
+use leeward_traffic::{Edge, Limits, Shared};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    agent::{Agent, Start, Whither, exchange, follow, lead, renew},
+    agent::{Agent, Start, exchange, follow, lead, renew},
     cache::Cache,
     clock, cluster,
     config::{self, NotAnAddress, Serve as Config},
@@ -36,10 +36,10 @@ use crate::{
     pass_on::Way,
     peer::{self, Credentials, PeerError},
     points,
-    protected_app::{self, Context, admission, carry, data::Data, show, table, turn::Turns},
+    protected_app::{self, Context, admission, carry, data::Data, show, turn::Turns},
     quorum::{self, QuorumError},
     reach::{self, Reach, ReachError},
-    webhook,
+    route, webhook,
 };
 
 /// Why an agent cannot start.
@@ -234,7 +234,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     tasks.spawn(protected_app::run(Arc::clone(&context), stop.clone()));
     let edges = Arc::new(Edges::default());
     tasks.spawn(Arc::clone(&edges).follow(cache.clone(), stop.clone()));
-    tasks.spawn(route(
+    tasks.spawn(route::run(
         Arc::clone(&context),
         Arc::clone(&shared),
         grants,
@@ -350,70 +350,6 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
     TcpListener::bind(address)
         .await
         .map_err(|source| ServeError::Listen { what, address, source })
-}
-
-/// Keeps the edge's table, roles and backends up to date.
-async fn route(
-    context: Arc<Context>,
-    shared: Arc<Shared>,
-    grants: Arc<admission::Grants>,
-    edges: Arc<Edges>,
-    stop: CancellationToken,
-) {
-    let mut changes = context.agent.changes();
-    let mut addresses = edges.changes();
-    let mut backends = context.backends.subscribe();
-    let mut refused = None;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = changes.changed() => { changes.borrow_and_update(); }
-            _ = addresses.changed() => { addresses.borrow_and_update(); }
-            _ = backends.changed() => {
-                let now = backends.borrow_and_update().clone();
-                shared.set_backends(Backends::new(now));
-            }
-        }
-        shared.set_replica(match context.agent.whither() {
-            Whither::There(reached) => Some(reached.edge()),
-            _ => None,
-        });
-        let known = context.agent.known();
-        let situations: Vec<_> = known.situations().cloned().collect();
-        grants.set_roles(table::roles(situations.iter().map(AsRef::as_ref)));
-        let (incarnation, _) = known.incarnation();
-        let apps = situations.iter().map(AsRef::as_ref);
-        let last = shared.index();
-        let table = table::build(incarnation, apps, &known.maintenance, |cluster| {
-            let said = cluster::ingress(&context.cache, cluster)?;
-            // A name that was not looked up since the start is where it was before.
-            edges.address(&said).or_else(|| {
-                let mut all = last.table().profiles.iter().flat_map(|profile| &profile.endpoints);
-                all.find(|endpoint| endpoint.cluster == *cluster)
-                    .map(|endpoint| endpoint.address)
-            })
-        });
-        // Without quorum or API nothing is known; the last table goes on. An agent without fences takes no notice of a plan.
-        let unfenced = context.agent.is_unfenced() && !shared.index().profiles().is_empty();
-        if table.profiles.is_empty() && situations.is_empty() || unfenced {
-            continue;
-        }
-        // One application's bad profile must not hold up another one's failover.
-        let (table, bad) = leeward_core::routing::salvage(table, Some(shared.index().table()));
-        for error in bad {
-            tracing::debug!(%error, "a profile was left as it was");
-        }
-        match shared.install(table) {
-            Ok(_) => refused = None,
-            Err(error) => {
-                let text = error.to_string();
-                if refused.as_ref() != Some(&text) {
-                    tracing::warn!(error = text, "the routing table");
-                    refused = Some(text);
-                }
-            }
-        }
-    }
 }
 
 /// Copies what the other regions have.
