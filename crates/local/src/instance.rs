@@ -9,7 +9,9 @@
 
 pub mod addresses;
 pub mod config;
+mod faults;
 pub mod files;
+mod locks;
 mod making;
 pub mod network;
 pub mod processes;
@@ -18,10 +20,8 @@ mod starting;
 mod stopping;
 
 use std::{
-    fs::File,
     io,
     net::SocketAddr,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use self::{
     addresses::{Octet, RegionAddresses},
     config::{Layout, Region},
+    locks::{absolute, lock, turn},
     network::{Isolated, Network},
     processes::{Children, Record, Usage},
     quorum::Begun,
@@ -409,63 +410,6 @@ impl Instance {
         Ok(processes::usage(&records))
     }
 
-    /// Kills every process of a region at once, as the loss of the region would.
-    pub fn kill_region(&self, region: &str) -> Result<(), Error> {
-        self.addresses(region)?;
-        let mut records = self.processes()?;
-        records.retain(|record| record.region.as_deref() == Some(region));
-        let killed = stopping::kill(&records);
-        self.children().reap();
-        killed
-    }
-
-    /// Stops every process of a region where it stands, its applications' included, as a machine that hangs would.
-    pub fn freeze_region(&self, region: &str) -> Result<(), Error> {
-        self.signal_region(region, libc::SIGSTOP)
-    }
-
-    /// Lets a frozen region go on.
-    pub fn thaw_region(&self, region: &str) -> Result<(), Error> {
-        self.signal_region(region, libc::SIGCONT)
-    }
-
-    /// Lets everything that was frozen go on, the witness included.
-    pub fn thaw_all(&self) -> Result<(), Error> {
-        stopping::signal(&self.processes()?, libc::SIGCONT);
-        Ok(())
-    }
-
-    /// Stops one process where it stands, with what it started; `name` is that of [`Instance::processes`].
-    pub fn freeze_process(&self, name: &str) -> Result<(), Error> {
-        let mut records = self.processes()?;
-        records.retain(|record| record.name == name);
-        if records.is_empty() {
-            return Err(Error::UnknownProcess(name.to_owned()));
-        }
-        stopping::signal(&records, libc::SIGSTOP);
-        Ok(())
-    }
-
-    fn signal_region(&self, region: &str, signal: i32) -> Result<(), Error> {
-        self.addresses(region)?;
-        let mut records = self.processes()?;
-        records.retain(|record| record.region.as_deref() == Some(region));
-        stopping::signal(&records, signal);
-        Ok(())
-    }
-
-    /// Kills one process and what it started; `name` is that of [`Instance::processes`].
-    pub fn kill_process(&self, name: &str) -> Result<(), Error> {
-        let mut records = self.processes()?;
-        records.retain(|record| record.name == name);
-        if records.is_empty() {
-            return Err(Error::UnknownProcess(name.to_owned()));
-        }
-        let killed = stopping::kill(&records);
-        self.children().reap();
-        killed
-    }
-
     /// Ends every process of the instance and what it started: asks, and kills after 3 s. Returns when all are gone.
     pub fn stop_all(&self) -> Result<(), Error> {
         let _lock = lock(&self.layout)?;
@@ -494,47 +438,6 @@ impl Instance {
         stopping::stop(layout.dir(), &records, || ())?;
         Ok(files::remove(layout.dir())?)
     }
-
-    /// Waits until a region's API answers that it is ready; ends early when its process does.
-    pub async fn wait_api_ready(&self, region: &str, limit: Duration) -> Result<(), Error> {
-        let log = self.layout.log(Some(region), "api");
-        let name = format!("{region}-api");
-        let client = making::client(&self.kubeconfig(region)?).await?;
-        let end = tokio::time::Instant::now() + limit;
-        loop {
-            let reason = match ask_ready(&client).await {
-                Ok(()) => return Ok(()),
-                Err(reason) => reason,
-            };
-            if !self.processes()?.iter().any(|record| record.name == name) {
-                return Err(Error::Ended {
-                    name,
-                    tail: stopping::tail(&log),
-                });
-            }
-            if tokio::time::Instant::now() >= end {
-                return Err(Error::NotReady {
-                    region: region.to_owned(),
-                    limit,
-                    reason,
-                    log,
-                });
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-async fn ask_ready(client: &kube::Client) -> Result<(), String> {
-    let request = http::Request::get("/readyz")
-        .body(Vec::new())
-        .map_err(|error| error.to_string())?;
-    let answer = tokio::time::timeout(Duration::from_secs(1), client.request_text(request)).await;
-    match answer {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err("no answer within a second".to_owned()),
-    }
 }
 
 fn read_records(layout: &Layout) -> Result<Vec<Record>, Error> {
@@ -546,45 +449,6 @@ fn read_records(layout: &Layout) -> Result<Vec<Record>, Error> {
             path,
             reason: error.to_string(),
         }),
-    }
-}
-
-fn absolute(dir: &Path) -> Result<PathBuf, Error> {
-    Ok(std::path::absolute(dir).map_err(files::fault("find", dir))?)
-}
-
-// Held while the directory is made or removed: of the directory that it lies in, since a lock inside would go with it.
-fn turn(dir: &Path) -> Result<Option<File>, Error> {
-    let dir = absolute(dir)?;
-    let Some(parent) = dir.parent() else { return Ok(None) };
-    let file = match File::open(parent) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::Missing(dir)),
-        opened => opened.map_err(files::fault("open", parent))?,
-    };
-    file.lock().map_err(files::fault("lock", parent))?;
-    Ok(Some(file))
-}
-
-// Held until it is dropped. The directory may have been removed while it was waited for.
-fn lock(layout: &Layout) -> Result<File, Error> {
-    let path = layout.lock();
-    if !layout.dir().exists() {
-        return Err(Error::Missing(layout.dir().to_owned()));
-    }
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(files::fault("open", &path))?;
-    file.lock().map_err(files::fault("lock", &path))?;
-    let held = file.metadata().map_err(files::fault("read", &path))?;
-    let is_there = std::fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino()));
-    if is_there {
-        Ok(file)
-    } else {
-        Err(Error::Missing(layout.dir().to_owned()))
     }
 }
 

@@ -1,10 +1,12 @@
 //! Starting the processes of an instance. Each is started unless it runs, after what its predecessor left is gone and its addresses are
-//! free, and is written down before anything else is started.
+//! free, and is written down before anything else is started; and waiting until a region's API answers.
 
-use std::{io, net::SocketAddr, path::Path};
+use std::{io, net::SocketAddr, path::Path, time::Duration};
 
 use super::{
-    Error, Instance, addresses, config, files, lock,
+    Error, Instance, addresses, config, files,
+    locks::lock,
+    making,
     network::Place,
     processes::{self, Record, Role},
     stopping,
@@ -165,5 +167,46 @@ impl Instance {
             boot: processes::boot_id().to_owned(),
         });
         Ok(files::write_json(&self.layout.processes(), &records)?)
+    }
+
+    /// Waits until a region's API answers that it is ready; ends early when its process does.
+    pub async fn wait_api_ready(&self, region: &str, limit: Duration) -> Result<(), Error> {
+        let log = self.layout.log(Some(region), "api");
+        let name = format!("{region}-api");
+        let client = making::client(&self.kubeconfig(region)?).await?;
+        let end = tokio::time::Instant::now() + limit;
+        loop {
+            let reason = match ask_ready(&client).await {
+                Ok(()) => return Ok(()),
+                Err(reason) => reason,
+            };
+            if !self.processes()?.iter().any(|record| record.name == name) {
+                return Err(Error::Ended {
+                    name,
+                    tail: stopping::tail(&log),
+                });
+            }
+            if tokio::time::Instant::now() >= end {
+                return Err(Error::NotReady {
+                    region: region.to_owned(),
+                    limit,
+                    reason,
+                    log,
+                });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+async fn ask_ready(client: &kube::Client) -> Result<(), String> {
+    let request = http::Request::get("/readyz")
+        .body(Vec::new())
+        .map_err(|error| error.to_string())?;
+    let answer = tokio::time::timeout(Duration::from_secs(1), client.request_text(request)).await;
+    match answer {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer within a second".to_owned()),
     }
 }
