@@ -14,6 +14,8 @@ mod commands;
 mod container;
 #[path = "leeward/demo.rs"]
 mod demo;
+#[path = "leeward/desk.rs"]
+mod desk;
 #[path = "leeward/gate.rs"]
 mod gate;
 #[path = "leeward/inject.rs"]
@@ -34,6 +36,8 @@ mod recover;
 mod region;
 #[path = "leeward/rendered.rs"]
 mod rendered;
+#[path = "leeward/rotation.rs"]
+mod rotation;
 #[path = "leeward/standby.rs"]
 mod standby;
 #[path = "leeward/switchover.rs"]

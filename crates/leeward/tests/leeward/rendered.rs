@@ -16,7 +16,7 @@ use leeward_api::Cluster as Resource;
 use leeward_testing::{AGENT, Cluster};
 use serde_json::{Value, json};
 
-use crate::join::{Desk, PATIENCE, Running, documents};
+use crate::desk::{Desk, PATIENCE, Running, documents};
 
 const IMAGE: &str = "registry.example/leeward:7";
 
