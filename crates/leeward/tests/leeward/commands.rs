@@ -10,7 +10,7 @@ use leeward_local::instance::Instance;
 use serde_json::Value;
 
 /// The longest that anything takes here, however loaded the machine is.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory for local regions; what runs in it ends with the test, however that ends.
 pub(crate) struct Home(pub(crate) tempfile::TempDir);

@@ -119,7 +119,7 @@ fn no_read_fails_when_every_region_serves_and_one_is_lost() {
 #[test]
 fn a_killed_node_and_a_killed_application_are_healed_inside_the_region() {
     for fault in ["kill-node", "kill-app"] {
-        let (report, met) = demo(&["--fault", fault]);
+        let (report, met) = timed_demo(&["--fault", fault]);
         assert!(met, "{fault}");
         assert_eq!(report["epochs"], serde_json::json!([1]), "{fault}");
         assert_eq!(number(&report, "/writes/lost"), 0, "{fault}");

@@ -2,6 +2,7 @@
 
 use std::{
     process::{Command, Stdio},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -9,6 +10,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, api::ListParams};
 use leeward_api::ProtectedApp;
 use leeward_local::instance::Instance;
+use tokio_util::sync::CancellationToken;
 
 /// The lease of the demo.
 const TTL: Duration = Duration::from_secs(3);
@@ -31,27 +33,61 @@ async fn app(client: &Client) -> Option<ProtectedApp> {
         .ok()
 }
 
-/// Writes over and over at the pod itself, until `over` says so; when the last acknowledgement came.
-async fn write_until(pod: &str, mut over: impl AsyncFnMut() -> bool) -> Instant {
-    let http = reqwest::Client::builder()
-        .timeout(Duration::from_millis(500))
-        .build()
-        .unwrap();
-    let (mut last, begun) = (Instant::now(), Instant::now());
-    let mut number = 0_u64;
-    while !over().await {
-        assert!(begun.elapsed() < PATIENCE);
-        number += 1;
-        let sent = http
-            .post(format!("http://{pod}:8080/writes/around/{number}"))
-            .send()
-            .await;
-        if sent.is_ok_and(|answer| answer.status().is_success()) {
-            last = Instant::now();
+/// When writes at the pod itself were sent that it acknowledged.
+#[derive(Clone, Default)]
+struct Acknowledged(Arc<Mutex<Vec<Instant>>>);
+
+impl Acknowledged {
+    /// Writes over and over, until `over`.
+    async fn write(self, pod: String, over: CancellationToken) {
+        // What hangs is given up, so that the next one tells whether there is an answer by then.
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(1))
+            .build()
+            .unwrap();
+        for number in 0_u64.. {
+            if over.is_cancelled() {
+                return;
+            }
+            let sent = Instant::now();
+            let url = format!("http://{pod}:8080/writes/around/{number}");
+            let answer = http.post(url).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                self.0.lock().unwrap().push(sent);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    last
+
+    fn after(&self, moment: Instant) -> usize {
+        let sent = self.0.lock().unwrap();
+        sent.iter().filter(|sent| **sent > moment).count()
+    }
+}
+
+/// Waits until it is so.
+async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let waited = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waited)
+        .await
+        .unwrap_or_else(|_| panic!("never: {what}"));
+}
+
+/// Whether the writer itself runs in the pod with this address.
+fn writer_lives(address: &str) -> bool {
+    let writers = leeward_local::instance::processes::Stat::read_all();
+    let command = |pid: i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let place = |pid: i32| std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let is_here = |pid: i32| String::from_utf8_lossy(&place(pid)).contains(&format!("POD_IP={address}"));
+    writers.iter().any(|stat| {
+        command(stat.pid).ends_with(b"sample\0")
+            && !command(stat.pid).windows(4).any(|w| w == b"gate")
+            && is_here(stat.pid)
+    })
 }
 
 #[tokio::test]
@@ -78,42 +114,39 @@ async fn a_writer_whose_agent_is_killed_acknowledges_nothing_once_another_region
     assert!(explained.contains(&format!("pod {} in west", grant.pod)), "{explained}");
 
     // It answers at the pod itself.
-    let mut writes = 0;
-    write_until(&address, async || {
-        writes += 1;
-        writes > 5
-    })
-    .await;
-    let killed = Instant::now();
+    let (acknowledged, over) = (Acknowledged::default(), CancellationToken::new());
+    let writes = tokio::spawn(acknowledged.clone().write(address.clone(), over.clone()));
+    let begun = Instant::now();
+    until("it answers", async || acknowledged.after(begun) > 5).await;
+    assert!(writer_lives(&address));
+    let killing = Instant::now();
     instance.kill_process("west-serve").unwrap();
-    let mut taken = None;
-    let last = write_until(&address, async || {
+    // Its last renewal was sent before.
+    let killed = Instant::now();
+    until("another region may write", async || {
         let status = app(&east).await.and_then(|app| app.status);
-        if status.is_some_and(|status| status.active.as_deref() == Some("east")) {
-            taken = Some(Instant::now());
-        }
-        taken.is_some()
+        status.is_some_and(|status| status.active.as_deref() == Some("east"))
     })
     .await;
+    let taken = Instant::now();
+    until("the writer has ended", async || !writer_lives(&address)).await;
+    tokio::time::sleep((killed + TTL).saturating_duration_since(Instant::now())).await;
+    over.cancel();
+    writes.await.unwrap();
+    // What was sent at a moment was acknowledged later still.
+    assert_eq!(
+        acknowledged.after(killed + TTL),
+        0,
+        "acknowledged when the lease was over"
+    );
+    assert_eq!(
+        acknowledged.after(taken),
+        0,
+        "acknowledged when another region might write"
+    );
     assert!(
-        last > killed,
+        acknowledged.after(killing) > 0,
         "nothing was written at the pod itself: the test shows nothing"
     );
-    assert!(
-        last < killed + TTL,
-        "acknowledged {:?} after its agent was killed",
-        last - killed
-    );
-    assert!(taken.unwrap() > killed + TTL - Duration::from_millis(500));
-    let writers = leeward_local::instance::processes::Stat::read_all();
-    let command = |pid: i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let place = |pid: i32| std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    let is_west = |pid: i32| String::from_utf8_lossy(&place(pid)).contains(&format!("POD_IP={address}"));
-    let alive = writers.iter().any(|stat| {
-        command(stat.pid).ends_with(b"sample\0")
-            && !command(stat.pid).windows(4).any(|w| w == b"gate")
-            && is_west(stat.pid)
-    });
-    assert!(!alive, "the writer lives on");
     assert!(leeward(&["down"]).status.success());
 }
