@@ -58,8 +58,8 @@ enum Chore {
         arguments: Vec<std::ffi::OsString>,
     },
     /// Measures a local region built for release: `bench api --kubeconfig FILE` beside a real API server, `bench region` its start and
-    /// memory, `bench fleet` the loss of a region with many applications. `bench order` writes which functions the linker puts together for the
-    /// memory, into `crates/leeward/order.txt`.
+    /// memory, `bench fleet` the loss of a region with many applications, `bench idle` what an agent takes while nothing happens. `bench order`
+    /// writes which functions the linker puts together for the memory, into `crates/leeward/order.txt`.
     #[command(disable_help_flag = true)]
     Bench {
         /// What is passed on.

@@ -230,7 +230,7 @@ metrics! {
         "Attempts at that which failed and are made again.";
     IMAGES_WANTED: "leeward_images_missing_blobs", Gauge, [], Agent,
         "Blobs that an image here names and that are not here whole.";
-    API_REQUESTS: "leeward_kubernetes_requests", Counter, ["verb"], Agent,
+    API_REQUESTS: "leeward_kubernetes_requests", Counter, ["verb", "resource"], Agent,
         "Requests to this cluster's Kubernetes API; a watch counts once each time that it begins.";
     API_UP: "leeward_kubernetes_up", Gauge, [], Agent,
         "1 while this cluster's Kubernetes API answers, else 0.";

@@ -3,6 +3,7 @@
 mod api;
 mod figure;
 mod fleet;
+mod idle;
 mod order;
 mod region;
 mod watchers;
@@ -21,6 +22,9 @@ enum Bench {
     /// The loss of a region with many applications: planned and committed in an etcd of three members. And what the quorum is written at rest.
     /// Exits 1 when 1,000 take over 2 s, when time grows faster than what moves, or when more than renewals is written at rest.
     Fleet(fleet::Options),
+    /// What an agent takes while nothing happens: memory, processor, and requests to its Kubernetes API and to the quorum, with ten applications
+    /// protected. Exits 1 over 64 MiB, 3 % of a core, or 25 requests to the Kubernetes API a minute for each application.
+    Idle(idle::Options),
     /// Writes which functions a region's processes run, so that the linker puts them together.
     Order(order::Options),
     /// A region's start and memory, idle and after use. Exits 1 when it takes 3 s or 100 MiB.
@@ -42,6 +46,7 @@ fn run(bench: Bench) -> Result<ExitCode> {
     match bench {
         Bench::Api(options) => tokio::runtime::Runtime::new()?.block_on(api::run(options)),
         Bench::Fleet(options) => tokio::runtime::Runtime::new()?.block_on(fleet::run(&options)),
+        Bench::Idle(options) => tokio::runtime::Runtime::new()?.block_on(idle::run(&options)),
         Bench::Order(options) => order::run(&options),
         Bench::Region(options) => region::run(&options),
     }

@@ -64,7 +64,7 @@ const SESSION: &[&[&str]] = &[
 ];
 
 /// Regions that end with this.
-struct Home {
+pub(crate) struct Home {
     program: PathBuf,
     directory: tempfile::TempDir,
 }
@@ -76,11 +76,21 @@ impl Drop for Home {
 }
 
 impl Home {
-    fn dir(&self) -> PathBuf {
+    /// A directory for regions of this program; nothing runs yet.
+    pub(crate) fn new(program: &Path) -> Result<Self> {
+        Ok(Self {
+            program: program.to_owned(),
+            directory: tempfile::tempdir()?,
+        })
+    }
+
+    /// Where they are.
+    pub(crate) fn dir(&self) -> PathBuf {
         self.directory.path().join("home")
     }
 
-    fn run(&self, arguments: &[&str]) -> Result<String> {
+    /// Runs the program with them; what it prints.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.program);
         let output = command.args(arguments).env("LEEWARD_HOME", self.dir()).output();
         let output = output.with_context(|| self.program.display().to_string())?;
@@ -96,10 +106,7 @@ impl Home {
 
 /// Starts two regions, measures the first, and says whether it keeps within what a region may take.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let home = Home {
-        program: options.program.clone(),
-        directory: tempfile::tempdir()?,
-    };
+    let home = Home::new(&options.program)?;
     let started = home.run(&["up"])?;
     let instance = Instance::open(&home.dir())?;
     let region = instance.regions().first().context("no region")?.clone();

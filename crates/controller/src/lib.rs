@@ -20,6 +20,7 @@ pub mod holder;
 pub mod inject;
 pub mod metrics;
 pub mod operation;
+mod pace;
 pub mod pass_on;
 pub mod peer;
 pub mod points;

@@ -36,19 +36,23 @@ use leeward_core::{
 use leeward_images::inventory::Inventory;
 use leeward_quorum::known::{Known, Situation};
 use leeward_state::api_text;
-use leeward_state::config::{self, Kept, Override, Receiver, Running, cluster};
+use leeward_state::config::{self, Bundle, Kept, Override, Receiver, Running, cluster};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use self::{capacity::Capacity, carried::Carried, turn::Turns};
-use crate::{agent::Agent, cache::Cache, clock, gates::Gates};
+use crate::{agent::Agent, cache::Cache, clock, gates::Gates, pace::Pace};
 
 /// A round at least this often, while nothing changes.
 const IDLE: Duration = Duration::from_secs(1);
 /// A round at least this often, while a step is this cluster's.
 const BUSY: Duration = Duration::from_millis(50);
-/// What was carried is compared with what is here at least this often.
-const COMPARE: Duration = Duration::from_secs(5);
+/// What was carried is compared with what is here when either changes, and at least this often: what no watch tells, such as a storage class.
+const COMPARE: Duration = Duration::from_secs(600);
+/// The same while something is lacking.
+const COMPARE_LACKING: Duration = Duration::from_secs(30);
+/// A start that waits for it tries again this soon.
+const COMPARE_TO_SERVE: Duration = Duration::from_millis(200);
 
 /// What the rounds of all applications share.
 pub struct Context {
@@ -125,7 +129,10 @@ struct Round {
     key: AppKey,
     carried: Arc<Carried>,
     helpers: Vec<JoinHandle<()>>,
-    compared: Option<(String, Moment)>,
+    compared: Option<Compared>,
+    pace: Pace,
+    /// Grows with every change in the application's namespace.
+    touched: watch::Receiver<u64>,
     lacking: Vec<String>,
     capacity: Capacity,
     ungranted_since: Option<Moment>,
@@ -135,6 +142,16 @@ struct Round {
     /// With the authorities that the gates trust.
     told: Option<(Option<Epoch>, Option<String>)>,
     trouble: Option<String>,
+}
+
+/// The last comparison of what was carried with what is here.
+struct Compared {
+    /// What was to be here.
+    state: String,
+    when: Moment,
+    /// How often the namespace had changed before.
+    touched: u64,
+    failed: Option<String>,
 }
 
 impl Drop for Round {
@@ -149,16 +166,17 @@ impl Round {
     fn new(context: Arc<Context>, key: AppKey) -> Self {
         let carried = Carried::new(Arc::clone(&context.agent), key.clone(), context.kept.clone());
         let (agent, client) = (Arc::clone(&context.agent), context.client.clone());
-        let helpers = vec![
-            tokio::spawn(carry::offer(agent, client, context.bundles.clone(), key.clone())),
-            tokio::spawn(carried::follow(Arc::clone(&carried))),
-        ];
+        let (touches, touched) = watch::channel(0);
+        let offer = carry::offer(agent, client, context.bundles.clone(), key.clone(), touches);
+        let helpers = vec![tokio::spawn(offer), tokio::spawn(carried::follow(Arc::clone(&carried)))];
         Self {
             context,
             key,
             carried,
             helpers,
             compared: None,
+            pace: Pace::default(),
+            touched,
             lacking: vec!["its configuration has not come yet".into()],
             capacity: Capacity::default(),
             ungranted_since: None,
@@ -417,29 +435,52 @@ impl Round {
 
     /// Makes this cluster's objects what the active one's are, less what is its own.
     async fn carry(&mut self, app: &App, running: Running) -> Result<(), String> {
-        let context = Arc::clone(&self.context);
         let Some(bundle) = self.carried.newest() else {
             return Err("its configuration has not come yet".into());
         };
         let now = clock::now();
         let state = format!("{} {} {running:?}", bundle.hash, app.observed);
-        if self
-            .compared
-            .as_ref()
-            .is_some_and(|(at, when)| *at == state && now.since(*when) < COMPARE)
+        // What changes from here on is seen the next time.
+        let touched = *self.touched.borrow_and_update();
+        if let Some(last) = self.compared.as_ref().filter(|last| last.state == state)
+            && now < self.due(last, touched, running)
         {
-            return Ok(());
+            return last.failed.clone().map_or(Ok(()), Err);
         }
+        self.pace.looks(now);
+        let failed = self.compare(app, &bundle, running).await.err();
+        self.compared = Some(Compared {
+            state,
+            when: now,
+            touched,
+            failed: failed.clone(),
+        });
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// When the same is compared again.
+    fn due(&self, last: &Compared, touched: u64, running: Running) -> Moment {
+        match (&last.failed, running) {
+            (Some(_), Running::Serve) => last.when.after(COMPARE_TO_SERVE),
+            (Some(_), Running::Standby(_)) => self.pace.next(last.when),
+            (None, _) if last.touched != touched => self.pace.next(last.when),
+            (None, _) if self.lacking.is_empty() => last.when.after(COMPARE),
+            (None, _) => last.when.after(COMPARE_LACKING),
+        }
+    }
+
+    async fn compare(&mut self, app: &App, bundle: &Bundle, running: Running) -> Result<(), String> {
+        let context = Arc::clone(&self.context);
         let overrides = overrides(app, &context.agent.me);
         let receiver = Receiver {
             cluster: context.agent.me.clone(),
             authority: app.authority.clone(),
         };
-        let desired = config::desired(&bundle, &overrides, running).map_err(|e| e.to_string())?;
+        let desired = config::desired(bundle, &overrides, running).map_err(|e| e.to_string())?;
         let existing = cluster::fetch(&context.client, &app.key.namespace)
             .await
             .map_err(|e| e.to_string())?;
-        let changes = config::plan(&bundle, &desired, &existing, &receiver);
+        let changes = config::plan(bundle, &desired, &existing, &receiver);
         let writes = changes
             .iter()
             .any(|c| matches!(c, config::Change::Apply(_) | config::Change::Delete(_)));
@@ -456,12 +497,11 @@ impl Round {
         let classes = cluster::storage_classes(&context.client)
             .await
             .map_err(|e| e.to_string())?;
-        self.lacking = config::missing(&bundle, &existing, &classes);
+        self.lacking = config::missing(bundle, &existing, &classes);
         let drift = changes
             .iter()
             .filter(|change| matches!(change, config::Change::Drift { .. }));
         self.lacking.extend(drift.map(ToString::to_string));
-        self.compared = Some((state, now));
         Ok(())
     }
 }

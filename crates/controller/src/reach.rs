@@ -1,9 +1,10 @@
 //! Whether this cluster's Kubernetes API answers, said once when it stops and once when it answers again. Every request tells; who asked
 //! tries again by itself, so that nothing else needs to be said. And how many requests there were, by what was asked for.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -67,7 +68,7 @@ pub async fn config(kubeconfig: Option<&Path>) -> Result<kube::Config, ReachErro
 pub fn client(config: kube::Config, reach: &Arc<Reach>) -> Result<Client, kube::Error> {
     let counted = Arc::clone(reach);
     let count = MapRequestLayer::new(move |request: Request<Body>| {
-        counted.count(verb(request.method(), request.uri()));
+        counted.count(verb(request.method(), request.uri()), resource(request.uri().path()));
         request
     });
     let reach = Arc::clone(reach);
@@ -113,16 +114,30 @@ fn verb(method: &Method, uri: &Uri) -> usize {
     VERBS.iter().position(|known| *known == verb).unwrap_or_default()
 }
 
-/// Whether a path names all objects of a kind, in a namespace or in all of them. What is neither in `/api/v1` nor in a group is no kind's.
+/// Whether a path names all objects of a kind, in a namespace or in all of them.
 fn is_collection(path: &str) -> bool {
+    within(path).len() == 1
+}
+
+/// What a path is about, in the words of Kubernetes' own rights: `pods`, `deployments/scale`; `-` for what is no kind's.
+fn resource(path: &str) -> String {
+    match within(path).as_slice() {
+        [] => "-".to_owned(),
+        [kind] | [kind, _] => (*kind).to_owned(),
+        [kind, _, part, ..] => format!("{kind}/{part}"),
+    }
+}
+
+/// The parts of a path from the kind on. What is neither in `/api/v1` nor in a group is no kind's.
+fn within(path: &str) -> Vec<&str> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let rest = match parts.as_slice() {
         ["api", _, rest @ ..] | ["apis", _, _, rest @ ..] => rest,
-        _ => return false,
+        _ => &[],
     };
     match rest {
-        ["namespaces", _, rest @ ..] if !rest.is_empty() => rest.len() == 1,
-        rest => rest.len() == 1,
+        ["namespaces", _, rest @ ..] if !rest.is_empty() => rest.to_vec(),
+        rest => rest.to_vec(),
     }
 }
 
@@ -131,7 +146,8 @@ fn is_collection(path: &str) -> bool {
 pub struct Reach {
     state: Mutex<(bool, Option<Instant>)>,
     answered: AtomicBool,
-    requests: [AtomicU64; VERBS.len()],
+    /// By verb and resource: as many as the agent's code has requests.
+    requests: Mutex<BTreeMap<(usize, String), u64>>,
 }
 
 /// What there is to say.
@@ -153,16 +169,18 @@ impl Reach {
         self.has_answered() && !away
     }
 
-    /// How many requests there were of each kind.
-    pub fn requests(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let counts = self.requests.iter().map(|count| count.load(Ordering::Relaxed));
-        VERBS.into_iter().zip(counts)
+    /// How many requests there were, by verb and resource.
+    pub fn requests(&self) -> Vec<(&'static str, String, u64)> {
+        let counts = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = counts.iter();
+        counts
+            .map(|((verb, resource), count)| (VERBS[*verb], resource.clone(), *count))
+            .collect()
     }
 
-    fn count(&self, verb: usize) {
-        if let Some(count) = self.requests.get(verb) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+    fn count(&self, verb: usize, resource: String) {
+        let mut counts = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry((verb, resource)).or_default() += 1;
     }
 
     fn say<A, E: Display>(&self, result: &Result<A, E>, began: Instant) {
@@ -213,33 +231,48 @@ mod tests {
     #[test]
     fn a_request_is_counted_by_what_it_asks_for() {
         let verb = |method: Method, uri: &'static str| VERBS[verb(&method, &Uri::from_static(uri))];
-        for (method, uri, wanted) in [
-            (Method::GET, "/api/v1/pods?watch=true&resourceVersion=5", "watch"),
-            (Method::GET, "/api/v1/pods?limit=500", "list"),
-            (Method::GET, "/api/v1/namespaces", "list"),
-            (Method::GET, "/api/v1/namespaces/shop", "get"),
-            (Method::GET, "/api/v1/namespaces/shop/pods", "list"),
-            (Method::GET, "/api/v1/namespaces/shop/pods/web", "get"),
-            (Method::GET, "/apis/leeward.dev/v1alpha1/clusters/west", "get"),
-            (Method::GET, "/version", "get"),
+        for (method, uri, wanted, about) in [
+            (
+                Method::GET,
+                "/api/v1/pods?watch=true&resourceVersion=5",
+                "watch",
+                "pods",
+            ),
+            (Method::GET, "/api/v1/pods?limit=500", "list", "pods"),
+            (Method::GET, "/api/v1/namespaces", "list", "namespaces"),
+            (Method::GET, "/api/v1/namespaces/shop", "get", "namespaces"),
+            (Method::GET, "/api/v1/namespaces/shop/pods", "list", "pods"),
+            (Method::GET, "/api/v1/namespaces/shop/pods/web", "get", "pods"),
+            (
+                Method::GET,
+                "/apis/leeward.dev/v1alpha1/clusters/west",
+                "get",
+                "clusters",
+            ),
+            (Method::GET, "/version", "get", "-"),
             (
                 Method::PATCH,
                 "/apis/leeward.dev/v1alpha1/clusters/west/status",
                 "patch",
+                "clusters/status",
             ),
             (
                 Method::DELETE,
                 "/apis/apps/v1/namespaces/shop/deployments/web",
                 "delete",
+                "deployments",
             ),
             (
                 Method::DELETE,
                 "/apis/apps/v1/namespaces/shop/deployments",
                 "deletecollection",
+                "deployments",
             ),
-            (Method::POST, "/api/v1/namespaces/shop/events", "create"),
+            (Method::POST, "/api/v1/namespaces/shop/events", "create", "events"),
         ] {
             assert_eq!(verb(method, uri), wanted, "{uri}");
+            let path = Uri::from_static(uri).path().to_owned();
+            assert_eq!(resource(&path), about, "{uri}");
         }
     }
 

@@ -110,8 +110,9 @@ impl Collector for Read {
         page.counter(&table::IMAGES_FAILED, failed)?;
         page.gauge(&table::IMAGES_WANTED, sources.store.damaged().len() as f64)?;
         page.family(&table::API_REQUESTS, |family| {
-            let mut requests = sources.reach.requests();
-            requests.try_for_each(|(verb, count)| family.counter(&[verb], count))
+            let requests = sources.reach.requests();
+            let mut requests = requests.iter();
+            requests.try_for_each(|(verb, resource, count)| family.counter(&[verb, resource], *count))
         })?;
         page.gauge(&table::API_UP, number(sources.reach.answers()))?;
         process::write(&mut page)

@@ -19,13 +19,14 @@ use futures::StreamExt as _;
 use kube::Client;
 use leeward_core::{
     execute::Mode,
+    lease::Moment,
     name::{AppKey, Generation},
 };
 use leeward_state::config::{Bundle, cluster};
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use crate::agent::Agent;
+use crate::{agent::Agent, clock, pace::Pace};
 
 /// A peer's question waits this long for news.
 const WAIT: Duration = Duration::from_secs(10);
@@ -53,13 +54,16 @@ impl Bundles {
     }
 }
 
-/// Offers an application's objects while this cluster is the one that the others follow. Ends only with its task.
-pub async fn offer(agent: Arc<Agent>, client: Client, bundles: Bundles, app: AppKey) {
+/// Offers an application's objects while this cluster is the one that the others follow. `touched` grows with every change in the application's
+/// namespace, whoever follows whom. Ends only with its task.
+pub async fn offer(agent: Arc<Agent>, client: Client, bundles: Bundles, app: AppKey, touched: watch::Sender<u64>) {
     let offered = bundles.sender(&app);
     let mut news = Box::pin(cluster::changes(&client, &app.namespace));
     let mut changes = agent.changes();
     let mut under = None;
-    let mut stale = true;
+    // Since when what is offered is stale.
+    let mut stale = Some(Moment::default());
+    let mut pace = Pace::default();
     loop {
         let known = agent.known();
         let situation = known.situation(&app);
@@ -70,10 +74,13 @@ pub async fn offer(agent: Arc<Agent>, client: Client, bundles: Bundles, app: App
                 .then(|| (situation.app.value.clone(), plan.generation))
         });
         let generation = source.as_ref().map(|(app, generation)| (app.observed, *generation));
-        if let Some((spec, generation)) = source.filter(|_| stale || under != generation) {
+        let due = stale.map(|heard| pace.next(heard));
+        let is_due = due.is_some_and(|due| clock::now() >= due);
+        if let Some((spec, generation)) = source.filter(|_| is_due || under != generation) {
+            pace.looks(clock::now());
             match collect(&agent, &client, &spec, generation).await {
                 Ok(bundle) => {
-                    stale = false;
+                    stale = None;
                     under = Some((spec.observed, generation));
                     offered.send_if_modified(|old| {
                         let same = old
@@ -94,14 +101,18 @@ pub async fn offer(agent: Arc<Agent>, client: Client, bundles: Bundles, app: App
             }
         } else if generation.is_none() && under.is_some() {
             under = None;
-            stale = true;
+            stale = Some(clock::now());
         }
+        let until_due = due.map(|due| due.since(clock::now())).unwrap_or_default();
         tokio::select! {
-            Some(()) = news.next() => {
-                stale = true;
-                tokio::time::sleep(cluster::GATHER).await;
+            Some(told) = news.next() => {
+                touched.send_modify(|count| *count += 1);
+                if told == cluster::News::Carried {
+                    stale.get_or_insert_with(clock::now);
+                }
             }
             _ = changes.changed() => { changes.borrow_and_update(); }
+            () = tokio::time::sleep(until_due), if stale.is_some() && generation.is_some() => {}
         }
     }
 }

@@ -1,11 +1,15 @@
 //! What a person sees of this cluster's `ProtectedApp`s: each is accepted or refused, gets its status, and an event for
 //! every change of state.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Resource as _,
+    Resource as _, ResourceExt as _,
     runtime::events::{Event, EventType},
 };
 use leeward_api::{ProtectedApp, ProtectedAppStatus, app::RunningOperation, condition, operation::OperationType};
@@ -23,6 +27,7 @@ use super::{
     status::{
         self,
         fenced::{self, Bare},
+        figures,
     },
     workloads,
 };
@@ -37,7 +42,7 @@ use crate::{
 pub async fn run(context: Arc<Context>, stop: CancellationToken) {
     let mut changes = context.agent.changes();
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
-    let mut written = Written::default();
+    let mut written = Shown::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -51,14 +56,33 @@ pub async fn run(context: Arc<Context>, stop: CancellationToken) {
             continue;
         }
         let resources = context.cache.apps.state();
-        written.retain(resources.iter().map(AsRef::as_ref));
+        written.statuses.retain(resources.iter().map(AsRef::as_ref));
+        let here: BTreeSet<_> = resources.iter().filter_map(|resource| resource.uid()).collect();
+        written.at.retain(|uid, _| here.contains(uid));
         for resource in resources {
             show(&context, &resource, &mut written).await;
         }
     }
 }
 
-async fn show(context: &Context, resource: &ProtectedApp, written: &mut Written<ProtectedAppStatus>) {
+/// What was written.
+#[derive(Default)]
+struct Shown {
+    statuses: Written<ProtectedAppStatus>,
+    /// When each was written last, by UID.
+    at: BTreeMap<String, Moment>,
+}
+
+impl Shown {
+    /// Whether a status is worth being written now.
+    fn is_due(&self, uid: &str, before: Option<&ProtectedAppStatus>, wanted: &ProtectedAppStatus, now: Moment) -> bool {
+        let Some(before) = before else { return true };
+        let lately = self.at.get(uid).is_some_and(|at| now < at.after(figures::EVERY));
+        before != wanted && !(lately && figures::only(before, wanted))
+    }
+}
+
+async fn show(context: &Context, resource: &ProtectedApp, written: &mut Shown) {
     let agent = &context.agent;
     let accepted = match accept::accept(agent, &context.client, &context.cache, resource).await {
         Ok(accepted) => accepted,
@@ -72,7 +96,7 @@ async fn show(context: &Context, resource: &ProtectedApp, written: &mut Written<
     let known = agent.known();
     let situation = known.situation(&AppKey::new(&namespace, &name));
     let now = clock::wall_ms();
-    let before = written.newest(resource, resource.status.as_ref());
+    let before = written.statuses.newest(resource, resource.status.as_ref());
     let built = situation.map(|situation| {
         let unseen_by = agent.unseen_by();
         let reports = agent.reports(&situation.app.value.key);
@@ -90,7 +114,8 @@ async fn show(context: &Context, resource: &ProtectedApp, written: &mut Written<
         (None, Some(built)) => built,
         (None, None) => return,
     };
-    if before.as_ref() == Some(&wanted) {
+    let uid = resource.uid().unwrap_or_default();
+    if !written.is_due(&uid, before.as_ref(), &wanted, clock::now()) {
         return;
     }
     if let Err(error) = status::apply(&context.client, &namespace, &name, &wanted).await {
@@ -98,7 +123,8 @@ async fn show(context: &Context, resource: &ProtectedApp, written: &mut Written<
         return;
     }
     let events = events(before.as_ref(), &wanted);
-    written.note(resource, wanted);
+    written.statuses.note(resource, wanted);
+    written.at.insert(uid, clock::now());
     publish(&context.client, &agent.me, events, &resource.object_ref(&())).await;
 }
 
@@ -292,6 +318,22 @@ mod tests {
 
     fn reasons(before: Option<&ProtectedAppStatus>, after: &ProtectedAppStatus) -> Vec<String> {
         events(before, after).into_iter().map(|event| event.reason).collect()
+    }
+
+    #[test]
+    fn figures_are_written_now_and_then_and_everything_else_at_once() {
+        let at = |seconds| Moment(Duration::from_secs(seconds));
+        let (mut shown, mut west, lost) = (Shown::default(), status("west", true), status("west", false));
+        west.conditions[0].message = "1 s behind".into();
+        let mut behind = west.clone();
+        behind.conditions[0].message = "12 s behind".into();
+        assert!(shown.is_due("a", None, &west, at(1)));
+        assert!(!shown.is_due("a", Some(&west), &west, at(100)));
+        assert!(shown.is_due("a", Some(&west), &behind, at(100)), "never written yet");
+        shown.at.insert("a".into(), at(100));
+        assert!(!shown.is_due("a", Some(&west), &behind, at(109)));
+        assert!(shown.is_due("a", Some(&west), &behind, at(110)));
+        assert!(shown.is_due("a", Some(&west), &lost, at(101)), "more than a figure");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The status of a `ProtectedApp`: from the report that the planner's snapshot gives, to the resource.
 
 pub(super) mod fenced;
+pub(super) mod figures;
 
 use std::time::Duration;
 

@@ -82,6 +82,13 @@ impl Page {
         found.first().map(|sample| sample.2)
     }
 
+    /// The sum of the samples with this label.
+    pub(crate) fn sum(&self, name: &str, label: (&str, &str)) -> f64 {
+        let has = |labels: &[(String, String)]| labels.iter().any(|(name, value)| (&**name, &**value) == label);
+        let found = self.samples.iter().filter(|sample| sample.0 == name && has(&sample.1));
+        found.map(|sample| sample.2).sum()
+    }
+
     /// Everything that is there is in the table, as the table says, and nothing of it is missing.
     pub(crate) fn is_documented(&self, has: impl Fn(&Metric) -> bool) {
         let wanted: BTreeMap<_, _> = metrics::ALL
@@ -172,7 +179,12 @@ pub(crate) async fn what_an_agent_says_of_itself_is_what_is_documented(cluster: 
         assert!(page.value("leeward_lease_remaining_seconds", &[("cluster", me)]) > Some(0.0));
         assert!(page.value("leeward_lease_renewals_total", &[("outcome", "renewed")]) > Some(0.0));
         assert!(page.value("leeward_quorum_round_trip_seconds_count", &[]) > Some(0.0));
-        assert!(page.value("leeward_kubernetes_requests_total", &[("verb", "watch")]) > Some(0.0));
+        assert!(
+            page.value(
+                "leeward_kubernetes_requests_total",
+                &[("verb", "watch"), ("resource", "pods")]
+            ) > Some(0.0)
+        );
         let buckets = page.value("leeward_quorum_round_trip_seconds_bucket", &[("le", "+Inf")]);
         assert_eq!(buckets, page.value("leeward_quorum_round_trip_seconds_count", &[]));
     }

@@ -20,6 +20,7 @@ use leeward_images::reference::Reference;
 use leeward_testing::Cluster;
 use serde_json::{Value, json};
 
+use crate::metrics::Page;
 use crate::stage::{Region, Stage, gone, person, until};
 
 /// The application `web`: what a person applies.
@@ -212,6 +213,18 @@ pub(crate) fn person_of(manager: &str) -> PatchParams {
     }
 }
 
+/// In the time in which something that is looked at now and then would be.
+async fn nothing_is_read_again(stage: &Stage) {
+    let read = async |region: &Region| {
+        let page = Page::of(region.metrics()).await;
+        ["list", "get"].map(|verb| page.sum("leeward_kubernetes_requests_total", ("verb", verb)))
+    };
+    let before = [read(&stage.west).await, read(&stage.east).await];
+    assert!(before[1][0] > 0.0, "what was carried was compared once");
+    tokio::time::sleep(Duration::from_millis(5500)).await;
+    assert_eq!([read(&stage.west).await, read(&stage.east).await], before);
+}
+
 pub(crate) async fn nothing_is_written_again_while_nothing_changes(cluster: Arc<Cluster>) {
     let stage = Stage::open(&cluster, "west").await;
     protect(&stage.west, &stage.namespace, json!([])).await;
@@ -247,6 +260,7 @@ pub(crate) async fn nothing_is_written_again_while_nothing_changes(cluster: Arc<
         tokio::time::sleep(Duration::from_millis(2500)).await;
         let after = versions().await;
         if after == before {
+            nothing_is_read_again(&stage).await;
             return stage.close().await;
         }
         before = after;

@@ -1,8 +1,7 @@
 //! Reads and writes an application's objects in a cluster. Makes no choices.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::time::Duration;
+use std::hash::{DefaultHasher, Hasher as _};
 
 use futures::stream::{self, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
@@ -159,9 +158,18 @@ fn write(verb: &'static str, id: &Id, app: &AppKey, source: kube::Error) -> Erro
     }
 }
 
-/// Tells when what would be carried from a namespace may have changed: once at the beginning, and at each change that is more than a new
+/// What has changed in a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Something that would be carried from it.
+    Carried,
+    /// Only what stays with an object where it is, such as whose it is and who wrote what.
+    Kept,
+}
+
+/// Tells when the objects of a namespace that may be carried have changed: once at the beginning, and at each change that is more than a new
 /// status. Watches that end are begun again, with a growing delay. Gather bursts before acting.
-pub fn changes(client: &Client, namespace: &str) -> impl Stream<Item = ()> + Send + use<> {
+pub fn changes(client: &Client, namespace: &str) -> impl Stream<Item = News> + Send + use<> {
     let kinds = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Namespace);
     let watches = kinds.map(|kind| {
         let api = api(client, namespace, kind);
@@ -169,33 +177,71 @@ pub fn changes(client: &Client, namespace: &str) -> impl Stream<Item = ()> + Sen
         watcher(api, watcher::Config::default())
             .default_backoff()
             .filter_map(move |event| {
-                let changed = event.is_ok_and(|event| is_news(&mut seen, kind, &event));
-                async move { changed.then_some(()) }
+                let news = event.ok().and_then(|event| news(&mut seen, kind, &event));
+                async move { news }
             })
             .boxed()
     });
-    let begin = stream::once(async {}).boxed();
+    let begin = stream::once(async { News::Carried }).boxed();
     // What is told at the same time is one change: a burst, such as the first lists, costs one look at the namespace.
-    stream::select_all(watches.chain([begin])).ready_chunks(4096).map(drop)
+    let bursts = stream::select_all(watches.chain([begin])).ready_chunks(4096);
+    bursts.map(|burst| match burst.contains(&News::Carried) {
+        true => News::Carried,
+        false => News::Kept,
+    })
 }
 
-/// How long to gather changes before acting on them.
-pub const GATHER: Duration = Duration::from_millis(200);
+/// By name, of what would be carried of an object, and of all that is not its status.
+type Seen = BTreeMap<String, (u64, u64)>;
 
-fn is_news(seen: &mut BTreeMap<String, u64>, kind: Kind, event: &watcher::Event<DynamicObject>) -> bool {
+fn news(seen: &mut Seen, kind: Kind, event: &watcher::Event<DynamicObject>) -> Option<News> {
     match event {
         watcher::Event::Apply(object) | watcher::Event::InitApply(object) => {
             let going = object.metadata.deletion_timestamp.is_some();
-            let mut hasher = DefaultHasher::new();
-            (clean(&value(kind, object)).to_string(), going).hash(&mut hasher);
-            let content = hasher.finish();
-            seen.insert(object.name_any(), content) != Some(content)
+            let object = value(kind, object);
+            let now = (
+                hash(&(clean(&object).to_string(), going)),
+                hash(&(without_status(&object), going)),
+            );
+            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            match seen.insert(name, now) {
+                Some(before) if before == now => None,
+                Some((carried, _)) if carried == now.0 => Some(News::Kept),
+                _ => Some(News::Carried),
+            }
         }
-        watcher::Event::Delete(object) => seen.remove(&object.name_any()).is_some(),
+        watcher::Event::Delete(object) => seen.remove(&object.name_any()).map(|_| News::Carried),
         // What went away while the watch was down is only seen by reading everything again.
-        watcher::Event::InitDone => true,
-        watcher::Event::Init => false,
+        watcher::Event::InitDone => Some(News::Carried),
+        watcher::Event::Init => None,
     }
+}
+
+fn hash(content: &impl std::hash::Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    content.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The object without its status and what changes with every status.
+fn without_status(object: &Value) -> String {
+    let mut object = object.clone();
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("status");
+    }
+    let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+    if let Some(metadata) = metadata {
+        metadata.remove("resourceVersion");
+        metadata.remove("generation");
+        let managers = metadata.get_mut("managedFields").and_then(Value::as_array_mut);
+        if let Some(managers) = managers {
+            managers.retain(|entry| entry["subresource"].as_str().is_none_or(str::is_empty));
+            for entry in managers.iter_mut().filter_map(Value::as_object_mut) {
+                entry.remove("time");
+            }
+        }
+    }
+    object.to_string()
 }
 
 #[cfg(test)]
@@ -213,27 +259,59 @@ mod tests {
         serde_json::from_value(object).unwrap()
     }
 
+    /// With who wrote its status.
+    fn written(status: &str, by: &str) -> DynamicObject {
+        let managers =
+            json!([{ "manager": by, "operation": "Update", "subresource": "status", "time": "2026-11-22T15:00:00Z" }]);
+        let more =
+            json!({ "metadata": { "managedFields": managers, "annotations": null }, "status": { "phase": status } });
+        claim("Bound", more)
+    }
+
     #[test]
-    fn only_what_would_be_carried_is_news() {
+    fn a_new_status_is_no_news_and_what_would_not_be_carried_is_told_apart() {
+        const CARRIED: Option<News> = Some(News::Carried);
         let mut seen = BTreeMap::new();
-        for (name, event, news) in [
-            ("the first list begins", Event::Init, false),
+        for (name, event, told) in [
+            ("the first list begins", Event::Init, None),
             (
                 "an object that was there",
                 Event::InitApply(claim("Pending", json!({}))),
-                true,
+                CARRIED,
             ),
-            ("the first list ends", Event::InitDone, true),
-            ("a new status", Event::Apply(claim("Bound", json!({}))), false),
+            ("the first list ends", Event::InitDone, CARRIED),
+            (
+                "what the cluster notes on it",
+                Event::Apply(claim("Bound", json!({}))),
+                Some(News::Kept),
+            ),
+            (
+                "it is noted no more",
+                Event::Apply(written("Lost", "a")),
+                Some(News::Kept),
+            ),
+            (
+                "a new status, and who wrote it",
+                Event::Apply(written("Bound", "b")),
+                None,
+            ),
+            (
+                "whose it is",
+                Event::Apply(claim(
+                    "Bound",
+                    json!({ "metadata": { "labels": { "leeward.dev/app": "shop.web" } } }),
+                )),
+                Some(News::Kept),
+            ),
             (
                 "a new label",
                 Event::Apply(claim("Bound", json!({ "metadata": { "labels": { "a": "b" } } }))),
-                true,
+                CARRIED,
             ),
             (
                 "the same again",
                 Event::Apply(claim("Bound", json!({ "metadata": { "labels": { "a": "b" } } }))),
-                false,
+                None,
             ),
             (
                 "it is going",
@@ -243,16 +321,16 @@ mod tests {
                     "labels": { "a": "b" }, "deletionTimestamp": "2026-11-22T15:00:00Z",
                 } }),
                 )),
-                true,
+                CARRIED,
             ),
-            ("it is gone", Event::Delete(claim("Bound", json!({}))), true),
+            ("it is gone", Event::Delete(claim("Bound", json!({}))), CARRIED),
             (
                 "one that was never seen is gone",
                 Event::Delete(claim("Bound", json!({}))),
-                false,
+                None,
             ),
         ] {
-            assert_eq!(is_news(&mut seen, Kind::PersistentVolumeClaim, &event), news, "{name}");
+            assert_eq!(news(&mut seen, Kind::PersistentVolumeClaim, &event), told, "{name}");
         }
     }
 }
