@@ -12,6 +12,7 @@ pub mod carry;
 pub mod data;
 mod here;
 pub mod kept;
+mod set_back;
 pub mod show;
 pub mod status;
 pub mod steps;
@@ -36,11 +37,11 @@ use leeward_core::{
 use leeward_images::inventory::Inventory;
 use leeward_quorum::known::{Known, Situation};
 use leeward_state::api_text;
-use leeward_state::config::{self, Bundle, Kept, Override, Receiver, Running, cluster};
+use leeward_state::config::{self, Bundle, Id, Keeper, Kept, Override, Receiver, Running, cluster};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::{capacity::Capacity, carried::Carried, turn::Turns};
+use self::{capacity::Capacity, carried::Carried, set_back::SetBack, turn::Turns};
 use crate::{agent::Agent, cache::Cache, clock, gates::Gates, pace::Pace};
 
 /// A round at least this often, while nothing changes.
@@ -134,6 +135,9 @@ struct Round {
     /// Grows with every change in the application's namespace.
     touched: watch::Receiver<u64>,
     lacking: Vec<String>,
+    /// The tools that keep workloads here.
+    keepers: BTreeMap<Id, Keeper>,
+    set_back: SetBack,
     capacity: Capacity,
     ungranted_since: Option<Moment>,
     /// What it did last while it served, and since when that is over.
@@ -178,6 +182,8 @@ impl Round {
             pace: Pace::default(),
             touched,
             lacking: vec!["its configuration has not come yet".into()],
+            keepers: BTreeMap::new(),
+            set_back: SetBack::default(),
             capacity: Capacity::default(),
             ungranted_since: None,
             #[cfg(feature = "unfenced")]
@@ -364,6 +370,7 @@ impl Round {
         match mode {
             Mode::Unmanaged => Ok(()),
             Mode::Serve { epoch } => {
+                self.set_back.clear();
                 let source = situation.plan().is_some_and(|plan| plan.active == *me);
                 if !source {
                     self.carry(app, Running::Serve).await?;
@@ -390,7 +397,9 @@ impl Round {
             }
             Mode::Standby => {
                 self.told = None;
-                let standby = Running::Standby(app.placement(me).map_or(0, |p| p.standby_replicas));
+                let replicas = app.placement(me).map_or(0, |p| p.standby_replicas);
+                self.set_back.look(&workloads, &self.keepers, replicas, clock::now());
+                let standby = Running::Standby(replicas);
                 workloads::run(&context.client, app, &workloads, standby)
                     .await
                     .map_err(|e| api_text(&e))?;
@@ -502,6 +511,8 @@ impl Round {
             .iter()
             .filter(|change| matches!(change, config::Change::Drift { .. }));
         self.lacking.extend(drift.map(ToString::to_string));
+        let kept = |object| Some((Id::of(object)?, Keeper::of(object)?));
+        self.keepers = existing.iter().filter_map(kept).collect();
         Ok(())
     }
 }

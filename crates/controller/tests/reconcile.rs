@@ -45,6 +45,7 @@ leeward_testing::scenarios! {
     an_application_is_carried_to_a_standby_and_follows,
     what_was_carried_is_on_disk_until_the_protection_ends,
     replicas_that_somebody_else_sets_are_brought_back,
+    what_argo_cd_keeps_in_a_standby_is_verified_and_not_written,
     the_state_of_each_cluster_is_shown,
     an_operation_of_nothing_is_refused,
     a_switchover_is_followed_to_its_end,

@@ -9,12 +9,13 @@
 //! - Only the kinds of [`Kind`], and only in the application's namespace, are ever written.
 //! - An object is deleted only when it was carried here, the source is the authority and this cluster is not, and the bundle still
 //!   holds a workload; a claim is never deleted, because it may hold the last copy of data.
-//! - What another manager keeps here (Argo CD, Flux, Helm) is compared and reported, never written.
+//! - What another manager keeps here (Argo CD, Flux, Helm) is compared and reported, never written; only how many replicas a workload has is.
 //! - The ConfigMap `leeward-APP` tells each cluster its own epoch and is never carried.
 
 mod clean;
 pub mod cluster;
 mod compare;
+mod keeper;
 mod kept;
 mod object;
 mod plan;
@@ -24,6 +25,7 @@ mod select;
 mod standby;
 
 pub use clean::clean;
+pub use keeper::{Keeper, set_back};
 pub use kept::{Kept, KeptError};
 pub use object::{Id, Kind};
 pub use plan::{Change, Receiver, missing, plan};

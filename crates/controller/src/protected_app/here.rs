@@ -34,6 +34,7 @@ impl Round {
         if !source && app.authority != context.agent.me {
             missing.extend(self.lacking.iter().cloned());
         }
+        missing.extend(self.set_back.told(clock::now()));
         missing.extend(self.carried.trouble());
         let from_registry = context.images_from_registry;
         if let Some(bundle) = bundle.as_ref().filter(|_| from_registry) {

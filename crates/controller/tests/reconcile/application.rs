@@ -10,7 +10,8 @@ use leeward_api::{Cluster as ClusterResource, FIELD_MANAGER, ProtectedApp, condi
 use leeward_testing::Cluster;
 use serde_json::json;
 
-use crate::resource::{person_of, protect, settled};
+use crate::operations::waits;
+use crate::resource::{condition_of, person_of, protect, settled};
 use crate::stage::{Stage, gone, until, until_file};
 
 pub(crate) fn replicas(deployment: &Deployment) -> Option<i32> {
@@ -127,6 +128,57 @@ pub(crate) async fn replicas_that_somebody_else_sets_are_brought_back(cluster: A
         replicas(web) == Some(0)
     })
     .await;
+    stage.close().await;
+}
+
+pub(crate) async fn what_argo_cd_keeps_in_a_standby_is_verified_and_not_written(cluster: Arc<Cluster>) {
+    let stage = Stage::open(&cluster, "east").await;
+    protect(&stage.west, &stage.namespace, json!([])).await;
+    let (deployments, apps) = (stage.east.api::<Deployment>(), stage.east.api::<ProtectedApp>());
+    until(&deployments, "web", "carried", |web| replicas(web) == Some(0)).await;
+    let argo_cd = person_of("argocd-controller");
+    let synced = |image: &str| {
+        Patch::Strategic(json!({
+            "metadata": { "annotations": { "argocd.argoproj.io/tracking-id": "shop-east:apps/Deployment:shop/web" } },
+            "spec": { "template": { "spec": { "containers": [{ "name": "web", "image": image }] } } },
+        }))
+    };
+    deployments
+        .patch("web", &argo_cd, &synced("leeward/web:other"))
+        .await
+        .unwrap();
+    let app = until(&apps, "web", "told", |app| {
+        waits(app, "kept by Argo CD (Application shop-east)")
+    })
+    .await;
+    assert!(
+        waits(
+            &app,
+            r#"image is "leeward/web:other", not "leeward/web:1"; change it there"#
+        ),
+        "{app:?}"
+    );
+    assert_eq!(condition_of(&app, condition::PROTECTED).unwrap().status, "False");
+    // As it should be, it is left alone.
+    deployments
+        .patch("web", &argo_cd, &synced("leeward/web:1"))
+        .await
+        .unwrap();
+    until(&apps, "web", "in order", |app| {
+        app.status.is_some() && !waits(app, "Argo CD")
+    })
+    .await;
+    // A failover and the tool undo each other, until the tool is told.
+    let scale = Patch::Merge(json!({ "spec": { "replicas": 2 } }));
+    deployments.patch("web", &argo_cd, &scale).await.unwrap();
+    let app = until(&apps, "web", "told how", |app| {
+        waits(app, "RespectIgnoreDifferences=true")
+    })
+    .await;
+    assert!(waits(&app, "its spec.replicas was set from 0 to 2 here"), "{app:?}");
+    let web = until(&deployments, "web", "scaled down again", |web| replicas(web) == Some(0)).await;
+    let image = |web: &Deployment| web.spec.as_ref()?.template.spec.as_ref()?.containers[0].image.clone();
+    assert_eq!(image(&web).as_deref(), Some("leeward/web:1"));
     stage.close().await;
 }
 

@@ -1,5 +1,7 @@
 //! Whether what is here is what should be here.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use super::quantity;
@@ -101,6 +103,12 @@ pub(super) struct Difference {
     pub(super) desired: String,
     /// What is there.
     pub(super) existing: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}, not {}", self.path, self.existing, self.desired)
+    }
 }
 
 fn walk(desired: &Value, existing: Option<&Value>, path: String) -> Option<Difference> {

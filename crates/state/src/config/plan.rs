@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Bundle;
 use super::compare::{CARRIED_HASH_ANNOTATION, added, difference, hash};
+use super::keeper::{Keeper, says_replicas};
 use super::object::{Id, Kind, annotation, is_own, label};
 use super::references::references;
 
@@ -36,6 +37,8 @@ pub enum Change {
         owner: String,
         /// What is different.
         difference: String,
+        /// What to change, and where.
+        setting: String,
     },
     /// It is gone where it came from, and stays here.
     Kept {
@@ -54,12 +57,15 @@ impl fmt::Display for Change {
                 None => f.write_str("an object is applied"),
             },
             Self::Delete(id) => write!(f, "{id} is deleted: it is gone where it came from"),
-            Self::Drift { id, owner, difference } => {
-                write!(
-                    f,
-                    "{id} is kept by {owner} and is not what the active cluster has: {difference}. Change it there"
-                )
-            }
+            Self::Drift {
+                id,
+                owner,
+                difference,
+                setting,
+            } => write!(
+                f,
+                "{id} is kept by {owner} and is not as it should be: {difference}; {setting}"
+            ),
             Self::Kept { id, why } => write!(f, "{id} is gone in the active cluster and stays here: {why}"),
         }
     }
@@ -124,17 +130,16 @@ fn keep(
     let Some(existing) = existing else {
         return Some(Change::Apply(mark(true)));
     };
-    let owner = manager(existing).map(ToOwned::to_owned).or_else(|| {
-        let app = label(existing, APP_LABEL).filter(|app| *app != ours)?;
-        Some(format!("the application {app}"))
-    });
-    if let Some(owner) = owner {
+    if let Some(keeper) = Keeper::of(existing) {
+        return kept_by(&keeper, id, desired, existing);
+    }
+    if let Some(app) = label(existing, APP_LABEL).filter(|app| *app != ours) {
         let differs = difference(desired, existing)?;
-        let difference = format!("{} is {}, not {}", differs.path, differs.existing, differs.desired);
         return Some(Change::Drift {
             id: id.clone(),
-            owner,
-            difference,
+            owner: format!("the application {app}"),
+            difference: differs.to_string(),
+            setting: THERE.to_owned(),
         });
     }
     // What a person made here keeps its own name for whose it is, and so is never deleted by us.
@@ -150,6 +155,27 @@ fn keep(
         id: id.clone(),
         owner,
         difference,
+        setting: THERE.to_owned(),
+    })
+}
+
+const THERE: &str = "change it there";
+
+/// What to say of an object that a tool keeps: it is compared and never written, but for the replicas of a workload, which are scaled like any other's.
+fn kept_by(keeper: &Keeper, id: &Id, desired: &Value, existing: &Value) -> Option<Change> {
+    let (difference, path) = match difference(desired, existing) {
+        Some(differs) => (differs.to_string(), differs.path),
+        None if says_replicas(keeper, existing) => {
+            let path = "spec.replicas".to_owned();
+            (format!("{path} is said in git"), path)
+        }
+        None => return None,
+    };
+    Some(Change::Drift {
+        id: id.clone(),
+        owner: keeper.to_string(),
+        difference,
+        setting: keeper.setting(id, &path),
     })
 }
 
@@ -168,23 +194,6 @@ fn marked(desired: &Value, content: &str, carried: Option<(&str, &ClusterName)>)
         json_patch::merge(&mut object, &marks);
     }
     object
-}
-
-/// The tool that keeps an object, as far as the object says.
-fn manager(object: &Value) -> Option<&'static str> {
-    let has = |part: &str, prefix: &str| {
-        let map = object["metadata"][part].as_object();
-        map.is_some_and(|map| map.keys().any(|key| key.starts_with(prefix)))
-    };
-    if has("annotations", "argocd.argoproj.io/tracking-id") || has("labels", "argocd.argoproj.io/instance") {
-        Some("Argo CD")
-    } else if has("labels", "kustomize.toolkit.fluxcd.io/") || has("labels", "helm.toolkit.fluxcd.io/") {
-        Some("Flux")
-    } else if has("annotations", "meta.helm.sh/release-name") {
-        Some("Helm")
-    } else {
-        None
-    }
 }
 
 /// What a start here would lack, images left out: objects of the bundle, and what its workloads refer to. Each line is for a person.

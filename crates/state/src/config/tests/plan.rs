@@ -197,12 +197,20 @@ fn what_another_manager_keeps_is_reported_and_not_written() {
     let full = bundle("west", everything());
     let here = after(&plan_at("east", &full, &[]), &[]);
     for (labels, annotations, owner) in [
-        (json!({}), json!({ "argocd.argoproj.io/tracking-id": "x" }), "Argo CD"),
-        (json!({ "kustomize.toolkit.fluxcd.io/name": "x" }), json!({}), "Flux"),
+        (
+            json!({}),
+            json!({ "argocd.argoproj.io/tracking-id": "x:apps/Deployment:shop/web" }),
+            "Argo CD (Application x)",
+        ),
+        (
+            json!({ "kustomize.toolkit.fluxcd.io/name": "x" }),
+            json!({}),
+            "Flux (Kustomization x)",
+        ),
         (
             json!({ "app.kubernetes.io/managed-by": "Helm" }),
             json!({ "meta.helm.sh/release-name": "x" }),
-            "Helm",
+            "Helm (release x)",
         ),
         (
             json!({ "leeward.dev/app": "shop.other" }),
@@ -219,16 +227,42 @@ fn what_another_manager_keeps_is_reported_and_not_written() {
         assert_eq!(plan_at("east", &full, &here), [], "{owner} keeps it as it should be");
         here.last_mut().unwrap()["spec"]["replicas"] = json!(3);
         let changes = plan_at("east", &full, &here);
-        let expected = "spec.replicas is 3, not 0".to_owned();
+        let [drift @ Change::Drift { id, difference, .. }] = changes.as_slice() else {
+            panic!("{owner}: {changes:?}");
+        };
+        assert_eq!(*id, Id::new(Kind::Deployment, "web"));
+        assert_eq!(difference, "spec.replicas is 3, not 0");
+        let said = format!("Deployment web is kept by {owner} and is not as it should be: spec.replicas is 3, not 0; ");
+        let said = drift.to_string().strip_prefix(&said).map(ToOwned::to_owned);
+        let setting = said.unwrap_or_else(|| panic!("{drift}"));
         assert_eq!(
-            changes,
-            [Change::Drift {
-                id: Id::new(Kind::Deployment, "web"),
-                owner: owner.into(),
-                difference: expected
-            }]
+            setting.contains("replicas"),
+            !owner.contains("application"),
+            "{setting}"
         );
     }
+}
+
+#[test]
+fn replicas_that_flux_has_from_git_are_told_before_it_undoes_a_failover() {
+    let full = bundle("west", everything());
+    let mut here = after(&plan_at("east", &full, &[]), &[]);
+    let web = here.last_mut().unwrap();
+    let flux = |fields: Value| {
+        json!({ "metadata": { "labels": { "kustomize.toolkit.fluxcd.io/name": "x", "kustomize.toolkit.fluxcd.io/namespace": "flux" },
+            "managedFields": [{ "manager": "kustomize-controller", "operation": "Apply", "fieldsV1": { "f:spec": fields } }] } })
+    };
+    json_patch::merge(web, &flux(json!({ "f:replicas": {}, "f:template": {} })));
+    let changes = plan_at("east", &full, &here);
+    assert_eq!(changes.len(), 1, "{changes:?}");
+    let said = changes[0].to_string();
+    assert!(
+        said.starts_with("Deployment web is kept by Flux (Kustomization flux/x) and is not as it should be: spec.replicas is said in git; "),
+        "{said}"
+    );
+    here.last_mut().unwrap()["metadata"]["managedFields"] =
+        flux(json!({ "f:template": {} }))["metadata"]["managedFields"].clone();
+    assert_eq!(plan_at("east", &full, &here), []);
 }
 
 #[test]
