@@ -9,6 +9,7 @@ pub mod admission;
 pub mod capacity;
 pub mod carried;
 pub mod carry;
+mod compare;
 pub mod data;
 mod here;
 pub mod kept;
@@ -32,29 +33,22 @@ use leeward_core::{
     app::App,
     execute::{self, Mode},
     lease::{Hold, Moment},
-    name::{AppKey, ClusterName, Epoch, RoleKey},
+    name::{AppKey, Epoch, RoleKey},
 };
 use leeward_images::inventory::Inventory;
 use leeward_quorum::known::{Known, Situation};
 use leeward_state::api_text;
-use leeward_state::config::{self, Bundle, Id, Keeper, Kept, Override, Receiver, Running, cluster};
+use leeward_state::config::{Id, Keeper, Kept, Running};
 use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use self::{capacity::Capacity, carried::Carried, set_back::SetBack, turn::Turns};
+use self::{capacity::Capacity, carried::Carried, compare::Compared, set_back::SetBack, turn::Turns};
 use crate::{agent::Agent, cache::Cache, clock, gates::Gates, pace::Pace};
 
 /// A round at least this often, while nothing changes.
 const IDLE: Duration = Duration::from_secs(1);
 /// A round at least this often, while a step is this cluster's.
 const BUSY: Duration = Duration::from_millis(50);
-/// What was carried is compared with what is here when either changes, and at least this often: what no watch tells, such as a storage class.
-const COMPARE: Duration = Duration::from_secs(600);
-/// The same while something is lacking.
-const COMPARE_LACKING: Duration = Duration::from_secs(30);
-/// A start that waits for it tries again this soon.
-const COMPARE_TO_SERVE: Duration = Duration::from_millis(200);
-
 /// What the rounds of all applications share.
 pub struct Context {
     /// This agent.
@@ -146,16 +140,6 @@ struct Round {
     /// With the authorities that the gates trust.
     told: Option<(Option<Epoch>, Option<String>)>,
     trouble: Option<String>,
-}
-
-/// The last comparison of what was carried with what is here.
-struct Compared {
-    /// What was to be here.
-    state: String,
-    when: Moment,
-    /// How often the namespace had changed before.
-    touched: u64,
-    failed: Option<String>,
 }
 
 impl Drop for Round {
@@ -441,91 +425,4 @@ impl Round {
         }
         Ok(())
     }
-
-    /// Makes this cluster's objects what the active one's are, less what is its own.
-    async fn carry(&mut self, app: &App, running: Running) -> Result<(), String> {
-        let Some(bundle) = self.carried.newest() else {
-            return Err("its configuration has not come yet".into());
-        };
-        let now = clock::now();
-        let state = format!("{} {} {running:?}", bundle.hash, app.observed);
-        // What changes from here on is seen the next time.
-        let touched = *self.touched.borrow_and_update();
-        if let Some(last) = self.compared.as_ref().filter(|last| last.state == state)
-            && now < self.due(last, touched, running)
-        {
-            return last.failed.clone().map_or(Ok(()), Err);
-        }
-        self.pace.looks(now);
-        let failed = self.compare(app, &bundle, running).await.err();
-        self.compared = Some(Compared {
-            state,
-            when: now,
-            touched,
-            failed: failed.clone(),
-        });
-        failed.map_or(Ok(()), Err)
-    }
-
-    /// When the same is compared again.
-    fn due(&self, last: &Compared, touched: u64, running: Running) -> Moment {
-        match (&last.failed, running) {
-            (Some(_), Running::Serve) => last.when.after(COMPARE_TO_SERVE),
-            (Some(_), Running::Standby(_)) => self.pace.next(last.when),
-            (None, _) if last.touched != touched => self.pace.next(last.when),
-            (None, _) if self.lacking.is_empty() => last.when.after(COMPARE),
-            (None, _) => last.when.after(COMPARE_LACKING),
-        }
-    }
-
-    async fn compare(&mut self, app: &App, bundle: &Bundle, running: Running) -> Result<(), String> {
-        let context = Arc::clone(&self.context);
-        let overrides = overrides(app, &context.agent.me);
-        let receiver = Receiver {
-            cluster: context.agent.me.clone(),
-            authority: app.authority.clone(),
-        };
-        let desired = config::desired(bundle, &overrides, running).map_err(|e| e.to_string())?;
-        let existing = cluster::fetch(&context.client, &app.key.namespace)
-            .await
-            .map_err(|e| e.to_string())?;
-        let changes = config::plan(bundle, &desired, &existing, &receiver);
-        let writes = changes
-            .iter()
-            .any(|c| matches!(c, config::Change::Apply(_) | config::Change::Delete(_)));
-        let failed = cluster::apply(&context.client, &app.key, &changes).await;
-        if let Some(error) = failed.first() {
-            return Err(error.to_string());
-        }
-        let existing = match writes {
-            true => cluster::fetch(&context.client, &app.key.namespace)
-                .await
-                .map_err(|e| e.to_string())?,
-            false => existing,
-        };
-        let classes = cluster::storage_classes(&context.client)
-            .await
-            .map_err(|e| e.to_string())?;
-        self.lacking = config::missing(bundle, &existing, &classes);
-        let drift = changes
-            .iter()
-            .filter(|change| matches!(change, config::Change::Drift { .. }));
-        self.lacking.extend(drift.map(ToString::to_string));
-        let kept = |object| Some((Id::of(object)?, Keeper::of(object)?));
-        self.keepers = existing.iter().filter_map(kept).collect();
-        Ok(())
-    }
-}
-
-/// What is different in this cluster.
-fn overrides(app: &App, me: &ClusterName) -> Vec<Override> {
-    let placement = app.placement(me).into_iter();
-    let patches = placement.flat_map(|placement| &placement.overrides);
-    patches
-        .map(|(kind, name, patch)| Override {
-            kind: kind.clone(),
-            name: name.clone(),
-            patch: patch.clone(),
-        })
-        .collect()
 }

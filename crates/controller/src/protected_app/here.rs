@@ -12,7 +12,7 @@ use leeward_core::{
 use leeward_images::inventory::Inventory;
 use leeward_state::config::{self, Bundle, Running};
 
-use super::{Round, overrides, workloads};
+use super::{Round, compare::overrides, workloads};
 use crate::clock;
 
 /// What is not known of a cluster whose nodes pull images from elsewhere.

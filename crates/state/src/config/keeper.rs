@@ -139,7 +139,7 @@ pub(super) fn says_replicas(keeper: &Keeper, object: &Value) -> bool {
         annotation(object, &format!("{KUSTOMIZE}/ssa")),
         Some("IfNotPresent" | "Ignore")
     ) || annotation(object, &format!("{KUSTOMIZE}/reconcile")) == Some("disabled");
-    matches!(keeper, Keeper::Kustomization(_)) && !left_alone && entries(object, KUSTOMIZE_MANAGER).any(|e| applied(e))
+    matches!(keeper, Keeper::Kustomization(_)) && !left_alone && entries(object, KUSTOMIZE_MANAGER).any(applied)
 }
 
 /// Of a workload that was scaled down to stand by, and is not any more: that its keeper did that, and what to change. None where it is as it
