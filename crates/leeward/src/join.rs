@@ -11,6 +11,7 @@ mod directory;
 mod give;
 mod installation;
 mod issue;
+mod script;
 mod turn;
 
 use std::path::PathBuf;
@@ -41,7 +42,7 @@ pub(crate) enum Command {
     Forget(define::Forget),
     /// Prints what is applied in a cluster: its identity, its configuration and the Cluster resources
     Render(give::Render),
-    /// Writes what the witness needs to a directory: configuration, certificate and a unit for systemd
+    /// Writes what the witness needs to a directory: configuration, certificate and a unit for systemd; or prints a script that sets it up
     Witness(give::Witness),
     /// Writes the certificate of a member of etcd to a directory
     Member(give::Member),

@@ -1,6 +1,6 @@
 //! What is applied in a cluster, and what the witness is given. Pure: from what the installation is to manifests and files.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
 use k8s_openapi::{
     ByteString,
@@ -184,11 +184,13 @@ fn quorum(installation: &Installation, cluster: &Cluster) -> Value {
 pub(super) fn witness(
     installation: &Installation,
     at: &Path,
+    metrics: SocketAddr,
     papers: &Papers,
 ) -> anyhow::Result<Vec<(&'static str, String)>> {
     let port = installation.witness.rsplit_once(':').map_or("", |(_, port)| port);
     let config = json!({
         "address": format!("0.0.0.0:{port}"),
+        "metrics_address": metrics,
         "data_dir": "/var/lib/leeward-witness",
         "quorum": installation.quorum == Quorum::Embedded,
         "ca": at.join(IDENTITY_CA),
@@ -199,10 +201,16 @@ pub(super) fn witness(
         (IDENTITY_CA, papers.ca.clone()),
         (IDENTITY_CERT, papers.certificate.clone()),
         (IDENTITY_KEY, papers.key.clone()),
-        ("witness.json", serde_json::to_string_pretty(&config)? + "\n"),
+        (CONFIG, serde_json::to_string_pretty(&config)? + "\n"),
         (UNIT, unit(at)),
     ])
 }
+
+/// The name of the witness's configuration.
+pub(super) const CONFIG: &str = "witness.json";
+
+/// Where the witness's program is on its machine.
+pub(super) const PROGRAM: &str = "/usr/local/bin/leeward";
 
 /// The name of the witness's unit.
 pub(super) const UNIT: &str = "leeward-witness.service";
@@ -216,7 +224,7 @@ Wants=network-online.target
 After=network-online.target
 
 [Service]
-ExecStart=/usr/local/bin/leeward witness --config {}/witness.json
+ExecStart={PROGRAM} witness --config {}/{CONFIG}
 User=leeward
 Group=leeward
 StateDirectory=leeward-witness
@@ -357,10 +365,12 @@ mod tests {
     fn the_witness_reads_what_is_written_for_it() {
         let mut one = installation();
         one.witness = "w.example:9443".into();
-        let files = witness(&one, Path::new("/etc/w"), &papers()).unwrap();
+        let metrics = "0.0.0.0:9464".parse().unwrap();
+        let files = witness(&one, Path::new("/etc/w"), metrics, &papers()).unwrap();
         let text = |name: &str| &files.iter().find(|(file, _)| *file == name).unwrap().1;
         let config: config::Witness = serde_json::from_str(text("witness.json")).unwrap();
         assert_eq!((config.address.port(), config.quorum), (9443, true));
+        assert_eq!(config.metrics_address, Some(metrics));
         assert_eq!(config.key, Path::new("/etc/w/tls.key"));
         assert!(text(UNIT).contains("leeward witness --config /etc/w/witness.json\n"));
     }

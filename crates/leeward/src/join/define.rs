@@ -190,7 +190,10 @@ pub(super) fn init(arguments: Init) -> anyhow::Result<()> {
     if wanted.clusters.is_empty() {
         output::line("add its clusters with `leeward join region NAME --host HOST`")?;
     }
-    output::line(format_args!("  leeward join witness --dir {dir} --out witness"))
+    let (host, _) = wanted.witness.rsplit_once(':').unwrap_or((&wanted.witness, ""));
+    output::line(format_args!(
+        "  leeward join witness --dir {dir} --script | ssh root@{host} sh"
+    ))
 }
 
 /// How an installation differs from what is asked for, of what `init` is asked for. Clusters may have been added and changed since.

@@ -3,23 +3,28 @@
 use std::{
     fs,
     io::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use leeward_api::install;
 use leeward_local::instance::files;
 
 use super::{
     Place, address, bundle,
     directory::Directory,
     installation::{Holder, Installation, Quorum},
-    issue, misused,
+    issue, misused, script,
 };
 use crate::{
     output::{self, Misused},
     values,
 };
+
+/// Where the witness answers Prometheus, as the agents do.
+const EVERYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), install::METRICS_PORT);
 
 /// `leeward join render`
 #[derive(Args, Debug)]
@@ -35,8 +40,14 @@ pub(crate) struct Render {
 #[derive(Args, Debug)]
 pub(crate) struct Witness {
     /// The directory to write to.
-    #[arg(long, value_name = "DIR", value_parser = values::path)]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "script", value_parser = values::path)]
+    out: Option<PathBuf>,
+    /// Prints a script instead, for root's shell on its machine: it writes the files there and starts the witness under systemd.
+    #[arg(long, conflicts_with = "out")]
+    script: bool,
+    /// Where it answers Prometheus there, with plain HTTP.
+    #[arg(long, value_name = "IP:PORT", default_value_t = EVERYWHERE)]
+    metrics_address: SocketAddr,
     /// Where its files lie on the machine that it runs on.
     #[arg(long, value_name = "DIR", default_value = "/etc/leeward-witness", value_parser = values::path)]
     at: PathBuf,
@@ -138,16 +149,23 @@ impl Bundle {
     /// # Errors
     /// Unlike elsewhere, a reader that has gone is an error: what it did not get was not given to it.
     pub(crate) fn print(self, before: &str) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
-        out.write_all(before.as_bytes())
-            .and_then(|()| out.write_all(self.manifests.as_bytes()))
-            .and_then(|()| out.flush())
-            .with_context(|| {
-                let whose = self.holder.key();
-                format!("the bundle of {whose} was not read to its end, so it does not count as given")
-            })?;
+        print(&self.holder, &[before, &self.manifests])?;
         self.given()
     }
+}
+
+/// Prints what somebody is given, to its end.
+fn print(holder: &Holder, parts: &[&str]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let mut written = parts.iter().map(|part| out.write_all(part.as_bytes()));
+    written
+        .find(Result::is_err)
+        .unwrap_or(Ok(()))
+        .and_then(|()| out.flush())
+        .with_context(|| {
+            let whose = holder.key();
+            format!("the bundle of {whose} was not read to its end, so it does not count as given")
+        })
 }
 
 pub(super) fn render(arguments: &Render) -> anyhow::Result<()> {
@@ -206,13 +224,18 @@ pub(super) fn witness(arguments: &Witness) -> anyhow::Result<()> {
         ))
     );
     let papers = issue::papers(&directory, &installation, &Holder::Witness, issue::RENEWED)?;
-    let files = bundle::witness(&installation, &arguments.at, &papers)?;
-    put(&arguments.out, bundle::UNIT, &files)?;
+    let files = bundle::witness(&installation, &arguments.at, arguments.metrics_address, &papers)?;
+    let Some(out) = &arguments.out else {
+        print(&Holder::Witness, &[&script::script(&arguments.at, &files)])?;
+        tell(&Holder::Witness, &papers);
+        return given(&directory, &mut installation, &Holder::Witness);
+    };
+    put(out, bundle::UNIT, &files)?;
     tell(&Holder::Witness, &papers);
     given(&directory, &mut installation, &Holder::Witness)?;
     output::line(format_args!(
         "{} holds what the witness at {} needs in {}",
-        arguments.out.display(),
+        out.display(),
         installation.witness,
         arguments.at.display()
     ))

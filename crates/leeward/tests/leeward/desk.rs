@@ -63,6 +63,7 @@ impl Desk {
         let config = self.path("witness.json");
         let mut value: Value = serde_json::from_slice(&fs::read(out.join("witness.json")).unwrap()).unwrap();
         value["address"] = address.to_string().into();
+        value["metrics_address"] = Value::Null;
         value["data_dir"] = self.path("data").to_str().unwrap().into();
         fs::write(&config, value.to_string()).unwrap();
         Running::witness(&config)
