@@ -1,8 +1,10 @@
-//! `leeward doctor`: whether this machine can hold local regions, and whether those that it holds are well.
+//! `leeward doctor`: whether this machine can hold local regions, and whether those that it holds are well; or whether the installation in a cluster is.
 //!
-//! Flow: [`machine`] and [`regions`] look; pure functions of what they saw judge it as [`Check`]s; [`render`] writes them.
+//! Flow: [`machine`] and [`regions`], or [`cluster`], look; pure functions of what they saw judge it as [`Check`]s; [`render`] writes them.
 
+mod cluster;
 mod installation;
+mod installed;
 mod judge;
 mod machine;
 mod regions;
@@ -10,8 +12,9 @@ mod regions;
 use std::process::ExitCode;
 
 use clap::Args;
+use leeward_api::install::NAMESPACE;
 
-use crate::{output, process, up::Place};
+use crate::{output, plugin, process, up::Place, values};
 pub(crate) use judge::{Check, Level};
 
 /// `leeward doctor`
@@ -19,6 +22,15 @@ pub(crate) use judge::{Check, Level};
 pub(crate) struct Arguments {
     #[command(flatten)]
     place: Place,
+    /// Looks at the installation in the cluster of this context instead. May be repeated: their versions are compared, too.
+    #[arg(long = "context", value_name = "NAME", conflicts_with = "home", value_parser = values::name)]
+    contexts: Vec<String>,
+    /// The kubeconfig with the contexts, or with the one cluster to look at; without it what KUBECONFIG names, else ~/.kube/config.
+    #[arg(long, value_name = "FILE", conflicts_with = "home", value_parser = values::path)]
+    kubeconfig: Option<std::path::PathBuf>,
+    /// The namespace of the installation there.
+    #[arg(short, long, conflicts_with = "home", default_value = NAMESPACE, value_parser = values::name)]
+    namespace: String,
     /// Looks also at the directory of an installation's authority, as `leeward join` makes it.
     #[arg(long, value_name = "DIR", value_parser = crate::values::path)]
     installation: Option<std::path::PathBuf>,
@@ -26,9 +38,19 @@ pub(crate) struct Arguments {
 
 /// Prints every check; fails when one of them failed.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let dir = arguments.place.dir()?;
-    let mut checks = machine::look(&dir);
-    checks.extend(process::runtime(1)?.block_on(regions::look(&dir)));
+    let outside = arguments.kubeconfig.is_some() || !arguments.contexts.is_empty();
+    let mut checks = match outside || (plugin::is_called() && !arguments.place.is_said()) {
+        true => {
+            let (file, contexts) = (arguments.kubeconfig.as_deref(), &arguments.contexts);
+            process::runtime(1)?.block_on(cluster::look(file, contexts, &arguments.namespace))
+        }
+        false => {
+            let dir = arguments.place.dir()?;
+            let mut checks = machine::look(&dir);
+            checks.extend(process::runtime(1)?.block_on(regions::look(&dir)));
+            checks
+        }
+    };
     checks.extend(arguments.installation.iter().flat_map(|dir| installation::look(dir)));
     output::write(&render(&checks))?;
     Ok(match checks.iter().any(|check| check.level == Level::Fail) {

@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use kube::{Api, Client, ResourceExt as _, api::ListParams, core::ObjectMeta};
 use leeward_api::{Cluster, Operation, ProtectedApp, condition};
 
-use crate::{bring_up, up::Place, values};
+use crate::{bring_up, install, plugin, up::Place, values};
 
 /// A cluster that has not answered by then counts as silent.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,17 +29,31 @@ pub(crate) struct Source {
     /// Any cluster, by its kubeconfig, instead of the local regions.
     #[arg(long, value_name = "FILE", value_parser = values::path)]
     kubeconfig: Option<PathBuf>,
+    /// The cluster of this context of the kubeconfig, instead of the local regions.
+    #[arg(long, value_name = "NAME", value_parser = values::name)]
+    context: Option<String>,
     #[command(flatten)]
     place: Place,
 }
 
 impl Source {
-    /// The clusters: every local region, or the one of the kubeconfig.
+    /// The clusters: every local region, or the one of the kubeconfig; as a plugin of kubectl its current one, where nothing else is said.
     pub(crate) async fn open(&self) -> anyhow::Result<Fleet> {
         if let Some(path) = &self.kubeconfig {
-            let client = bring_up::client_of(path).await?;
+            let client = match &self.context {
+                Some(context) => install::cluster::open(Some(path), Some(context)).await?.unasked()?,
+                None => bring_up::client_of(path).await?,
+            };
             return Ok(Fleet {
                 members: vec![(path.display().to_string(), client)],
+                local: false,
+            });
+        }
+        let plugged = plugin::is_called() && !self.place.is_said();
+        if self.context.is_some() || plugged {
+            let cluster = install::cluster::open(None, self.context.as_deref()).await?;
+            return Ok(Fleet {
+                members: vec![(cluster.context().to_owned(), cluster.unasked()?)],
                 local: false,
             });
         }

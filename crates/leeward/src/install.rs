@@ -4,7 +4,7 @@
 //! definitions go first and are waited for, then everything else in its order; [`ready`] waits for an agent.
 
 pub(crate) mod cluster;
-mod ready;
+pub(crate) mod ready;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -19,6 +19,7 @@ mod manifests;
 mod operate;
 mod output;
 mod pause;
+mod plugin;
 mod process;
 mod quorum;
 mod sample;
@@ -152,7 +153,7 @@ fn main() -> ExitCode {
     if called == Some(leeward_gate::install::PROGRAM.as_ref()) {
         line.insert(1, "gate".into());
     }
-    let cli = Cli::parse_from(line);
+    let cli = plugin::parse(line);
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         output::say("error: two TLS providers; this is a defect");
         return ExitCode::FAILURE;

@@ -3,6 +3,8 @@
 mod render;
 
 use clap::{Args, ValueEnum};
+use kube::ResourceExt as _;
+use leeward_api::ProtectedApp;
 use serde_json::{Value, json};
 
 use crate::{
@@ -18,8 +20,8 @@ pub(crate) struct Arguments {
     /// The application, as NAME or NAMESPACE/NAME; all of them without it.
     #[arg(value_parser = values::app)]
     app: Option<String>,
-    /// The application's namespace; not needed while the name is unique.
-    #[arg(short, long, requires = "app", value_parser = values::name)]
+    /// The application's namespace; not needed while the name is unique. Without an application all of this namespace.
+    #[arg(short, long, value_parser = values::name)]
     namespace: Option<String>,
     /// How it is written: tables for people, or the resources themselves.
     #[arg(short, long, value_enum)]
@@ -41,7 +43,11 @@ enum Output {
 
 /// Prints the status.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let picture = fleet::picture(&arguments.source)?;
+    let mut picture = fleet::picture(&arguments.source)?;
+    if let (None, Some(namespace)) = (&arguments.app, &arguments.namespace) {
+        let of_it = |told: &fleet::Told<ProtectedApp>| told.resource.namespace().as_ref() == Some(namespace);
+        picture.apps.retain(of_it);
+    }
     let app = match &arguments.app {
         Some(name) => Some(picture.app(name, arguments.namespace.as_deref())?),
         None => None,

@@ -50,6 +50,11 @@ impl Place {
         Ok(state.join("leeward"))
     }
 
+    /// Whether a directory was named, rather than the usual one meant.
+    pub(crate) fn is_said(&self) -> bool {
+        self.home.is_some() || std::env::var_os(HOME).is_some()
+    }
+
     /// The local regions that are there.
     pub(crate) fn open(&self) -> anyhow::Result<Instance> {
         Ok(Instance::open(&self.dir()?)?)

@@ -65,6 +65,19 @@ fn listed(known: &[&str]) -> String {
 }
 
 impl Cluster {
+    /// The name of its context.
+    pub(crate) fn context(&self) -> &str {
+        &self.context
+    }
+
+    /// A client for it, which has asked nothing yet.
+    ///
+    /// # Errors
+    /// What the kubeconfig says of it cannot be used.
+    pub(crate) fn unasked(&self) -> anyhow::Result<Client> {
+        Client::try_from(self.config.clone()).with_context(|| format!("{self} cannot be asked"))
+    }
+
     /// A client for it, once it has answered.
     ///
     /// # Errors

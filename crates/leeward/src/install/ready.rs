@@ -124,7 +124,10 @@ pub(super) async fn agent(client: &Client, namespace: &str, within: Duration) ->
 }
 
 /// What an agent waits for; nothing where one is ready.
-async fn look(client: &Client, namespace: &str) -> Result<Option<String>, kube::Error> {
+///
+/// # Errors
+/// The cluster cannot be asked, or does not let this user look.
+pub(crate) async fn look(client: &Client, namespace: &str) -> Result<Option<String>, kube::Error> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let Some(deployment) = deployments.get_opt(NAME).await? else {
         return Ok(Some(format!("the Deployment {NAME} is gone")));

@@ -230,6 +230,9 @@ async fn an_installation_is_applied_and_again_and_what_its_agents_wait_for_is_sa
     let west = status.lines().find(|line| line.contains("west")).unwrap();
     assert!(west.contains("as it is"), "{status}");
 
+    the_doctor_looks(&kubeconfig).await;
+    kubectl_finds_it(at.path(), &kubeconfig).await;
+
     // What somebody changed is as the options say again, and the rest is left alone.
     let deployments: Api<Deployment> = Api::namespaced(client, "leeward-system");
     let changed = json!({"metadata": {"annotations": {"theirs": "kept"}}, "spec": {"replicas": 3}});
@@ -239,4 +242,79 @@ async fn an_installation_is_applied_and_again_and_what_its_agents_wait_for_is_sa
     let now = deployments.get("leeward").await.unwrap();
     assert_eq!(now.spec.unwrap().replicas, Some(2));
     assert_eq!(now.metadata.annotations.unwrap()["theirs"], "kept");
+}
+
+/// The doctor names what is well and what is not, of an installation of which no agent runs.
+async fn the_doctor_looks(kubeconfig: &str) {
+    let line = ["doctor", "--kubeconfig", kubeconfig].map(str::to_owned);
+    let looked = move || leeward(&line.each_ref().map(String::as_str));
+    let output = tokio::task::spawn_blocking(looked).await.unwrap();
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{out}");
+    let lines: Vec<&str> = out.lines().collect();
+    for (level, says) in [
+        ("ok", "Kubernetes"),
+        ("ok", "agrees with the clock here"),
+        ("ok", "the definition is the one that this program knows"),
+        ("ok", "every kind that agents use is served"),
+        ("ok", "the agents have all "),
+        ("fail", "0 of 1 are ready: "),
+        ("ok", "and this program is"),
+        ("fail", "leads to no agent that is ready"),
+        ("ok", "it trusts the authority of the agents' certificates"),
+        ("fail", "no agent has said anything of it"),
+        ("warn", "e1.example:7443 is not reached from here"),
+        ("warn", "w1.example:80 is not reached from here"),
+        ("warn", "w.example:7443 is not reached from here"),
+    ] {
+        let one = lines.iter().find(|line| line.contains(says));
+        let one = one.unwrap_or_else(|| panic!("nothing says {says:?}: {out}"));
+        assert!(one.starts_with(level), "{one}");
+    }
+    // Nothing of this machine is among it.
+    assert!(!out.contains("loopback"), "{out}");
+}
+
+/// Under the name of a plugin it asks the cluster that kubectl would ask, and calls itself as it was called.
+async fn kubectl_finds_it(at: &Path, kubeconfig: &str) {
+    let plugin = at.join("kubectl-leeward");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_leeward"), &plugin).unwrap();
+    let run = async |arguments: &'static [&'static str]| {
+        let mut command = Command::new(&plugin);
+        command
+            .args(arguments)
+            .env_clear()
+            .env("HOME", at)
+            .env("KUBECONFIG", kubeconfig);
+        let output = tokio::task::spawn_blocking(move || command.output())
+            .await
+            .unwrap()
+            .unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, out, _) = run(&["help", "status"]).await;
+    assert!(
+        code == Some(0) && out.contains("Usage: kubectl leeward status "),
+        "{out}"
+    );
+    let (code, _, err) = run(&["status", "--no-such"]).await;
+    assert!(
+        code == Some(2) && err.contains("Usage: kubectl leeward status "),
+        "{err}"
+    );
+    let (code, out, err) = run(&["status"]).await;
+    assert!(
+        code == Some(0) && out.contains("east") && out.contains("west"),
+        "{out}{err}"
+    );
+    let (code, _, err) = run(&["status", "-n", "shop"]).await;
+    assert_eq!(code, Some(0), "{err}");
+    let (code, _, err) = run(&["status", "--context", "elsewhere"]).await;
+    assert!(code == Some(1) && err.contains("no context elsewhere"), "{err}");
+    let (_, out, _) = run(&["doctor"]).await;
+    assert!(out.contains("every kind that agents use is served"), "{out}");
+    // A directory that is named means local regions, here as elsewhere.
+    let (code, _, err) = run(&["status", "--home", "none"]).await;
+    assert!(code == Some(1) && err.contains("leeward up"), "{err}");
 }
