@@ -47,6 +47,7 @@ leeward_testing::scenarios! {
     replicas_that_somebody_else_sets_are_brought_back,
     what_argo_cd_keeps_in_a_standby_is_verified_and_not_written,
     the_state_of_each_cluster_is_shown,
+    a_namespace_that_is_stuck_in_deletion_on_a_standby_is_named_until_it_is_gone,
     an_operation_of_nothing_is_refused,
     a_switchover_is_followed_to_its_end,
     a_switchover_that_waits_is_called_off_and_what_contradicts_it_is_refused,

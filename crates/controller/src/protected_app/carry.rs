@@ -37,6 +37,8 @@ type Offer = watch::Sender<Option<Arc<Bundle>>>;
 #[derive(Clone, Default)]
 pub struct Bundles {
     by_app: Arc<Mutex<HashMap<AppKey, Offer>>>,
+    /// Why what is offered of an application is not its newest.
+    refused: Arc<Mutex<HashMap<AppKey, String>>>,
 }
 
 impl Bundles {
@@ -46,6 +48,22 @@ impl Bundles {
             .entry(app.clone())
             .or_insert_with(|| watch::Sender::new(None))
             .clone()
+    }
+
+    /// Why this cluster cannot offer the application's newest objects.
+    pub fn trouble(&self, app: &AppKey) -> Option<String> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.get(app).cloned()
+    }
+
+    /// Notes why, or that all is well again; whether that is news.
+    fn complain(&self, app: &AppKey, why: Option<String>) -> bool {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match &why {
+            Some(why) => refused.insert(app.clone(), why.clone()),
+            None => refused.remove(app),
+        };
+        before != why
     }
 
     /// What is offered of an application, and its changes.
@@ -82,6 +100,7 @@ pub async fn offer(agent: Arc<Agent>, client: Client, bundles: Bundles, app: App
                 Ok(bundle) => {
                     stale = None;
                     under = Some((spec.observed, generation));
+                    bundles.complain(&app, None);
                     offered.send_if_modified(|old| {
                         let same = old
                             .as_ref()
@@ -95,6 +114,9 @@ pub async fn offer(agent: Arc<Agent>, client: Client, bundles: Bundles, app: App
                 }
                 Err(error) => {
                     tracing::debug!(%app, %error, "the application's objects could not be read");
+                    if bundles.complain(&app, refused(&error)) {
+                        agent.wake();
+                    }
                     tokio::time::sleep(Duration::from_millis(500)).await;
                     continue;
                 }
@@ -102,6 +124,7 @@ pub async fn offer(agent: Arc<Agent>, client: Client, bundles: Bundles, app: App
         } else if generation.is_none() && under.is_some() {
             under = None;
             stale = Some(clock::now());
+            bundles.complain(&app, None);
         }
         let until_due = due.map(|due| due.since(clock::now())).unwrap_or_default();
         tokio::select! {
@@ -114,6 +137,16 @@ pub async fn offer(agent: Arc<Agent>, client: Client, bundles: Bundles, app: App
             _ = changes.changed() => { changes.borrow_and_update(); }
             () = tokio::time::sleep(until_due), if stale.is_some() && generation.is_some() => {}
         }
+    }
+}
+
+/// What is said of objects that could not be read: that the API refuses it, which does not pass by itself. That it does not answer is said elsewhere.
+fn refused(error: &cluster::Error) -> Option<String> {
+    match error {
+        cluster::Error::Read { source, .. } if matches!(**source, kube::Error::Api(_)) => {
+            Some(format!("{error}; until then standbys keep what they have"))
+        }
+        _ => None,
     }
 }
 
@@ -182,4 +215,44 @@ pub async fn pull(http: &reqwest::Client, peer: &str, app: &AppKey, have: &str) 
         return Err(format!("it is of {}", bundle.app));
     }
     Ok(Some(bundle))
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn read(source: kube::Error) -> cluster::Error {
+        cluster::Error::Read {
+            what: "Secret",
+            namespace: "shop".into(),
+            source: Box::new(source),
+        }
+    }
+
+    #[test]
+    fn that_the_api_refuses_to_be_read_is_said_until_it_does_not() {
+        let (bundles, app) = (Bundles::default(), AppKey::new("shop", "web"));
+        let message =
+            "secrets is forbidden: User \"system:serviceaccount:leeward-system:leeward\" cannot list resource";
+        let forbidden = read(kube::Error::Api(
+            Status::failure(message, "Forbidden").with_code(403).boxed(),
+        ));
+        let why = refused(&forbidden).unwrap();
+        assert!(
+            why.contains("cannot read Secret in namespace shop") && why.contains(message),
+            "{why}"
+        );
+        assert!(bundles.complain(&app, Some(why.clone())) && !bundles.complain(&app, Some(why.clone())));
+        assert_eq!(bundles.trouble(&app), Some(why));
+        assert!(bundles.complain(&app, None) && !bundles.complain(&app, None));
+        assert_eq!(bundles.trouble(&app), None);
+    }
+
+    #[test]
+    fn an_api_that_does_not_answer_is_not_said_to_refuse() {
+        let away = read(kube::Error::ReadEvents(std::io::ErrorKind::ConnectionReset.into()));
+        assert_eq!(refused(&away), None);
+    }
 }

@@ -36,6 +36,7 @@ impl Round {
         }
         missing.extend(self.set_back.told(clock::now()));
         missing.extend(self.carried.trouble());
+        missing.extend(context.bundles.trouble(&self.key));
         let from_registry = context.images_from_registry;
         if let Some(bundle) = bundle.as_ref().filter(|_| from_registry) {
             missing.extend(images(&context.inventory, bundle));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Service};
 use kube::ResourceExt as _;
 use kube::api::{DeleteParams, Patch};
 use leeward_api::{Cluster as ClusterResource, FIELD_MANAGER, ProtectedApp, condition};
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::operations::waits;
 use crate::resource::{condition_of, person_of, protect, settled};
-use crate::stage::{Stage, gone, until, until_file};
+use crate::stage::{Stage, gone, person, until, until_file};
 
 pub(crate) fn replicas(deployment: &Deployment) -> Option<i32> {
     deployment.spec.as_ref()?.replicas
@@ -179,6 +179,36 @@ pub(crate) async fn what_argo_cd_keeps_in_a_standby_is_verified_and_not_written(
     let web = until(&deployments, "web", "scaled down again", |web| replicas(web) == Some(0)).await;
     let image = |web: &Deployment| web.spec.as_ref()?.template.spec.as_ref()?.containers[0].image.clone();
     assert_eq!(image(&web).as_deref(), Some("leeward/web:1"));
+    stage.close().await;
+}
+
+pub(crate) async fn a_namespace_that_is_stuck_in_deletion_on_a_standby_is_named_until_it_is_gone(
+    cluster: Arc<Cluster>,
+) {
+    let stage = Stage::open(&cluster, "east").await;
+    let namespaces = stage.east.all::<Namespace>();
+    let name = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": stage.namespace } });
+    let _: Namespace = namespaces
+        .patch(&stage.namespace, &person(), &Patch::Apply(&name))
+        .await
+        .unwrap();
+    // Somebody else's object, whose controller is not there any more.
+    let kept = json!({ "metadata": { "name": "kept", "finalizers": ["example.com/away"] } });
+    stage.east.apply::<ConfigMap>(kept).await;
+    namespaces
+        .delete(&stage.namespace, &DeleteParams::default())
+        .await
+        .unwrap();
+    protect(&stage.west, &stage.namespace, json!([])).await;
+    until(&stage.west.api::<ProtectedApp>(), "web", "not protected", |app| {
+        let protected = condition_of(app, condition::PROTECTED);
+        protected.is_some_and(|one| one.status == "False" && one.message.contains("because it is being terminated"))
+    })
+    .await;
+    let freed = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
+    let kept = stage.east.api::<ConfigMap>();
+    kept.patch("kept", &person_of("kubectl-edit"), &freed).await.unwrap();
+    until(&stage.east.api::<Deployment>(), "web", "carried", |_| true).await;
     stage.close().await;
 }
 

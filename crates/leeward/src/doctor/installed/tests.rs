@@ -141,7 +141,7 @@ fn agents_that_do_not_run_say_what_keeps_them() {
     assert_eq!(level(&asked(1, None)), Level::Warn);
     for (waits, says) in [
         ("a pod waits: ImagePullBackOff, Back-off pulling image", "--image"),
-        ("a pod waits: ErrImagePull", "--image"),
+        ("a pod waits: ErrImageNeverPull", "--image"),
         ("a pod waits: ContainerCreating", "leeward join render"),
         ("a pod is not scheduled: no node", "a node with room"),
         ("a pod waits: CrashLoopBackOff; its agent ended with 1", "kubectl logs"),
