@@ -4,7 +4,12 @@
 //! Invariant: a role is mirrored by one task for each standby, at the epoch that this cluster holds; a cluster that no
 //! longer owns the role stops mirroring before it follows.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, Client};
@@ -98,6 +103,8 @@ pub struct Data {
     mirrors: Mutex<BTreeMap<(RoleKey, ClusterName), Running>>,
     /// Why a role that is written here is not mirrored at all.
     unmirrored: Mutex<BTreeMap<RoleKey, String>>,
+    /// The roles that follow with their mirror where their claims are.
+    placed: Mutex<BTreeSet<RoleKey>>,
 }
 
 impl Data {
@@ -123,6 +130,7 @@ impl Data {
             volumes_are_here,
             mirrors: Mutex::default(),
             unmirrored: Mutex::default(),
+            placed: Mutex::default(),
         }
     }
 
@@ -233,12 +241,19 @@ impl Data {
         let key = RoleKey::new(app.key.clone(), &role.name);
         self.stop_mirrors(&key).await;
         let accepts = self.blocking(&key, |target, key| target.head(key)).await;
-        if accepts.is_ok_and(|head| head.accepts && head.epoch >= epoch) {
+        let follows = accepts.is_ok_and(|head| head.accepts && head.epoch >= epoch);
+        if follows && self.placed.lock().await.contains(&key) {
             return Ok(());
         }
-        let claims = self.claims(app, role).await?;
+        let claims = match self.claims(app, role).await {
+            // Points are received before there are claims, too. Where the claims are is looked at once they are there.
+            Err(_) if follows => return Ok(()),
+            claims => claims?,
+        };
         self.blocking(&key, move |target, key| target.follow(key, epoch, &claims, since_ms))
-            .await
+            .await?;
+        self.placed.lock().await.insert(key);
+        Ok(())
     }
 
     async fn stop_mirrors(&self, key: &RoleKey) {

@@ -1,5 +1,6 @@
 //! The data of a writer role: through claims, bound volumes and the nodes' kubelet endpoints.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -103,7 +104,14 @@ pub(crate) async fn data_follows_bound_claims_with_pods_frozen(cluster: Arc<Clus
             "accessModes": ["ReadWriteOnce"], "storageClassName": "manual", "resources": { "requests": { "storage": "1Gi" } },
         } }))
         .await;
-    let directory = |region: &str| stage.directory.path().join(format!("volume-{region}"));
+    // Where there is a file system in memory, the standby's volume is a mount of its own.
+    let memory = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .unwrap();
+    let directory = |region: &str| match region {
+        "east" => memory.path().join("volume"),
+        _ => stage.directory.path().join("volume"),
+    };
     let asked = node(&stage.west, &stage.namespace).await;
     let pod = stage
         .west
@@ -171,6 +179,9 @@ pub(crate) async fn data_follows_bound_claims_with_pods_frozen(cluster: Arc<Clus
         std::fs::read_to_string(directory("east").join("ledger")).unwrap(),
         "one"
     );
+    let device = |path: &Path| std::fs::metadata(path).unwrap().dev();
+    let is_mount = device(memory.path()) != device(stage.directory.path());
+    assert_eq!(directory("east").join(".leeward").is_dir(), is_mount);
     let own = until(&stage.east.api::<ConfigMap>(), "leeward-web", "told", |_| true).await;
     assert!(own.data.unwrap()["epoch"].parse::<u64>().unwrap() > epoch);
     stage.close().await;

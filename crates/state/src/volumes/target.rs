@@ -7,6 +7,7 @@
 mod apply;
 pub mod http;
 mod keep;
+mod place;
 pub mod right;
 mod store;
 mod turn;
@@ -108,6 +109,25 @@ pub enum TargetError {
         /// What went wrong.
         source: io::Error,
     },
+    /// A claim is a mount of its own, and not the only one of its role.
+    #[error(
+        "claim {claim} is on a mount of its own, and the role has {count} claims: what several mounts hold cannot be exchanged at one instant, so \
+         nothing of the role is promoted here; put the role's data into one claim, or the volumes of all of them on the file system of data_dir"
+    )]
+    Several {
+        /// The claim that is on a mount of its own.
+        claim: String,
+        /// How many claims the role has.
+        count: usize,
+    },
+    /// The mirror is inside a claim, and cannot be used there.
+    #[error("the mirror is in {directory:?}, inside the role's claim: {reason}")]
+    Away {
+        /// Where it is.
+        directory: PathBuf,
+        /// What is wrong, and what to do.
+        reason: &'static str,
+    },
     /// A file could not be read or written.
     #[error("{path:?}: {source}")]
     Io {
@@ -147,6 +167,8 @@ pub struct Target {
     steps: Steps,
     /// Bytes that have to stay free beside a point's.
     margin: u64,
+    /// By what mounts are told apart.
+    mount: fn(&Path) -> io::Result<u64>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -160,7 +182,13 @@ impl Target {
         let failed = TargetError::io(root);
         let root = root.canonicalize().map_err(&failed)?;
         for role in std::fs::read_dir(&root).map_err(&failed)? {
-            let incoming = role.map_err(&failed)?.path().join("incoming");
+            let role = role.map_err(&failed)?.path();
+            let directory = match place::led(&role) {
+                Ok(led) => led.unwrap_or(role),
+                // Said when the role is asked for.
+                Err(_) => continue,
+            };
+            let incoming = directory.join("incoming");
             if incoming.is_dir() {
                 store::empty(&incoming)?;
             }
@@ -170,6 +198,7 @@ impl Target {
             roles: Mutex::default(),
             steps: Steps::default(),
             margin: MARGIN,
+            mount: place::mount,
         })
     }
 
@@ -185,7 +214,12 @@ impl Target {
         let slot = lock(&self.roles).entry(role.clone()).or_default().clone();
         let mut slot = lock(&slot);
         let mut store = match slot.take() {
-            Some(store) => store,
+            Some(store) => {
+                if store.placed {
+                    place::is_own(&store.directory)?;
+                }
+                store
+            }
             None => {
                 Store::open(&self.root, role, create, &self.steps)?.ok_or_else(|| TargetError::Unknown(role.clone()))?
             }
@@ -305,6 +339,13 @@ impl Target {
             true => Err(TargetError::DiskFull { needed, free }),
             false => Ok(()),
         }
+    }
+
+    /// Takes every claim for a mount of its own.
+    #[cfg(test)]
+    pub(super) fn take_apart(&mut self) {
+        use std::os::unix::fs::MetadataExt;
+        self.mount = |path| Ok(std::fs::metadata(path)?.ino());
     }
 
     /// From the step after `steps` on, everything fails as if the process had been killed.

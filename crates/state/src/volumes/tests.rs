@@ -2,6 +2,7 @@
 
 mod crash;
 mod peer;
+mod place;
 mod random;
 mod right;
 
@@ -80,7 +81,11 @@ impl Disk {
     }
 
     fn source(&self, epoch: u64, freezer: impl Freeze + 'static) -> Source {
-        let (claims, staging) = (self.claims(), self.path("staging"));
+        self.source_of(self.claims(), epoch, freezer)
+    }
+
+    fn source_of(&self, claims: Vec<Claim>, epoch: u64, freezer: impl Freeze + 'static) -> Source {
+        let staging = self.path("staging");
         Source::new(
             role(),
             Epoch(epoch),

@@ -35,6 +35,12 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_CLOEXEC);
 
+/// The directory at the top of a claim that is ours, and never part of a point.
+pub(super) const HIDDEN: &str = ".leeward";
+
+/// The inode that makers of ext file systems give to `lost+found`.
+const LOST_AND_FOUND: u64 = 11;
+
 const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
 
 static IS_ROOT: LazyLock<bool> = LazyLock::new(|| geteuid().is_root());
@@ -165,23 +171,40 @@ impl Root {
         let mut found = vec![Found::new(PathBuf::new(), &fstat(&self.at)?)];
         let mut directories = vec![PathBuf::new()];
         while let Some(at) = directories.pop() {
-            let handle = match self.directory(&at) {
+            let below = match self.read_directory(&at) {
                 Err(e) if gone(&e) && !at.as_os_str().is_empty() => continue,
                 other => other?,
             };
-            let mut listing = Dir::from_fd(handle.try_clone()?)?;
-            for entry in listing.iter() {
-                let entry = entry?;
-                let name = OsStr::from_bytes(entry.file_name().to_bytes());
-                if name == "." || name == ".." {
-                    continue;
-                }
-                let Some(one) = look(&handle, name, at.join(name))? else {
-                    continue;
-                };
-                if one.kind == FoundKind::Directory {
-                    directories.push(one.path.clone());
-                }
+            let deeper = below.iter().filter(|one| one.kind == FoundKind::Directory);
+            directories.extend(deeper.map(|one| one.path.clone()));
+            found.extend(below);
+        }
+        Ok(found)
+    }
+
+    /// What is in the root itself.
+    pub(super) fn list(&self) -> io::Result<Vec<Found>> {
+        self.read_directory(Path::new(""))
+    }
+
+    /// What the root itself carries.
+    pub(super) fn meta(&self) -> io::Result<Meta> {
+        Ok(Found::new(PathBuf::new(), &fstat(&self.at)?).meta)
+    }
+
+    /// What is in a directory, without what is not the application's.
+    fn read_directory(&self, at: &Path) -> io::Result<Vec<Found>> {
+        let handle = self.directory(at)?;
+        let mut found = vec![];
+        for entry in Dir::from_fd(handle.try_clone()?)?.iter() {
+            let entry = entry?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            if let Some(one) = look(&handle, name, at.join(name))?
+                && !is_foreign(&one)
+            {
                 found.push(one);
             }
         }
@@ -295,6 +318,14 @@ impl Root {
     pub(super) fn sync_all(&self) -> io::Result<()> {
         Ok(nix::unistd::syncfs(&self.at)?)
     }
+}
+
+/// Whether something is not the application's: ours, or the file system's own, which only root reads.
+fn is_foreign(found: &Found) -> bool {
+    let of_file_system = found.path == Path::new("lost+found")
+        && found.kind == FoundKind::Directory
+        && (found.meta.uid, found.identity.inode) == (0, LOST_AND_FOUND);
+    of_file_system || found.path == Path::new(HIDDEN)
 }
 
 fn look(parent: &OwnedFd, name: &OsStr, path: PathBuf) -> io::Result<Option<Found>> {

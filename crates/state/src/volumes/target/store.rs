@@ -8,6 +8,8 @@
 //!                           incoming/     bodies that are still arriving; emptied at start
 //! MIRROR/kept/NAMESPACE_APP_ROLE/...      what a returning region had that nobody else had; never deleted here
 //! ```
+//!
+//! Where a role's directory is a link, it leads into the role's claim, which has the same below `.leeward`; see [`super::place`].
 
 use std::{
     fs::{self, File},
@@ -19,10 +21,10 @@ use std::{
 use leeward_core::name::{Epoch, RoleKey};
 use serde::{Deserialize, Serialize};
 
-use super::{Kept, TargetError};
+use super::{Kept, TargetError, place};
 use crate::volumes::{
     Point, PointId,
-    tree::sync_directory,
+    tree::{Meta, sync_directory},
     wire::{Body, is_name},
 };
 
@@ -62,6 +64,10 @@ pub(super) struct Swap {
     pub(super) directory: PathBuf,
     /// The inode of the one that moves; `None` where there is nothing to move.
     pub(super) inode: Option<u64>,
+    /// Where what is in a claim is exchanged, and not its directory: what the claim's own directory is to be. Written once nothing is in the
+    /// claim any more that was there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) root: Option<Meta>,
 }
 
 /// What `role.json` says.
@@ -104,6 +110,8 @@ impl Steps {
 pub(super) struct Store {
     pub(super) directory: PathBuf,
     pub(super) kept_root: PathBuf,
+    /// Whether the directory is inside the role's claim.
+    pub(super) placed: bool,
     pub(super) state: State,
     pub(super) pending: Vec<(Point, PathBuf)>,
     pub(super) steps: Steps,
@@ -118,46 +126,57 @@ pub(super) fn directory_name(role: &RoleKey) -> Result<String, TargetError> {
     }
 }
 
+/// The directories in a role's directory.
+pub(super) const PARTS: [&str; 4] = ["tree", "journal", "moving", "incoming"];
+
 impl Store {
     /// Opens a role's directory and finishes what was interrupted. `None`: there is none and `create` is no.
     pub(super) fn open(root: &Path, role: &RoleKey, create: bool, steps: &Steps) -> Result<Option<Self>, TargetError> {
         let name = directory_name(role)?;
         let directory = root.join(&name);
+        let led = place::led(&directory)?;
+        if led.is_none() && !create && !directory.join("role.json").exists() {
+            return Ok(None);
+        }
+        let placed = led.is_some();
+        let store = Self::at(led.unwrap_or(directory), role, steps)?;
+        store.save()?;
+        Ok(Some(Self { placed, ..store }))
+    }
+
+    /// What is in a directory, which is made where it is missing.
+    pub(super) fn at(directory: PathBuf, role: &RoleKey, steps: &Steps) -> Result<Self, TargetError> {
+        let name = directory_name(role)?;
         let file = directory.join("role.json");
         let state = match fs::read(&file) {
             Ok(bytes) => serde_json::from_slice::<State>(&bytes)
                 .ok()
                 .filter(|state| state.version == 1 && state.role == *role)
                 .ok_or_else(|| TargetError::Corrupt(file.clone()))?,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                if !create {
-                    return Ok(None);
-                }
-                State {
-                    version: 1,
-                    role: role.clone(),
-                    highest_epoch: Epoch(0),
-                    phase: Phase::Standby,
-                    applied: None,
-                    cleared: None,
-                    kept: Vec::new(),
-                }
-            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => State {
+                version: 1,
+                role: role.clone(),
+                highest_epoch: Epoch(0),
+                phase: Phase::Standby,
+                applied: None,
+                cleared: None,
+                kept: Vec::new(),
+            },
             Err(e) => return Err(TargetError::io(file)(e)),
         };
-        for part in ["tree", "journal", "moving", "incoming"] {
+        for part in PARTS {
             make_directories(&directory.join(part))?;
         }
         let mut store = Self {
-            kept_root: root.join("kept").join(name),
+            kept_root: directory.with_file_name("kept").join(name),
             directory,
+            placed: false,
             state,
             pending: Vec::new(),
             steps: steps.clone(),
         };
-        store.save()?;
         store.read_journal()?;
-        Ok(Some(store))
+        Ok(store)
     }
 
     fn read_journal(&mut self) -> Result<(), TargetError> {

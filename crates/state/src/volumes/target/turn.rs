@@ -1,7 +1,8 @@
 //! A role's turn: this region begins to write, takes over from its mirror, or follows another writer again.
 //!
 //! Each first makes the epoch durable, so that what still arrives of an older one is refused, then writes down what moves
-//! where, then moves it by renames, each of which is recognised as done by the directory's inode when it is run again.
+//! where, then moves it by renames, each of which is recognised as done by the directory's inode when it is run again. A claim that is a mount of
+//! its own is emptied and filled instead, see [`super::place`].
 
 use std::{
     fs::{self, File},
@@ -17,7 +18,7 @@ use nix::{
 };
 
 use super::{
-    Kept, Promoted, Target, TargetError,
+    Kept, Promoted, Target, TargetError, place,
     store::{Phase, Store, Swap, empty, inode, make_directories, sync_parent},
 };
 use crate::volumes::{
@@ -43,17 +44,23 @@ impl Target {
     }
 
     /// Makes the newest complete point this region's data: raises the highest epoch, finishes applying, and puts the
-    /// mirror in the place of each claim's directory. No pod may use those. Run again after a kill, it goes on; run again
-    /// after it was done, it says the same.
+    /// mirror in the place of each claim's directory, or what it holds into a claim that is a mount of its own. No pod may use those. Run again
+    /// after a kill, it goes on; run again after it was done, it says the same.
     pub fn promote(&self, role: &RoleKey, epoch: Epoch, claims: &[Claim]) -> Result<Promoted, TargetError> {
         names(claims)?;
         self.with(role, false, |store| {
             store.raise(epoch)?;
             store.finish_follow()?;
-            if store.state.phase == Phase::Standby {
+            if store.accepts() {
+                // Also the first one after a return, which may have been taken in just before a kill.
                 store.apply_pending()?;
+            }
+            if store.state.phase == Phase::Standby {
                 if store.state.applied.is_none() {
                     return Err(TargetError::NoPoint);
+                }
+                if let Some(claim) = claims.first().filter(|_| store.placed) {
+                    place::is_alone(claim, claims)?;
                 }
                 let tree = store.tree();
                 let swaps = swaps(claims, |claim| tree.join(&claim.name))?;
@@ -82,6 +89,7 @@ impl Target {
         since_ms: Option<u64>,
     ) -> Result<(), TargetError> {
         names(claims)?;
+        self.place(role, epoch, claims)?;
         self.with(role, true, |store| {
             store.finish_promotion()?;
             if let Phase::Writer { epoch: own, .. } = store.state.phase
@@ -123,6 +131,7 @@ fn swaps(claims: &[Claim], from: impl Fn(&Claim) -> PathBuf) -> Result<Vec<Swap>
             claim: claim.name.clone(),
             directory: claim.directory.clone(),
             inode,
+            root: None,
         })
     };
     claims.iter().map(swap).collect()
@@ -133,7 +142,7 @@ fn is_empty(directory: &Path) -> io::Result<bool> {
 }
 
 /// Puts `mirror` in the place of `directory`. Where the file system cannot exchange the two, `directory` goes aside first.
-fn exchange(mirror: &Path, directory: &Path, aside: &Path) -> io::Result<()> {
+pub(super) fn exchange(mirror: &Path, directory: &Path, aside: &Path) -> io::Result<()> {
     match renameat2(AT_FDCWD, mirror, AT_FDCWD, directory, RenameFlags::RENAME_EXCHANGE) {
         Err(Errno::EINVAL | Errno::ENOSYS) => {}
         done => return Ok(done?),
@@ -146,7 +155,7 @@ fn exchange(mirror: &Path, directory: &Path, aside: &Path) -> io::Result<()> {
 }
 
 /// Removes sockets, pipes and devices: they hold no data, and a mirror has none that could be in the way.
-fn remove_others(directory: &Path) -> io::Result<()> {
+pub(super) fn remove_others(directory: &Path) -> io::Result<()> {
     let root = Root::open(directory)?;
     for found in root.walk()?.iter().filter(|f| f.kind == FoundKind::Other) {
         root.remove(&found.path, false)?;
@@ -168,7 +177,11 @@ impl Store {
         let Phase::Promoting { epoch, swaps, kept } = self.state.phase.clone() else {
             return Ok(());
         };
-        for swap in &swaps {
+        for (at, swap) in swaps.iter().enumerate() {
+            if self.is_inside(swap) {
+                self.fill(at, swap, &kept)?;
+                continue;
+            }
             self.swap_in(swap, &kept).map_err(|source| TargetError::Swap {
                 claim: swap.claim.clone(),
                 directory: swap.directory.clone(),
@@ -256,7 +269,11 @@ impl Store {
             return Ok(());
         };
         for swap in &swaps {
-            self.swap_out(swap).map_err(|source| TargetError::Swap {
+            let done = match self.is_inside(swap) {
+                true => self.drain(swap),
+                false => self.swap_out(swap),
+            };
+            done.map_err(|source| TargetError::Swap {
                 claim: swap.claim.clone(),
                 directory: swap.directory.clone(),
                 source,

@@ -18,7 +18,7 @@ use crate::volumes::{
     target::{Target, TargetError},
 };
 
-fn fill(disk: &Disk) {
+pub(super) fn fill(disk: &Disk) {
     fs::create_dir_all(disk.path("data/old/deep")).unwrap();
     fs::write(disk.path("data/old/deep/gone"), b"gone").unwrap();
     fs::write(disk.path("data/old/stays"), b"stays").unwrap();
@@ -28,7 +28,7 @@ fn fill(disk: &Disk) {
     symlink("old", disk.path("data/link")).unwrap();
 }
 
-fn change(disk: &Disk) {
+pub(super) fn change(disk: &Disk) {
     fs::rename(disk.path("data/log.1"), disk.path("data/log.2")).unwrap();
     fs::rename(disk.path("data/log"), disk.path("data/log.1")).unwrap();
     fs::write(disk.path("data/log"), vec![3; 20_000]).unwrap();
@@ -48,8 +48,9 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// Runs `work` on a copy of `start` with a kill after 0, 1, 2... steps, and `check` after each, until nothing is killed.
-fn at_every_step(
+pub(super) fn at_every_step(
     start: &Disk,
+    open: fn(&Disk) -> Target,
     work: impl Fn(&Disk, &Target) -> Result<(), TargetError>,
     check: impl Fn(&Disk, bool),
 ) -> i64 {
@@ -60,7 +61,12 @@ fn at_every_step(
             copy(&start.path(part), &disk.path(part));
         }
         copy(&start.path("mirror"), &disk.path("mirror"));
-        let mut target = disk.target();
+        let link = disk.path("mirror/shop_web_data");
+        if link.is_symlink() {
+            fs::remove_file(&link).unwrap();
+            symlink(disk.path("data/.leeward/shop_web_data"), &link).unwrap();
+        }
+        let mut target = open(&disk);
         target.fail_after(steps);
         let done = work(&disk, &target).is_ok();
         drop(target);
@@ -92,6 +98,7 @@ async fn a_point_is_taken_in_whole_or_not_at_all() {
     let second = take(&west, 2, Some(&first)).await;
     let steps = at_every_step(
         &east,
+        Disk::target,
         |_, target| {
             target.deliver(&second)?;
             target.apply(&role())
@@ -121,6 +128,7 @@ async fn a_promotion_goes_on_where_it_was_killed() {
     let late = take(&west, 1, Some(&first)).await;
     let steps = at_every_step(
         &east,
+        Disk::target,
         |disk, target| target.promote(&role(), Epoch(2), &disk.claims()).map(drop),
         |disk, _| {
             let target = disk.target();
@@ -166,6 +174,7 @@ async fn a_return_keeps_what_only_it_had_wherever_it_was_killed() {
     };
     let steps = at_every_step(
         &west,
+        Disk::target,
         |disk, target| {
             target.follow(&role(), Epoch(2), &disk.claims(), None)?;
             target.deliver(&take(target.manifest_of(&role())?))?;
@@ -191,6 +200,18 @@ async fn a_return_keeps_what_only_it_had_wherever_it_was_killed() {
         },
     );
     assert!(steps > 40, "{steps}");
+}
+
+#[tokio::test]
+async fn the_first_point_after_a_return_is_promoted_though_a_kill_came_before_it_was_applied() {
+    let (west, east) = (Disk::fast(), Disk::fast());
+    fill(&west);
+    east.target().follow(&role(), Epoch(1), &east.claims(), None).unwrap();
+    let first = take(&west, 1, None).await;
+    east.target().deliver(&first).unwrap();
+    let promoted = east.target().promote(&role(), Epoch(2), &east.claims()).unwrap();
+    assert_eq!(promoted.point, Some(first.point));
+    assert_eq!(contents(east.0.path()), contents(west.0.path()));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Base, Record, WireError, malformed};
+use crate::volumes::tree::HIDDEN;
 
 /// The path that a record names, if it stays within its claim.
 pub(in crate::volumes) fn path(bytes: &[u8]) -> Result<PathBuf, WireError> {
@@ -17,6 +18,11 @@ pub(in crate::volumes) fn path(bytes: &[u8]) -> Result<PathBuf, WireError> {
         && path.components().map(|c| c.as_os_str().len() + 1).sum::<usize>() == bytes.len() + usize::from(!bytes.is_empty());
     if !plain || bytes.len() > 4096 || bytes.contains(&0) {
         return malformed(format!("the path {path:?} leads out of its claim"));
+    }
+    if path.starts_with(HIDDEN) {
+        return malformed(format!(
+            "the path {path:?} is in a directory that is never part of a point"
+        ));
     }
     Ok(path.to_owned())
 }
