@@ -77,7 +77,7 @@ impl Users {
         since(self.began)
     }
 
-    /// Everything that was seen since an instant, and how many questions there were in all.
+    /// Everything that was seen since an instant.
     pub(crate) fn since(&self, from: u64) -> (Vec<Ask>, Vec<Seen>) {
         let shared = lock(&self.shared);
         let asks = shared.asks.iter().filter(|ask| ask.ended >= from).cloned();

@@ -19,6 +19,9 @@ use super::{judge::Known, sample};
 /// A request that is not answered by then fails.
 const ANSWERED: Duration = Duration::from_secs(10);
 
+/// A pod that is not let go by then stays on its node for now.
+const EVICTED: Duration = Duration::from_secs(5);
+
 /// A cluster.
 #[derive(Clone)]
 pub(crate) struct Cluster {
@@ -42,7 +45,7 @@ pub(crate) async fn soon<T>(request: impl Future<Output = Result<T, kube::Error>
 }
 
 impl Cluster {
-    /// What the ActivePassive application's status says here.
+    /// What an application's status says here, and the generation of its specification.
     pub(crate) async fn status(&self, app: sample::App) -> anyhow::Result<Option<(Option<i64>, ProtectedAppStatus)>> {
         let api: Api<ProtectedApp> = Api::namespaced(self.client.clone(), app.name);
         let found = soon(api.get_opt(app.name)).await?;
@@ -136,8 +139,16 @@ impl Cluster {
             let on = ListParams::default().fields(&format!("spec.nodeName={node}"));
             for pod in soon(pods.list(&on)).await?.items {
                 let name = pod.name_any();
-                if let Err(error) = soon(pods.evict(&name, &EvictParams::default())).await {
-                    stay.push(format!("{name}: {error:#}"));
+                // What a budget holds back is refused, and the client asks again until it is not.
+                match tokio::time::timeout(EVICTED, pods.evict(&name, &EvictParams::default())).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error @ kube::Error::Api(_))) => {
+                        stay.push(format!("{name}: {}", leeward_state::api_text(&error)))
+                    }
+                    Ok(Err(error)) => stay.push(format!("{name}: {error}")),
+                    Err(_) => stay.push(format!(
+                        "{name}: it was not let go within {EVICTED:?}, as by its disruption budget"
+                    )),
                 }
             }
         }

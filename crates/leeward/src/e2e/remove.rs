@@ -12,7 +12,7 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, Resource as _, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use leeward_api::{Cluster as ClusterResource, Operation, ProtectedApp};
@@ -48,13 +48,10 @@ pub(crate) async fn left(client: &Client) -> anyhow::Result<Vec<String>> {
             }
         )* };
     }
-    each!(
-        Namespace,
-        CustomResourceDefinition,
-        ClusterRole,
-        ClusterRoleBinding,
-        MutatingWebhookConfiguration
-    );
+    each!(Namespace, ClusterRole, ClusterRoleBinding, MutatingWebhookConfiguration);
+    for name in definitions(client).await? {
+        left.push(format!("CustomResourceDefinition {name}"));
+    }
     let namespaces: Api<Namespace> = Api::all(client.clone());
     for name in sample::APPS.iter().map(|app| app.name).chain([NAMESPACE]) {
         if soon(namespaces.get_opt(name)).await?.is_some()
@@ -64,6 +61,14 @@ pub(crate) async fn left(client: &Client) -> anyhow::Result<Vec<String>> {
         }
     }
     Ok(left)
+}
+
+/// The definitions of the kinds, which have no label: whoever installs them with other tools than these has the same ones.
+async fn definitions(client: &Client) -> anyhow::Result<Vec<String>> {
+    let all: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let found = soon(all.list(&ListParams::default())).await?.items;
+    let own = found.iter().filter(|one| one.spec.group == ProtectedApp::group(&()));
+    Ok(own.map(CustomResourceDefinition::name_any).collect())
 }
 
 /// Removes everything from all clusters, and waits until it is gone. Another installation than a run's is not touched.
@@ -179,9 +184,6 @@ async fn objects(cluster: &Cluster) -> anyhow::Result<()> {
     while soon(namespaces.get_opt(NAMESPACE)).await?.is_some() && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    for app in sample::APPS {
-        cluster.delete_namespace(app.name).await?;
-    }
     release::<ClusterResource>(client).await?;
     release::<Operation>(client).await?;
     release::<ProtectedApp>(client).await?;
@@ -189,8 +191,14 @@ async fn objects(cluster: &Cluster) -> anyhow::Result<()> {
     soon(bindings.delete_collection(&now, &labelled)).await?;
     let roles: Api<ClusterRole> = Api::all(client.clone());
     soon(roles.delete_collection(&now, &labelled)).await?;
-    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    soon(definitions.delete_collection(&now, &labelled)).await?;
+    let all: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for name in definitions(client).await? {
+        soon(all.delete(&name, &now)).await?;
+    }
+    // Last, as they say whose all of this is, should this be cut short.
+    for app in sample::APPS {
+        cluster.delete_namespace(app.name).await?;
+    }
     Ok(())
 }
 
