@@ -291,8 +291,10 @@ mod tests {
         let mut hooks = west_cut();
         hooks.heal.clear();
         assert!(hooks.flaw(&clusters).unwrap().contains("--heal west"));
-        let mut hooks = Hooks::default();
-        hooks.start_api = named(&[("east", "up")]);
+        let hooks = Hooks {
+            start_api: named(&[("east", "up")]),
+            ..Hooks::default()
+        };
         assert!(hooks.flaw(&clusters).unwrap().contains("--stop-api east"));
     }
 
