@@ -208,7 +208,10 @@ pub(crate) async fn a_namespace_that_is_stuck_in_deletion_on_a_standby_is_named_
     let freed = Patch::Merge(json!({ "metadata": { "finalizers": null } }));
     let kept = stage.east.api::<ConfigMap>();
     kept.patch("kept", &person_of("kubectl-edit"), &freed).await.unwrap();
-    until(&stage.east.api::<Deployment>(), "web", "carried", |_| true).await;
+    // A real API server alone has nobody who ends a namespace.
+    if !cluster.is_real() {
+        until(&stage.east.api::<Deployment>(), "web", "carried", |_| true).await;
+    }
     stage.close().await;
 }
 
