@@ -517,19 +517,25 @@ fn nothing_fails_over_by_itself_to_a_standby_that_is_not_in_sync() {
     assert_eq!(world.decide(at(4000)), None);
 }
 
+/// What becomes of a failover to east for which a person accepts to lose that much.
+fn accepting(world: &mut World, accepted: Option<u64>) -> Request {
+    world.ask(Kind::Failover, "east");
+    world.requests[0].value.accept_loss_ms = accepted;
+    let commit = world.step(at(4000));
+    match commit.changes.last() {
+        Some(Change::Answer(answer)) => answer.clone(),
+        _ => panic!("{commit:?}"),
+    }
+}
+
 #[test]
 fn a_person_may_accept_a_loss_and_has_to_say_how_much() {
     for (accepted, refused) in [(None, true), (Some(1_002_998), true), (Some(1_002_999), false)] {
         let mut world = first();
         world.miss("west", &["east", "witness"]);
         world.reports.get_mut(&"west".into()).unwrap().age = Duration::from_secs(20);
-        world.ask(Kind::Failover, "east");
-        world.requests[0].value.accept_loss_ms = accepted;
         // The last renewal was seen at the second 1,000, its lease lived on for 3 s, and the newest point is of the first millisecond.
-        let commit = world.step(at(4000));
-        let Some(Change::Answer(answer)) = commit.changes.last() else {
-            panic!("{commit:?}")
-        };
+        let answer = accepting(&mut world, accepted);
         assert_eq!(answer.refused.is_some(), refused, "{accepted:?} {answer:?}");
         if let Some(why) = &answer.refused {
             assert!(why.contains("--accept-data-loss 1003s"), "{why}");
@@ -547,12 +553,7 @@ fn what_a_person_accepts_to_lose_holds_for_a_cluster_in_sync_too() {
         let mut world = protected();
         world.app.rpo = Duration::from_secs(5);
         world.miss("west", &["east", "witness"]);
-        world.ask(Kind::Failover, "east");
-        world.requests[0].value.accept_loss_ms = accepted;
-        let commit = world.step(at(4000));
-        let Some(Change::Answer(answer)) = commit.changes.last() else {
-            panic!("{commit:?}")
-        };
+        let answer = accepting(&mut world, accepted);
         assert_eq!(answer.refused.is_some(), refused, "{accepted:?} {answer:?}");
         let why = answer
             .refused

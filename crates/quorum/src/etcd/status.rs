@@ -87,16 +87,26 @@ pub struct Status {
 impl Status {
     /// How many members may still be lost before decisions stop; none where they stopped.
     pub fn spare(&self) -> Option<usize> {
-        self.own().count().checked_sub(self.members / 2 + 1)
+        self.answering().checked_sub(self.members / 2 + 1)
+    }
+
+    /// How many members answer, however many addresses each of them has.
+    fn answering(&self) -> usize {
+        self.own().map(|(_, state)| state.id).collect::<BTreeSet<_>>().len()
     }
 
     /// How many members answer, of how many, where none may be lost any more. Nothing is said where not every member was asked: what an endpoint
     /// less, or one in front of several members, leaves unasked is not known.
     pub fn without_spare(&self) -> Option<String> {
-        let own = self.own().map(|(_, state)| state.id).collect::<BTreeSet<_>>().len();
         let all_asked = self.members > 0 && self.endpoints.len() >= self.members;
-        let answer = format!("{own} of the {} members of the quorum answer", self.members);
-        (all_asked && own <= self.members / 2 + 1 && (own, self.members) != (0, 0)).then_some(answer)
+        let short = all_asked && self.spare().unwrap_or(0) == 0;
+        short.then(|| {
+            format!(
+                "{} of the {} members of the quorum answer",
+                self.answering(),
+                self.members
+            )
+        })
     }
 
     /// What the members of this cluster say, with their endpoints; who is of another one is no member.
