@@ -38,6 +38,8 @@ mod region;
 mod rendered;
 #[path = "leeward/rotation.rs"]
 mod rotation;
+#[path = "leeward/script.rs"]
+mod script;
 #[path = "leeward/standby.rs"]
 mod standby;
 #[path = "leeward/switchover.rs"]
