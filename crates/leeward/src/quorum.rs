@@ -297,9 +297,9 @@ mod tests {
 
     use super::*;
 
-    fn member(name: &str, leads: bool) -> Member {
+    fn member(name: &str, id: u64) -> Member {
         let state = State {
-            id: if leads { 7 } else { 8 },
+            id,
             cluster: 0xabc,
             incarnation: Some(Incarnation(1)),
             version: "3.4.23".into(),
@@ -323,7 +323,7 @@ mod tests {
             incarnation: Some(Incarnation(1)),
             members: 3,
             ids: None,
-            endpoints: vec![member("a", true), member("b", false), member("c", false)],
+            endpoints: vec![member("a", 7), member("b", 8), member("c", 9)],
             alarms: Some(vec![]),
         };
         assert!(render(&status).starts_with("etcd cluster abc, incarnation 1, 3 members: 1 may still be lost\n"));
@@ -344,7 +344,7 @@ mod tests {
             text.contains("\nALARM: member 7 of etcd") && !text.contains("WARNING"),
             "{text}"
         );
-        status.endpoints[0] = member("a", true);
+        status.endpoints[0] = member("a", 7);
         let used = status.endpoints[0].state.as_mut().map(|state| state.size = 90 << 10);
         assert!(used.is_ok() && render(&status).contains("\nWARNING: https://a:2379 has used"));
     }

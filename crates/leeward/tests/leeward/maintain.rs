@@ -64,8 +64,7 @@ fn a_region_is_drained_another_one_joins_and_one_leaves() {
     // Out of service: it moves away, and nothing moves back.
     let (out, _) = home.expect(0, &["drain", "west", "--timeout", "60s"]);
     assert!(out.contains("nothing is active in it: it may be switched off"), "{out}");
-    let (out, _) = home.expect(0, &["status", "shop", "-o", "json"]);
-    assert_eq!(active(&out), "east");
+    home.until(&["status", "shop", "-o", "json"], |out| active(out) == "east");
     let (out, _) = home.expect(0, &["status"]);
     assert!(out.contains("drained: nothing is active in it"), "{out}");
     let (out, err) = home.expect(1, &["switchover", "shop", "--to", "west"]);
@@ -115,8 +114,7 @@ fn a_region_is_drained_another_one_joins_and_one_leaves() {
     let waits = "Cluster east is being deleted in west and waits for applications that have a placement in it: 1 (shop/shop among them)";
     assert!(out.contains(waits), "{out}");
     home.expect(0, &["drain", "east", "--timeout", "60s"]);
-    let (out, _) = home.expect(0, &["status", "shop", "-o", "json"]);
-    assert_eq!(active(&out), "west");
+    home.until(&["status", "shop", "-o", "json"], |out| active(out) == "west");
     runtime.block_on(until_cluster(&home, "west", "east", |cluster| cluster.is_none()));
     home.until(&["explain", "shop"], |out| out.contains("It is protected"));
     let operations: Api<leeward_api::Operation> =
