@@ -180,9 +180,11 @@ fn an_application_is_moved_and_explained_while_a_region_is_lost() {
     assert!(err.contains("there is no Cluster north; known are east, west"), "{err}");
 
     home.instance().kill_region("west").unwrap();
-    let (out, err) = home.expect(0, &["status", "shop", "-o", "json"]);
-    let app: Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(app["status"]["active"], "east");
+    home.until(&["status", "shop", "-o", "json"], |out| {
+        let app: Value = serde_json::from_str(out).unwrap_or_default();
+        app["status"]["active"] == "east"
+    });
+    let (_, err) = home.expect(0, &["status", "shop", "-o", "json"]);
     assert!(err.contains("west does not answer: "), "{err}");
     home.until(&["explain", "shop"], |out| out.contains("west is not heard of"));
     let (_, err) = home.expect(1, &["switchover", "shop", "--to", "west"]);

@@ -95,12 +95,8 @@ fn an_application_goes_on_above_all_old_epochs_and_the_old_majority_grants_nothi
         out.contains("west is active, epoch 1.3")
             && out.contains("  1. 1 of the 1 members of the quorum answer: if one more is lost")
             && !out.contains("  2. ")
+            && out.contains("nothing would be moved where a member of the quorum is lost with west")
     });
-    let (out, _) = home.expect(0, &["explain", "shop"]);
-    assert!(
-        out.contains("nothing would be moved where a member of the quorum is lost with west"),
-        "{out}"
-    );
     // Once more changes nothing.
     home.expect(0, &["quorum", "adopt", "--region", "east", "--cluster", cluster]);
 }
