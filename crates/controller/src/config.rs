@@ -55,6 +55,10 @@ pub struct Serve {
     /// Where `/metrics`, `/livez` and `/readyz` are served, plain HTTP; none where they are not.
     #[serde(default)]
     pub metrics_address: Option<SocketAddr>,
+    /// Where traces of operations are sent by OTLP over HTTP, `http://HOST:PORT/v1/traces`; where nothing is said, what the environment variables
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` and `OTEL_EXPORTER_OTLP_ENDPOINT` say, else nowhere.
+    #[serde(default)]
+    pub traces_url: Option<String>,
     /// Where the API server asks whether a pod is to run behind its gate; none where the webhook is not used. It shows the peer certificate, which
     /// then has the name `leeward-webhook.NAMESPACE.svc`.
     #[serde(default)]

@@ -30,5 +30,6 @@ pub mod reach;
 pub mod room;
 mod route;
 pub mod serve;
+pub mod traces;
 pub mod webhook;
 pub mod witness;

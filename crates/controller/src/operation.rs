@@ -29,6 +29,8 @@ use leeward_quorum::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use crate::traces::Traces;
+
 use crate::{
     agent::{Agent, follow},
     cache::Cache,
@@ -47,7 +49,7 @@ pub enum OperationError {
 }
 
 /// Handles all `Operation`s of this cluster until `stop`.
-pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: CancellationToken) {
+pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, traces: Option<Traces>, stop: CancellationToken) {
     let mut changes = agent.changes();
     loop {
         changes.borrow_and_update();
@@ -56,7 +58,10 @@ pub async fn run(agent: Arc<Agent>, client: Client, cache: Cache, stop: Cancella
         // Before everything was read, no application seems to be protected, and nothing may be refused for that.
         let read = known.view.revision() > 0;
         if read {
-            agent.counted.operations.look(&known);
+            let ended = agent.counted.operations.look(&known);
+            if let Some(traces) = traces.as_ref().filter(|_| agent.acts()) {
+                traces.ended(&agent.me, &known, &ended);
+            }
         }
         if !agent.acts() {
             tokio::select! {

@@ -39,7 +39,9 @@ use crate::{
     protected_app::{self, Context, admission, carry, data::Data, show, turn::Turns},
     quorum::{self, QuorumError},
     reach::{self, Reach, ReachError},
-    route, webhook,
+    route,
+    traces::{self, NotACollector, Traces},
+    webhook,
 };
 
 /// Why an agent cannot start.
@@ -60,6 +62,9 @@ pub enum ServeError {
     /// Others would be told an address that leads nowhere.
     #[error(transparent)]
     Address(#[from] NotAnAddress),
+    /// Traces cannot be sent where they are to be.
+    #[error(transparent)]
+    Collector(#[from] NotACollector),
     /// An address cannot be listened on.
     #[error("the {what} cannot listen on {address}: {source}; stop what uses it (see `ss -ltnp`), or give another one")]
     Listen {
@@ -115,6 +120,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     let credentials = Credentials::read(&config.peer_ca, &config.peer_cert, &config.peer_key)?;
     let http = credentials.client()?;
     let asked_by_gates = config.asked_by_gates()?;
+    let collector = traces::endpoint(config.traces_url.as_deref(), |name| std::env::var(name).ok())?;
     let reach = Arc::new(Reach::default());
     let kube = reach::config(config.kubeconfig.as_deref()).await?;
     let client = reach::client(kube, &reach).map_err(ReachError::unusable)?;
@@ -224,10 +230,16 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         cache.clone(),
         stop.clone(),
     ));
+    let traces = collector.map(|endpoint| {
+        let (traces, sending) = Traces::to(endpoint, traces::PAUSE, stop.clone());
+        tasks.spawn(sending);
+        traces
+    });
     tasks.spawn(operation::run(
         Arc::clone(&agent),
         client.clone(),
         cache.clone(),
+        traces,
         stop.clone(),
     ));
     tasks.spawn(show::run(Arc::clone(&context), stop.clone()));

@@ -59,9 +59,9 @@ impl Default for Operations {
 }
 
 impl Operations {
-    /// Takes in what is known now.
-    pub(crate) fn look(&self, known: &Known) {
-        let mut apps = self.apps();
+    /// Takes in what is known now; the applications of which an operation ended since.
+    pub(crate) fn look(&self, known: &Known) -> Vec<AppKey> {
+        let (mut apps, mut now_ended) = (self.apps(), vec![]);
         for situation in known.situations() {
             let finished = situation.plan().and_then(|plan| plan.finished.as_ref());
             let id = finished.map(|finished| finished.operation.id.as_str());
@@ -73,6 +73,7 @@ impl Operations {
                         let row = (kind(finished.operation.kind), outcome(&finished.outcome));
                         *app.ended.entry(row).or_default() += 1;
                         self.observe(situation, finished);
+                        now_ended.push(situation.app.value.key.clone());
                     }
                 }
                 None => {
@@ -85,6 +86,7 @@ impl Operations {
         if apps.len() > known.situations().len() {
             apps.retain(|app, _| known.situation(app).is_some());
         }
+        now_ended
     }
 
     /// The times of one that succeeded. Once another one has begun, the journal is that one's.
