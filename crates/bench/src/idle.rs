@@ -6,6 +6,7 @@ mod counts;
 mod limits;
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -43,9 +44,24 @@ pub(crate) struct Options {
     /// How long is measured, in seconds.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
+    /// How long a region's lease lives, in seconds; as `leeward up` has it where nothing is said.
+    #[arg(long, value_name = "SECONDS")]
+    ttl: Option<u64>,
+    /// Where leases and decisions live, `embedded` or `etcd`; as `leeward up` has it where nothing is said.
+    #[arg(long)]
+    quorum: Option<String>,
     /// Where the figures are written as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+impl Options {
+    /// How the regions are started.
+    fn up(&self) -> Vec<String> {
+        let ttl = self.ttl.iter().map(|ttl| format!("--ttl={ttl}"));
+        let quorum = self.quorum.iter().map(|quorum| format!("--quorum={quorum}"));
+        iter::once("up".to_owned()).chain(ttl).chain(quorum).collect()
+    }
 }
 
 /// One region's agent.
@@ -58,7 +74,7 @@ struct Watched {
 /// Starts regions and applications and measures the agents. Fails when one is over a limit.
 pub(crate) async fn run(options: &Options) -> Result<ExitCode> {
     let home = Home::new(&options.program)?;
-    home.run(&["up"])?;
+    home.run(&options.up())?;
     let instance = Instance::open(&home.dir())?;
     let apps = usize::from(options.apps);
     let clients = protect(&instance, &options.program, apps).await?;

@@ -4,6 +4,8 @@
 //! is what the region takes of the machine. The sum of RSS is held against the limit. `anon` is what a process has for itself alone:
 //! heap, stacks, and relocated data.
 
+use std::ffi::OsStr;
+use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -90,7 +92,7 @@ impl Home {
     }
 
     /// Runs the program with them; what it prints.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn run(&self, arguments: &[impl AsRef<OsStr> + Debug]) -> Result<String> {
         let mut command = Command::new(&self.program);
         let output = command.args(arguments).env("LEEWARD_HOME", self.dir()).output();
         let output = output.with_context(|| self.program.display().to_string())?;

@@ -1,13 +1,21 @@
 //! The store that a configuration names, and the certificates and members that it rests on.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use leeward_quorum::{
     Error, Store,
     certificate::Trouble,
     embedded,
     encrypted::{Encrypted, Keys},
-    etcd,
+    etcd::{
+        self,
+        status::{Members, Status},
+    },
     pin::{self, Pinned},
 };
 
@@ -19,7 +27,7 @@ use crate::{
     config::{self, Quorum, Serve},
 };
 
-/// How often it is looked when the certificates end, and how the members are.
+/// How often it is looked when the certificates end, and what is wrong with the members.
 const LOOK: Duration = Duration::from_secs(3600);
 /// How often the files are looked at.
 const LOOK_AT_FILES: Duration = crate::peer::LOOK;
@@ -198,63 +206,81 @@ fn check(tls: &etcd::Tls) -> Result<(), String> {
     }
 }
 
-/// Logs which certificates of the quorum end soon or have ended, which members have little space left, and their alarms, until `stop`: what was
+/// Watches the members until `stop`, over one connection to each. Once a lease it is looked whether the quorum can lose a member more, and the agent
+/// is told. Once an hour it is logged which certificates end soon or have ended, which members have little space left, and their alarms: what was
 /// said is said again only as it changes, a certificate's end once a day.
-pub async fn watch(etcd: config::Etcd, serve: Serve, timeout: Duration, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(LOOK);
-    let mut told = BTreeSet::new();
+pub async fn watch(etcd: config::Etcd, serve: Serve, agent: Arc<Agent>, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(agent.timing.ttl);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut watched = Watched::default();
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = watched.look(&etcd, &serve, &agent) => {}
+        }
+    }
+}
+
+/// What is known from looks before.
+#[derive(Default)]
+struct Watched {
+    members: Option<Members>,
+    short: Option<String>,
+    /// What was logged, and when it was looked for that last.
+    told: BTreeSet<String>,
+    looked: Option<Instant>,
+}
+
+impl Watched {
+    async fn look(&mut self, etcd: &config::Etcd, serve: &Serve, agent: &Agent) {
+        let is_due = self.looked.is_none_or(|looked| looked.elapsed() >= LOOK);
         // As the files are now: they may have been replaced.
-        let etcd = match settings(&etcd, &serve, timeout) {
-            Ok(etcd) => etcd,
+        let config = match settings(etcd, serve, agent.timing.ttl / 3) {
+            Ok(config) => config,
             Err(error) => {
-                tracing::warn!(%error, "the quorum's certificates were not looked at");
-                continue;
+                if is_due {
+                    self.looked = Some(Instant::now());
+                    tracing::warn!(%error, "the quorum's certificates were not looked at");
+                }
+                return;
             }
         };
-        let now = i64::try_from(clock::wall_ms() / 1000).unwrap_or(i64::MAX);
-        let troubles = tokio::select! {
-            () = stop.cancelled() => return,
-            troubles = etcd::status::troubles(&etcd, now) => troubles,
+        let members = self.members.take().filter(|members| members.are_of(&config));
+        let members = members.map_or_else(|| Members::new(&config), Ok);
+        let status = match members {
+            Ok(members) => Some(self.members.insert(members).ask().await),
+            // Whoever asks it something says so.
+            Err(_) => None,
         };
-        for trouble in troubles.iter().filter(|trouble| !told.contains(trouble.text())) {
+        let short = status.as_ref().and_then(Status::without_spare);
+        agent.set_no_spare(said(self.short.as_deref(), short.as_deref()).map(str::to_owned));
+        self.short = short;
+        if let Some(status) = status.filter(|_| is_due) {
+            self.looked = Some(Instant::now());
+            let now = i64::try_from(clock::wall_ms() / 1000).unwrap_or(i64::MAX);
+            self.tell(&etcd::status::troubles(&config, &status, now).await);
+        }
+    }
+
+    fn tell(&mut self, troubles: &[Trouble]) {
+        for trouble in troubles.iter().filter(|trouble| !self.told.contains(trouble.text())) {
             match trouble {
                 Trouble::Soon(text) => tracing::warn!("{text}"),
                 Trouble::Over(text) => tracing::error!("{text}"),
             }
         }
-        told = troubles.iter().map(|trouble| trouble.text().to_owned()).collect();
+        self.told = troubles.iter().map(|trouble| trouble.text().to_owned()).collect();
     }
 }
 
-/// Tells the agent whether the quorum can lose a member more, until `stop`. It is looked at once a lease; what two looks in a row found is said,
-/// and what is in order again at once.
-pub async fn watch_spare(etcd: config::Etcd, serve: Serve, agent: Arc<Agent>, stop: CancellationToken) {
-    let mut ticks = tokio::time::interval(agent.timing.ttl);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut found = false;
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        // As the files are now: they may have been replaced. What is wrong with them is said elsewhere.
-        let Ok(etcd) = settings(&etcd, &serve, agent.timing.ttl / 3) else {
-            continue;
-        };
-        let status = tokio::select! {
-            () = stop.cancelled() => return,
-            status = etcd::status::ask(&etcd) => status,
-        };
-        let short = status.ok().and_then(|status| status.without_spare());
-        let said = short.clone().filter(|_| found);
-        found = short.is_some();
-        agent.set_no_spare(said);
-    }
+/// Why the quorum cannot lose a member more, from why it could not by the look before and by this one: what only one look found may have been
+/// a member that starts, or one answer that was late. What is in order again is believed at once.
+fn said<'n>(before: Option<&str>, now: Option<&'n str>) -> Option<&'n str> {
+    now.filter(|_| before.is_some())
 }
 
 fn read(what: &'static str, path: &Path) -> Result<Vec<u8>, QuorumError> {
@@ -301,4 +327,27 @@ pub fn settings(etcd: &config::Etcd, serve: &Serve, timeout: Duration) -> Result
         cluster: 0,
         revision: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quorum_without_a_member_to_spare_is_said_from_the_second_look_in_a_row_on_and_taken_back_at_once() {
+        const TWO: Option<&str> = Some("2 of the 3");
+        const ONE: Option<&str> = Some("1 of the 3");
+        for (looks, says) in [
+            (&[None, None][..], &[None, None][..]),
+            (&[TWO, None, TWO, None], &[None, None, None, None]),
+            (&[TWO, TWO, TWO, None], &[None, TWO, TWO, None]),
+            // The newest reason, whichever was found before.
+            (&[None, TWO, ONE], &[None, None, ONE]),
+            (&[TWO, TWO, None, TWO, TWO], &[None, TWO, None, None, TWO]),
+        ] {
+            let before = std::iter::once(None).chain(looks.iter().copied());
+            let found: Vec<_> = before.zip(looks).map(|(before, now)| said(before, *now)).collect();
+            assert_eq!(found, says, "{looks:?}");
+        }
+    }
 }

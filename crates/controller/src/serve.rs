@@ -208,12 +208,6 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
         tasks.spawn(quorum::watch(
             etcd.clone(),
             config.clone(),
-            timing.ttl / 3,
-            stop.clone(),
-        ));
-        tasks.spawn(quorum::watch_spare(
-            etcd.clone(),
-            config.clone(),
             Arc::clone(&agent),
             stop.clone(),
         ));

@@ -4,6 +4,7 @@ mod space;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::join_all;
 use leeward_core::name::Incarnation;
 
 use super::{
@@ -119,105 +120,140 @@ impl Status {
     }
 }
 
-/// Asks every endpoint for itself, and those of the cluster for it: of the one that the configuration names, else of the latest incarnation
-/// that answers, else of the first one.
+/// Asks the members once.
 ///
 /// # Errors
 /// The configuration cannot be used.
 pub async fn ask(config: &Config) -> Result<Status, Error> {
-    let mut endpoints = Vec::new();
+    Ok(Members::new(config)?.ask().await)
+}
+
+/// The endpoints of a quorum, each with a connection of its own that lasts from one question to the next.
+pub struct Members {
+    config: Config,
+    asked: Vec<Etcd>,
+}
+
+impl Members {
+    /// Nothing is connected yet.
+    ///
+    /// # Errors
+    /// The configuration cannot be used.
+    pub fn new(config: &Config) -> Result<Self, Error> {
+        let asked = config.endpoints.iter().map(|url| alone(url, config));
+        Ok(Self {
+            asked: asked.collect::<Result<_, _>>()?,
+            config: config.clone(),
+        })
+    }
+
+    /// Whether the members are reached as this configuration says.
+    pub fn are_of(&self, config: &Config) -> bool {
+        let now = &self.config;
+        now.endpoints == config.endpoints && now.tls == config.tls && now.login == config.login
+    }
+
+    /// Asks every endpoint for itself, and those of the cluster for it: of the one that the configuration names, else of the latest incarnation
+    /// that answers, else of the first one.
+    pub async fn ask(&mut self) -> Status {
+        let config = &self.config;
+        let all = config.endpoints.iter().zip(&mut self.asked);
+        let mut endpoints = join_all(all.map(|(url, etcd)| member(url, etcd, config))).await;
+        let incarnations = self.incarnations(&mut endpoints).await;
+        let latest = incarnations.iter().filter(|(_, number)| number.is_some());
+        let latest = latest.max_by_key(|(_, number)| **number).map(|(cluster, _)| *cluster);
+        let mut states = endpoints.iter().map(|member| member.state.as_ref().ok());
+        let cluster = match self.config.cluster {
+            0 => latest.or_else(|| states.find_map(|state| Some(state?.cluster))).unwrap_or(0),
+            named => named,
+        };
+        // Of those of the cluster one that knows a leader: what is asked now needs a majority. Without one neither is answered; then the endpoints
+        // are all that is known.
+        let states = endpoints.iter().map(|member| member.state.as_ref().ok());
+        let own = states.zip(&self.asked).filter_map(|(state, etcd)| Some((state?, etcd)));
+        let own = own.filter(|(state, _)| state.cluster == cluster);
+        let (mut members, mut alarms) = (None, None);
+        if let Some((_, etcd)) = own.min_by_key(|(state, _)| state.leader == 0) {
+            members = etcd.connection.ask::<_, MemberListResponse>(MEMBERS, Empty {}).await.ok();
+            alarms = etcd.connection.ask::<_, AlarmResponse>(ALARM, Empty {}).await.ok();
+        }
+        let members = members.map(|answer| answer.members);
+        Status {
+            cluster,
+            incarnation: incarnations.get(&cluster).copied().flatten(),
+            members: members.as_ref().map_or(endpoints.len(), Vec::len),
+            ids: members.map(|members| members.iter().map(|member| member.id).collect()),
+            endpoints,
+            alarms: alarms.map(|answer| {
+                let raised = answer.alarms.iter();
+                raised.map(|raised| (raised.member_id, alarm(raised.alarm))).collect()
+            }),
+        }
+    }
+
+    /// The incarnation of each cluster that answers, which its members are given, too; none where it has no majority.
+    async fn incarnations(&self, endpoints: &mut [Member]) -> BTreeMap<u64, Option<Incarnation>> {
+        let mut incarnations: BTreeMap<u64, Option<Incarnation>> = BTreeMap::new();
+        for (member, etcd) in endpoints.iter().zip(&self.asked) {
+            let Ok(state) = &member.state else { continue };
+            // Another member of it may answer what one cannot.
+            if incarnations.get(&state.cluster).copied().flatten().is_none() {
+                let answer = etcd.txn(Txn::default().read(key::INCARNATION)).await;
+                let number = answer.ok().map(|outcome| incarnation::of(&outcome.entries));
+                incarnations.insert(state.cluster, number);
+            }
+        }
+        for state in endpoints.iter_mut().filter_map(|member| member.state.as_mut().ok()) {
+            state.incarnation = incarnations.get(&state.cluster).copied().flatten();
+        }
+        incarnations
+    }
+}
+
+/// One endpoint, whichever cluster is there. It is asked often enough to be found silent, so nothing is sent in between.
+fn alone(url: &str, config: &Config) -> Result<Etcd, Error> {
     let any = Config {
         cluster: 0,
         ..config.clone()
     };
-    for url in &config.endpoints {
-        let one = connection(vec![endpoint(url, config)?], &any, 0);
-        let answer = one.ask::<_, StatusResponse>(STATUS, Empty {}).await;
-        endpoints.push(Member {
-            endpoint: url.clone(),
-            state: answer.map(state).map_err(|error| match error {
-                Error::Unreachable(why) => why,
-                other => other.to_string(),
-            }),
-        });
-    }
-    let mut incarnations: BTreeMap<u64, Option<Incarnation>> = BTreeMap::new();
-    for member in &mut endpoints {
-        let Ok(state) = &mut member.state else { continue };
-        state.incarnation = match incarnations.get(&state.cluster) {
-            // Another member of it may answer what this one cannot.
-            Some(Some(known)) => Some(*known),
-            _ => incarnation_at(&member.endpoint, state.cluster, config).await?,
-        };
-        incarnations.insert(state.cluster, state.incarnation);
-    }
-    for state in endpoints.iter_mut().filter_map(|member| member.state.as_mut().ok()) {
-        state.incarnation = incarnations.get(&state.cluster).copied().flatten();
-    }
-    let latest = incarnations.iter().filter(|(_, number)| number.is_some());
-    let latest = latest.max_by_key(|(_, number)| **number).map(|(cluster, _)| *cluster);
-    let first = || {
-        endpoints
-            .iter()
-            .find_map(|member| Some(member.state.as_ref().ok()?.cluster))
-    };
-    let cluster = match config.cluster {
-        0 => latest.or_else(first).unwrap_or(0),
-        named => named,
-    };
-    let own = endpoints.iter().filter(|member| {
-        let state = member.state.as_ref();
-        state.is_ok_and(|state| state.cluster == cluster)
-    });
-    let own: Vec<String> = own.map(|member| member.endpoint.clone()).collect();
-    let etcd = Etcd::new(Config {
-        endpoints: if own.is_empty() { config.endpoints.clone() } else { own },
-        cluster,
-        ..config.clone()
-    })?;
-    // Without a majority neither is answered; then the endpoints are all that is known.
-    let members: Result<MemberListResponse, _> = etcd.connection.ask(MEMBERS, Empty {}).await;
-    let alarms: Result<AlarmResponse, _> = etcd.connection.ask(ALARM, Empty {}).await;
-    let alarm = |number| match number {
-        1 => Alarm::NoSpace,
-        2 => Alarm::Corrupt,
-        other => Alarm::Other(other),
-    };
-    Ok(Status {
-        cluster,
-        incarnation: incarnations.get(&cluster).copied().flatten(),
-        members: members
-            .as_ref()
-            .map_or(config.endpoints.len(), |answer| answer.members.len()),
-        ids: members
-            .ok()
-            .map(|answer| answer.members.iter().map(|member| member.id).collect()),
-        endpoints,
-        alarms: alarms.ok().map(|answer| {
-            let raised = answer.alarms.iter();
-            raised.map(|raised| (raised.member_id, alarm(raised.alarm))).collect()
-        }),
+    Ok(Etcd {
+        connection: connection(vec![endpoint(url, config)?.keep_alive_while_idle(false)], &any, 0),
+        prefix: any.prefix,
     })
 }
 
-/// The incarnation in the cluster of a member; none where it has no majority.
-async fn incarnation_at(endpoint: &str, cluster: u64, config: &Config) -> Result<Option<Incarnation>, Error> {
-    let etcd = Etcd::new(Config {
-        endpoints: vec![endpoint.to_owned()],
-        cluster,
-        ..config.clone()
-    })?;
-    let answer = etcd.txn(Txn::default().read(key::INCARNATION)).await;
-    Ok(answer.ok().map(|outcome| incarnation::of(&outcome.entries)))
+/// What an endpoint says of itself. It may have another cluster than when it was asked before, or be restored: that is for others to judge.
+async fn member(url: &str, etcd: &mut Etcd, config: &Config) -> Member {
+    let mut answer = etcd.connection.ask(STATUS, Empty {}).await;
+    if let Err(Error::Replaced(_)) = answer
+        && let Ok(anew) = alone(url, config)
+    {
+        *etcd = anew;
+        answer = etcd.connection.ask(STATUS, Empty {}).await;
+    }
+    Member {
+        endpoint: url.to_owned(),
+        state: answer.map(state).map_err(|error| match error {
+            Error::Unreachable(why) => why,
+            other => other.to_string(),
+        }),
+    }
 }
 
-/// What is wrong with the members, their space and the certificates, at this time in Unix seconds. A member that does not answer is no news
-/// here: whoever asks it something says so.
-pub async fn troubles(config: &Config, now: i64) -> Vec<Trouble> {
+/// What is wrong with the certificates and, as they were asked, with the members and their space, at this time in Unix seconds. A member that
+/// does not answer is no news here: whoever asks it something says so.
+pub async fn troubles(config: &Config, status: &Status, now: i64) -> Vec<Trouble> {
     let certificates = certificate::look(config).await.unwrap_or_default();
     let certificates = certificates.iter().flatten().filter_map(|one| one.trouble(now));
-    let members = ask(config).await.map(|status| status.troubles());
-    certificates.chain(members.unwrap_or_default()).collect()
+    certificates.chain(status.troubles()).collect()
+}
+
+fn alarm(number: i32) -> Alarm {
+    match number {
+        1 => Alarm::NoSpace,
+        2 => Alarm::Corrupt,
+        other => Alarm::Other(other),
+    }
 }
 
 fn state(answer: StatusResponse) -> State {

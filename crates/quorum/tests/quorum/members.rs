@@ -221,7 +221,7 @@ async fn a_member_without_space_says_what_to_do() {
     );
     let status = status::ask(&config(etcd.endpoints())).await.unwrap();
     assert!(matches!(status.alarms.as_deref(), Some([(_, status::Alarm::NoSpace)])));
-    let troubles = status::troubles(&config(etcd.endpoints()), 0).await;
+    let troubles = status::troubles(&config(etcd.endpoints()), &status, 0).await;
     let [Trouble::Over(alarm)] = &troubles[..] else {
         panic!("{troubles:?}")
     };
