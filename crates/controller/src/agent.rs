@@ -10,6 +10,7 @@ pub mod follow;
 mod gates;
 mod in_sync;
 pub mod lead;
+mod news;
 pub mod renew;
 mod replica;
 
@@ -17,7 +18,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -85,9 +86,12 @@ pub struct Agent {
     said: Mutex<BTreeMap<AppKey, (AppReport, Moment)>>,
     peers: ArcSwap<Vec<Peer>>,
     replica: Mutex<Replica>,
+    /// Whether it acted when it was looked at last.
+    acted: AtomicBool,
     /// Why the quorum cannot lose a member more.
     no_spare: Mutex<Option<String>>,
     changed: watch::Sender<u64>,
+    figures: watch::Sender<u64>,
     /// What is counted as it happens. Nothing is decided by it.
     pub(crate) counted: Counted,
     #[cfg(feature = "unfenced")]
@@ -182,9 +186,11 @@ impl Agent {
             latest: AtomicU32::new(0),
             said: Mutex::default(),
             peers: ArcSwap::default(),
+            acted: AtomicBool::new(replica.acts(clock::now())),
             replica: Mutex::new(replica),
             no_spare: Mutex::default(),
             changed: watch::Sender::new(0),
+            figures: watch::Sender::new(0),
             counted: Counted::default(),
             #[cfg(feature = "unfenced")]
             unfenced: start.unfenced,
@@ -224,11 +230,15 @@ impl Agent {
     /// Changes the copy of the quorum.
     pub(crate) fn learn(&self, change: impl FnOnce(&mut Known)) {
         let mut known = lock(&self.known);
+        let before = news::Before::of(&known);
         change(Arc::make_mut(&mut known));
         // While it is locked: what is heard of the lease is heard in its order.
         self.hears(Event::Known(known.sights.get(&self.me)));
+        let news = before.differs(&known, &self.timing);
         drop(known);
-        self.wake();
+        if news {
+            self.wake();
+        }
     }
 
     /// The other clusters.
@@ -249,14 +259,31 @@ impl Agent {
         let mut said = lock(&self.said);
         let before = said.get(app).map(|(report, _)| report.clone());
         let news = before != report;
+        let figures = before
+            .zip(report.as_ref())
+            .is_some_and(|(before, report)| news::only_figures(&before, report));
         match report {
             Some(report) => said.insert(app.clone(), (report, clock::now())),
             None => said.remove(app),
         };
         drop(said);
-        if news {
+        if news && figures && !self.is_moving(app) {
+            self.figures.send_modify(|count| *count += 1);
+        } else if news {
             self.wake();
         }
+    }
+
+    /// Told of figures that are said of applications at rest: only others have to hear of them soon.
+    pub(crate) fn figures(&self) -> watch::Receiver<u64> {
+        self.figures.subscribe()
+    }
+
+    /// Whether something may be waiting for an application's data.
+    fn is_moving(&self, app: &AppKey) -> bool {
+        let situation = self.known().situation(app);
+        let plan = situation.as_ref().and_then(|situation| situation.plan());
+        plan.is_none_or(|plan| plan.operation.is_some())
     }
 
     /// What this cluster says of all applications.
@@ -286,7 +313,12 @@ impl Agent {
         let role = |role: &RoleKey| known.view.get::<Role>(&key::role(role));
         let mut revoked = lock(&self.revoked);
         revoked.limit(&mut grants, role);
+        let news = self.grants.load().roles != grants.roles;
         self.grants.store(Arc::new(grants));
+        drop(revoked);
+        if news {
+            self.wake();
+        }
     }
 
     /// Whether a peer knows a later incarnation of the quorum than the one that this agent follows: whatever that one grants is void.
@@ -358,7 +390,8 @@ impl Agent {
         let before = lock(&self.heard)
             .reports
             .insert(report.cluster.clone(), (report.clone(), clock::now()));
-        if before.is_none_or(|(before, _)| before != report) {
+        let is_moving = |app: &AppKey| self.is_moving(app);
+        if before.is_none_or(|(before, _)| !news::only_figures_of(&before, &report, is_moving)) {
             self.wake();
         }
     }

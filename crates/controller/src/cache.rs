@@ -1,7 +1,10 @@
 //! What is in this cluster: one watch for each kind that decisions need, shared by all applications. Every change wakes the
 //! agent's tasks; nothing is asked for again while it does not change.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::{
@@ -9,6 +12,7 @@ use k8s_openapi::api::{
     core::v1::{Node, Pod, Service},
     discovery::v1::EndpointSlice,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
     Api, Client, Resource,
     runtime::{
@@ -17,7 +21,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use leeward_api::{Cluster, Operation, ProtectedApp};
+use leeward_api::{Cluster, Operation, ProtectedApp, ProtectedAppSpec};
 use serde::de::DeserializeOwned;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -54,10 +58,18 @@ impl Cache {
         let nodes = watcher(Api::<Node>::all(client.clone()), watcher::Config::default()).default_backoff();
         // Nodes say that they are well all the time: only what changes the room wakes anybody.
         heed(nodes, agent, tasks, stop, move |event| of_nodes.heed_node(event));
-        let heed_pod = move |event: &_| of_pods.heed_pod(event);
+        let heed_pod = move |event: &watcher::Result<_>| {
+            of_pods.heed_pod(event);
+            event.is_ok()
+        };
+        let seen = Mutex::new(Wishes::default());
+        let heed_app = move |event: &watcher::Result<_>| {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            event.as_ref().is_ok_and(|event| seen.differs(event))
+        };
         Self {
             clusters: follow(client, agent, tasks, stop, |_| {}),
-            apps: follow(client, agent, tasks, stop, |_| {}),
+            apps: follow_and_heed(client, agent, tasks, stop, |_| {}, heed_app),
             operations: follow(client, agent, tasks, stop, |_| {}),
             deployments: follow(client, agent, tasks, stop, |_| {}),
             stateful_sets: follow(client, agent, tasks, stop, |_| {}),
@@ -65,6 +77,37 @@ impl Cache {
             services: follow(client, agent, tasks, stop, |_| {}),
             slices: follow(client, agent, tasks, stop, |_| {}),
             room,
+        }
+    }
+}
+
+/// What each `ProtectedApp` wished when it was seen last. Its status is what agents say of it, every few seconds: who shows it looks every second.
+#[derive(Default)]
+struct Wishes(BTreeMap<Option<String>, (ObjectMeta, ProtectedAppSpec)>);
+
+impl Wishes {
+    /// Whether an event says more than another status.
+    fn differs(&mut self, event: &Event<ProtectedApp>) -> bool {
+        match event {
+            Event::Apply(app) | Event::InitApply(app) => {
+                let meta = ObjectMeta {
+                    resource_version: None,
+                    managed_fields: None,
+                    ..app.metadata.clone()
+                };
+                let now = (meta, app.spec.clone());
+                let before = self.0.insert(now.0.uid.clone(), now.clone());
+                before != Some(now)
+            }
+            Event::Delete(app) => {
+                self.0.remove(&app.metadata.uid);
+                true
+            }
+            Event::Init => {
+                self.0.clear();
+                true
+            }
+            Event::InitDone => true,
         }
     }
 }
@@ -94,17 +137,17 @@ fn follow<K>(
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
 {
-    follow_and_heed(client, agent, tasks, stop, slim, |_| {})
+    follow_and_heed(client, agent, tasks, stop, slim, |event| event.is_ok())
 }
 
-/// Keeps a copy of all objects of a kind, and shows each event to `see`.
+/// Keeps a copy of all objects of a kind, shows each event to `see`, and wakes the agent's tasks where it says so.
 fn follow_and_heed<K>(
     client: &Client,
     agent: &Arc<Agent>,
     tasks: &TaskTracker,
     stop: &CancellationToken,
     slim: impl Fn(&mut K) + Send + Sync + 'static,
-    see: impl Fn(&watcher::Result<Event<K>>) + Send + 'static,
+    see: impl Fn(&watcher::Result<Event<K>>) -> bool + Send + 'static,
 ) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
@@ -117,10 +160,7 @@ where
             slim(object);
         })
         .reflect(writer);
-    heed(stream, agent, tasks, stop, move |event| {
-        see(event);
-        event.is_ok()
-    });
+    heed(stream, agent, tasks, stop, see);
     reader
 }
 
@@ -151,4 +191,67 @@ fn heed<K>(
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn another_status_of_an_application_wakes_nobody_and_everything_else_does() {
+        let app = |more: Value| {
+            let mut app = json!({
+                "apiVersion": "leeward.dev/v1alpha1", "kind": "ProtectedApp",
+                "metadata": { "name": "shop", "namespace": "shop", "uid": "1", "resourceVersion": "7", "generation": 1 },
+                "spec": { "selector": {}, "model": "ActivePassive", "placements": [{ "cluster": "west" }, { "cluster": "east" }],
+                    "objectives": { "rpo": "60s", "rto": "60s" } },
+            });
+            json_patch::merge(&mut app, &more);
+            serde_json::from_value::<ProtectedApp>(app).unwrap()
+        };
+        let mut wishes = Wishes::default();
+        let status = json!({ "metadata": { "resourceVersion": "8" }, "status": { "active": "west" } });
+        for (name, event, wakes) in [
+            ("the first list", Event::Init, true),
+            ("one in it", Event::InitApply(app(json!({}))), true),
+            ("its end", Event::InitDone, true),
+            ("another status", Event::Apply(app(status.clone())), false),
+            (
+                "a label",
+                Event::Apply(app(json!({ "metadata": { "labels": { "a": "b" } } }))),
+                true,
+            ),
+            (
+                "another wish",
+                Event::Apply(app(json!({ "spec": { "objectives": { "rpo": "30s" } } }))),
+                true,
+            ),
+            (
+                "its deletion",
+                Event::Apply(app(
+                    json!({ "metadata": { "deletionTimestamp": "2026-11-22T15:00:00Z" } }),
+                )),
+                true,
+            ),
+            ("its end", Event::Delete(app(json!({}))), true),
+            (
+                "one of the same name",
+                Event::Apply(app(json!({ "metadata": { "uid": "2" } }))),
+                true,
+            ),
+            (
+                "its status",
+                Event::Apply(app(
+                    json!({ "metadata": { "uid": "2" }, "status": { "active": "west" } }),
+                )),
+                false,
+            ),
+        ] {
+            assert_eq!(wishes.differs(&event), wakes, "{name}");
+        }
+        // What was missed while the watch was away.
+        assert!(wishes.differs(&Event::Init) && wishes.differs(&Event::InitApply(app(status))));
+    }
 }

@@ -38,6 +38,7 @@ pub struct Known {
     /// What people said of clusters.
     pub maintenance: BTreeMap<ClusterName, Versioned<Maintenance>>,
     situations: BTreeMap<AppKey, Arc<Situation>>,
+    others: u64,
 }
 
 /// The roles among entries that a transaction read.
@@ -91,6 +92,7 @@ impl Known {
             .filter_map(|entry| entry.key.strip_prefix(key::MAINTENANCE));
         let said: Vec<_> = said.map(ClusterName::new).collect();
         let changed: BTreeSet<AppKey> = entries.iter().filter_map(|entry| key::app_of(&entry.key)).collect();
+        self.others += (entries.len() - leases.len()) as u64;
         self.view.merge(entries);
         for app in changed {
             self.put_together(app);
@@ -120,6 +122,7 @@ impl Known {
     /// Takes in what changed; when it is everything, what is not in it is gone.
     pub fn follow(&mut self, changes: Changes, now: Moment) {
         if changes.whole {
+            self.others += 1;
             self.view.replace([], changes.revision);
             self.maintenance.clear();
             for app in self.situations.keys().cloned().collect::<Vec<_>>() {
@@ -128,6 +131,11 @@ impl Known {
         }
         self.take(changes.entries, now);
         self.view.advance(changes.revision);
+    }
+
+    /// Grows with all that is taken in, but for leases: those are seen in `sights` and `leader`.
+    pub fn others(&self) -> u64 {
+        self.others
     }
 
     /// The quorum's incarnation, and the revision that a comparison must name for it to be still that.

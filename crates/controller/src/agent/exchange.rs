@@ -55,9 +55,10 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
     let every = agent.timing.renew_every().min(AT_LEAST_EVERY);
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut changes = agent.changes();
+    let (mut changes, mut figures) = (agent.changes(), agent.figures());
     let mut last = None;
     loop {
+        let mut for_peers_alone = false;
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
@@ -67,6 +68,10 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
                 if last.as_ref() == Some(&report(&agent)) {
                     continue;
                 }
+            }
+            _ = figures.changed() => {
+                figures.borrow_and_update();
+                for_peers_alone = true;
             }
         }
         let report = report(&agent);
@@ -87,8 +92,10 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
             });
         }
         // The region lives while any of its agents does.
-        let witness = Arc::clone(&agent);
-        sends.spawn(async move { heartbeat(&witness, every).await });
+        if !for_peers_alone {
+            let witness = Arc::clone(&agent);
+            sends.spawn(async move { heartbeat(&witness, every).await });
+        }
         // A peer that hangs must not hold up the next report to the others by more than its time-out.
         sends.join_all().await;
     }

@@ -44,12 +44,17 @@ pub async fn run(agent: Arc<Agent>, stop: CancellationToken) {
                 }
                 after = revision;
                 if changes.whole || !changes.entries.is_empty() {
+                    let anew = std::mem::take(&mut replaced);
                     agent.learn(|known| {
-                        if std::mem::take(&mut replaced) {
+                        if anew {
                             *known = Known::default();
                         }
                         known.follow(changes, clock::now());
                     });
+                    // Whatever it says is not what was known.
+                    if anew {
+                        agent.wake();
+                    }
                 }
             }
             Err(error) => {

@@ -2,6 +2,8 @@
 //!
 //! Flow: `renew` and [`Agent::learn`] tell what the quorum says of the region's lease, `cluster` whom the resource names; the others only ask.
 
+use std::sync::atomic::Ordering;
+
 use leeward_core::{lease::Lease, lease::Moment, replica::Event};
 
 use super::{Agent, lock};
@@ -67,6 +69,14 @@ impl Agent {
     }
 
     pub(super) fn hears(&self, event: Event<'_>) {
-        lock(&self.replica).hear(event, clock::now());
+        let (mut replica, now) = (lock(&self.replica), clock::now());
+        replica.hear(event, now);
+        let acts = replica.acts(now);
+        // Compared with the last time: it may have ended since, by the clock.
+        let news = self.acted.swap(acts, Ordering::AcqRel) != acts;
+        drop(replica);
+        if news {
+            self.wake();
+        }
     }
 }

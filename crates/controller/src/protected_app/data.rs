@@ -344,12 +344,10 @@ impl Data {
         let mut reports = BTreeMap::new();
         for role in &app.roles {
             let key = RoleKey::new(app.key.clone(), &role.name);
-            let head = self.blocking(&key, |target, key| target.head(key)).await.ok();
-            let kept = self
-                .blocking(&key, |target, key| target.kept(key))
-                .await
-                .ok()
-                .and_then(|kept| kept::told(kept.last()?));
+            // Together: each question wakes a thread.
+            let asked = self.blocking(&key, |target, key| Ok((target.head(key).ok(), target.kept(key).ok())));
+            let (head, kept) = asked.await.unwrap_or_default();
+            let kept = kept.and_then(|kept| kept::told(kept.last()?));
             let point = head
                 .filter(|head| head.accepts)
                 .and_then(|head| head.point)

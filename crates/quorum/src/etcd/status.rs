@@ -164,7 +164,9 @@ impl Members {
         let latest = latest.max_by_key(|(_, number)| **number).map(|(cluster, _)| *cluster);
         let mut states = endpoints.iter().map(|member| member.state.as_ref().ok());
         let cluster = match self.config.cluster {
-            0 => latest.or_else(|| states.find_map(|state| Some(state?.cluster))).unwrap_or(0),
+            0 => latest
+                .or_else(|| states.find_map(|state| Some(state?.cluster)))
+                .unwrap_or(0),
             named => named,
         };
         // Of those of the cluster one that knows a leader: what is asked now needs a majority. Without one neither is answered; then the endpoints
@@ -174,7 +176,11 @@ impl Members {
         let own = own.filter(|(state, _)| state.cluster == cluster);
         let (mut members, mut alarms) = (None, None);
         if let Some((_, etcd)) = own.min_by_key(|(state, _)| state.leader == 0) {
-            members = etcd.connection.ask::<_, MemberListResponse>(MEMBERS, Empty {}).await.ok();
+            members = etcd
+                .connection
+                .ask::<_, MemberListResponse>(MEMBERS, Empty {})
+                .await
+                .ok();
             alarms = etcd.connection.ask::<_, AlarmResponse>(ALARM, Empty {}).await.ok();
         }
         let members = members.map(|answer| answer.members);

@@ -1,12 +1,22 @@
 //! Members of etcd that die, come back, are restored or are somebody else's.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use leeward_core::holder::{Holder, Offer, Renewal};
 use leeward_core::lease::{Delays, Lease, Moment, Timing};
 use leeward_quorum::certificate::Trouble;
-use leeward_quorum::etcd::{Etcd, status};
+use leeward_quorum::etcd::{
+    Etcd,
+    status::{self, Members},
+};
 use leeward_quorum::{Error, Outcome, Store, Txn};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::conformance::config;
 
@@ -250,4 +260,99 @@ async fn an_answer_of_many_megabytes_is_read() {
         .map(String::len)
         .sum();
     assert!(bytes > 6 << 20, "{bytes}");
+}
+
+/// What stands in front of a member: whoever connects is counted, and led to where it leads now.
+struct Door {
+    url: String,
+    to: watch::Sender<SocketAddr>,
+    taken: Arc<AtomicUsize>,
+    serving: JoinHandle<()>,
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+impl Door {
+    async fn to(endpoint: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (to, taken) = (watch::Sender::new(address(endpoint)), Arc::<AtomicUsize>::default());
+        let (url, leads, count) = (
+            format!("http://{}", listener.local_addr().unwrap()),
+            to.subscribe(),
+            Arc::clone(&taken),
+        );
+        let serving = tokio::spawn(async move {
+            loop {
+                let (mut from, _) = listener.accept().await.unwrap();
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut leads = leads.clone();
+                tokio::spawn(async move {
+                    let to = *leads.borrow_and_update();
+                    let Ok(mut to) = TcpStream::connect(to).await else {
+                        return;
+                    };
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut from, &mut to) => {}
+                        // What was led elsewhere ends.
+                        _ = leads.changed() => {}
+                    }
+                });
+            }
+        });
+        Self {
+            url,
+            to,
+            taken,
+            serving,
+        }
+    }
+}
+
+fn address(endpoint: &str) -> SocketAddr {
+    endpoint.strip_prefix("http://").unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_are_asked_again_and_again_over_one_connection_and_whoever_is_there_then_answers() {
+    let Some(mut etcd) = members(1, &[]).await else { return };
+    let Some(other) = members(1, &[]).await else { return };
+    let door = Door::to(&etcd.endpoints()[0]).await;
+    let mut members = Members::new(&config(vec![door.url.clone()])).unwrap();
+    let first = members.ask().await;
+    assert_eq!(
+        (first.members, first.spare(), &first.alarms),
+        (1, Some(0), &Some(vec![]))
+    );
+    for _ in 0..3 {
+        assert_eq!(members.ask().await.without_spare(), first.without_spare());
+    }
+    assert_eq!(door.taken.load(Ordering::SeqCst), 1);
+
+    // Another cluster in its place, as after one was begun anew: it is asked as well, and seen to be another one.
+    door.to.send_replace(address(&other.endpoints()[0]));
+    let now = loop {
+        let now = members.ask().await;
+        if now.endpoints[0].state.is_ok() {
+            break now;
+        }
+    };
+    assert_ne!(now.cluster, first.cluster);
+    assert_eq!((now.members, now.spare()), (1, Some(0)));
+
+    door.to.send_replace(address(&etcd.endpoints()[0]));
+    etcd.kill(0);
+    let gone = members.ask().await;
+    assert!(gone.endpoints[0].state.is_err() && gone.ids.is_none(), "{gone:?}");
+    etcd.run(0).unwrap();
+    let back = loop {
+        let back = members.ask().await;
+        if back.ids.is_some() {
+            break back;
+        }
+    };
+    assert_eq!((back.cluster, back.members), (first.cluster, 1));
 }
