@@ -70,6 +70,10 @@ pub struct ProtectedAppSpec {
     /// service accounts) belongs to it too.
     pub selector: LabelSelector,
 
+    /// What of these is carried to the clusters that stand by.
+    #[serde(default, skip_serializing_if = "Configuration::is_default")]
+    pub configuration: Configuration,
+
     /// What runs where.
     pub model: Model,
 
@@ -99,6 +103,42 @@ pub struct ProtectedAppSpec {
     /// How users reach the application.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
+}
+
+/// What of an application's objects is carried to the clusters that stand by: all but Secrets, which a person has to ask for.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, Default, PartialEq)]
+#[x_kube(
+    crates(kube_core = "::kube_core"),
+    validation = Rule::new("(self.secrets == 'Named') == (has(self.secretNames) && self.secretNames.size() > 0)").message("secretNames says which Secrets are carried with secrets: Named, and with nothing else")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct Configuration {
+    /// Which Secrets are carried. One that a workload needs and that is not carried has to be made in each cluster: without it nothing fails over there.
+    #[serde(default)]
+    pub secrets: Secrets,
+
+    /// The Secrets to carry, with `secrets: Named`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub secret_names: Vec<String>,
+}
+
+impl Configuration {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Which Secrets are carried.
+#[derive(JsonSchema, Serialize, Deserialize, Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Secrets {
+    /// None: each cluster has its own.
+    #[default]
+    None,
+    /// Those that `secretNames` names.
+    Named,
+    /// All that belong to the application.
+    All,
 }
 
 /// What runs where.

@@ -9,6 +9,7 @@ pub mod admission;
 pub mod capacity;
 pub mod carried;
 pub mod carry;
+mod chosen;
 mod compare;
 pub mod data;
 mod here;
@@ -129,6 +130,8 @@ struct Round {
     /// Grows with every change in the application's namespace.
     touched: watch::Receiver<u64>,
     lacking: Vec<String>,
+    /// What is here, and may be out of date.
+    doubtful: Vec<String>,
     /// The tools that keep workloads here.
     keepers: BTreeMap<Id, Keeper>,
     set_back: SetBack,
@@ -166,6 +169,7 @@ impl Round {
             pace: Pace::default(),
             touched,
             lacking: vec!["its configuration has not come yet".into()],
+            doubtful: vec![],
             keepers: BTreeMap::new(),
             set_back: SetBack::default(),
             capacity: Capacity::default(),

@@ -199,7 +199,7 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ServeErr
     });
     let from_peers = Router::new()
         .merge(exchange::router(Arc::clone(&agent)))
-        .merge(carry::router(bundles))
+        .merge(carry::router(Arc::clone(&agent), bundles))
         .merge(points::router(Arc::clone(&agent), target))
         .merge(registry::router(store.clone(), Mode::ReadOnly, image_peers.clone()));
     let to_nodes = registry::router(store.clone(), face_to_nodes(&config), image_peers.clone());

@@ -40,6 +40,8 @@ mod rendered;
 mod rotation;
 #[path = "leeward/script.rs"]
 mod script;
+#[path = "leeward/secrets.rs"]
+mod secrets;
 #[path = "leeward/standby.rs"]
 mod standby;
 #[path = "leeward/switchover.rs"]

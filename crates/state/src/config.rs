@@ -10,6 +10,7 @@
 //! - An object is deleted only when it was carried here, the source is the authority and this cluster is not, and the bundle still
 //!   holds a workload; a claim is never deleted, because it may hold the last copy of data.
 //! - What another manager keeps here (Argo CD, Flux, Helm) is compared and reported, never written; only how many replicas a workload has is.
+//! - A Secret is carried only when it is asked for, and its values are in no text that is for a person.
 //! - The ConfigMap `leeward-APP` tells each cluster its own epoch and is never carried.
 
 mod clean;
@@ -21,6 +22,7 @@ mod object;
 mod plan;
 mod quantity;
 mod references;
+mod secrets;
 mod select;
 mod standby;
 
@@ -30,6 +32,7 @@ pub use kept::{Kept, KeptError};
 pub use object::{Id, Kind};
 pub use plan::{Change, Receiver, missing, plan};
 pub use references::{Reference, images, references};
+pub use secrets::Secrets;
 pub use select::select;
 pub use standby::{Override, Running, desired, scale};
 
@@ -48,6 +51,9 @@ pub struct Bundle {
     pub epoch: Option<Epoch>,
     /// The plan under which they were read.
     pub generation: Generation,
+    /// Which Secrets are among them. An agent that does not say it carries all.
+    #[serde(default = "Secrets::all", skip_serializing_if = "Secrets::is_all")]
+    pub secrets: Secrets,
     /// The objects, cleaned, in the order in which they are applied.
     pub objects: Vec<Value>,
     /// BLAKE3 of the objects, hexadecimal: equal for equal objects, whatever the order of their keys.
@@ -84,7 +90,7 @@ pub enum Error {
 }
 
 impl Bundle {
-    /// Puts cleaned objects into order and seals them with their hash.
+    /// Puts cleaned objects into order and seals them with their hash. No Secrets may be among them, unless [`Bundle::with`] says which.
     pub fn new(
         app: AppKey,
         source: ClusterName,
@@ -99,9 +105,16 @@ impl Bundle {
             source,
             epoch,
             generation,
+            secrets: Secrets::None,
             objects,
             hash,
         }
+    }
+
+    /// The same, with the Secrets that were asked for.
+    #[must_use]
+    pub fn with(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
     }
 
     /// Checks what came from a peer: that it is whole, that every object is of a kind that is carried, and that none is outside of
@@ -130,6 +143,9 @@ impl Bundle {
             };
             if !inside {
                 return foreign(format!("{id} of another namespace"));
+            }
+            if !self.secrets.let_pass(&id) {
+                return foreign(format!("{id}, which nobody asked for"));
             }
             if object::stays(object, &self.app) || clean(object) != *object {
                 return foreign(format!("{id} with what belongs to one cluster alone"));

@@ -158,8 +158,7 @@ pub async fn follow(carried: Arc<Carried>) {
         }
         // What is not kept has to come again.
         let have = carried.newest().filter(|_| carried.kept.has(&carried.app));
-        let have = have.map(|bundle| bundle.hash.clone()).unwrap_or_default();
-        match carry::pull(&carried.agent.http, &url, &carried.app, &have).await {
+        match carry::pull(&carried.agent.http, &url, &carried.app, have.as_deref()).await {
             Ok(Some(bundle)) => {
                 let taken = blocking(&carried, move |carried| carried.take(&from, bundle)).await;
                 let failed = taken.and_then(Result::err).map(|error| error.to_string());

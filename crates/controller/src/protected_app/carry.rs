@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{Path, Query, State},
     http::StatusCode,
     routing::get,
@@ -18,20 +18,32 @@ use axum::{
 use futures::StreamExt as _;
 use kube::Client;
 use leeward_core::{
+    app::App,
     execute::Mode,
     lease::Moment,
-    name::{AppKey, Generation},
+    name::{AppKey, ClusterName, Generation},
 };
-use leeward_state::config::{Bundle, cluster};
+use leeward_state::config::{Bundle, Secrets, cluster, select};
 use serde::Deserialize;
 use tokio::sync::watch;
 
-use crate::{agent::Agent, clock, pace::Pace};
+use super::chosen;
+use crate::{agent::Agent, clock, pace::Pace, peer::PeerName};
 
 /// A peer's question waits this long for news.
 const WAIT: Duration = Duration::from_secs(10);
 
-type Offer = watch::Sender<Option<Arc<Bundle>>>;
+type Offer = watch::Sender<Option<Offered>>;
+
+/// What this cluster offers of an application.
+#[derive(Clone)]
+pub struct Offered {
+    /// The objects.
+    pub bundle: Arc<Bundle>,
+    /// Whether Secrets that belong to the application are not among them. An agent that always carries them would take them for gone, and delete
+    /// them where it stands by.
+    withholds: bool,
+}
 
 /// What this cluster offers of each application.
 #[derive(Clone, Default)]
@@ -67,7 +79,7 @@ impl Bundles {
     }
 
     /// What is offered of an application, and its changes.
-    pub fn watch(&self, app: &AppKey) -> watch::Receiver<Option<Arc<Bundle>>> {
+    pub fn watch(&self, app: &AppKey) -> watch::Receiver<Option<Offered>> {
         self.sender(app).subscribe()
     }
 }
@@ -97,16 +109,18 @@ pub async fn offer(agent: Arc<Agent>, client: Client, bundles: Bundles, app: App
         if let Some((spec, generation)) = source.filter(|_| is_due || under != generation) {
             pace.looks(clock::now());
             match collect(&agent, &client, &spec, generation).await {
-                Ok(bundle) => {
+                Ok(new) => {
                     stale = None;
                     under = Some((spec.observed, generation));
                     bundles.complain(&app, None);
                     offered.send_if_modified(|old| {
-                        let same = old
-                            .as_ref()
-                            .is_some_and(|old| old.hash == bundle.hash && old.generation == bundle.generation);
+                        let same = old.as_ref().is_some_and(|old| {
+                            let of_new = &new.bundle;
+                            let same = old.bundle.generation == of_new.generation && old.withholds == new.withholds;
+                            same && !differs(&old.bundle, &of_new.hash, &of_new.secrets)
+                        });
                         if !same {
-                            *old = Some(Arc::new(bundle));
+                            *old = Some(new);
                         }
                         !same
                     });
@@ -150,59 +164,103 @@ fn refused(error: &cluster::Error) -> Option<String> {
     }
 }
 
-async fn collect(
-    agent: &Agent,
-    client: &Client,
-    app: &leeward_core::app::App,
-    generation: Generation,
-) -> Result<Bundle, cluster::Error> {
+async fn collect(agent: &Agent, client: &Client, app: &App, generation: Generation) -> Result<Offered, cluster::Error> {
     let objects = cluster::fetch(client, &app.key.namespace).await?;
     let claims: Vec<String> = app.roles.iter().flat_map(|role| role.claims.clone()).collect();
     // An accepted specification's selector was read from a resource, so that it can be read again.
     let selector = serde_json::from_value(app.selector.clone()).unwrap_or_default();
-    let chosen = leeward_state::config::select(&app.key, &selector, &claims, &objects).unwrap_or_default();
-    Ok(Bundle::new(app.key.clone(), agent.me.clone(), None, generation, chosen))
+    let secrets = chosen::secrets(app);
+    let choose = |secrets| select(&app.key, &selector, &claims, secrets, &objects).unwrap_or_default();
+    let chosen = choose(&secrets);
+    let withholds = choose(&Secrets::All) != chosen;
+    let bundle = Bundle::new(app.key.clone(), agent.me.clone(), None, generation, chosen);
+    Ok(Offered {
+        bundle: Arc::new(bundle.with(secrets)),
+        withholds,
+    })
 }
 
+/// Whether a bundle is another one than that with these objects and this choice of Secrets.
+fn differs(bundle: &Bundle, hash: &str, secrets: &Secrets) -> bool {
+    bundle.hash != hash || bundle.secrets != *secrets
+}
+
+/// What a peer has. The hash is of the objects alone, as agents before this choice made it.
 #[derive(Deserialize)]
 struct Have {
     #[serde(default)]
     have: String,
+    /// Which Secrets are among them, as JSON; an agent that always carries them says nothing, and is given nothing that lacks some.
+    secrets: Option<String>,
 }
 
-/// Where peers ask for the configuration of an application.
-pub fn router(bundles: Bundles) -> Router {
-    Router::new()
-        .route("/v1/config/{namespace}/{name}", get(answer))
-        .with_state(bundles)
-}
-
-async fn answer(
-    State(bundles): State<Bundles>,
-    Path((namespace, name)): Path<(String, String)>,
-    Query(Have { have }): Query<Have>,
-) -> Result<Json<Bundle>, StatusCode> {
-    let mut offered = bundles.watch(&AppKey::new(namespace, name));
-    let differs = |bundle: &Option<Arc<Bundle>>| bundle.as_ref().is_some_and(|bundle| bundle.hash != have);
-    let news = tokio::time::timeout(WAIT, offered.wait_for(differs)).await;
-    match news {
-        Ok(Ok(bundle)) => bundle
+impl Have {
+    fn differs(&self, offered: &Offered) -> bool {
+        let bundle = &offered.bundle;
+        let secrets = self
+            .secrets
             .as_ref()
-            .map(|bundle| Json(Bundle::clone(bundle)))
-            .ok_or(StatusCode::NO_CONTENT),
-        _ => Err(StatusCode::NO_CONTENT),
+            .map(|secrets| serde_json::from_str::<Secrets>(secrets));
+        match secrets {
+            None => bundle.hash != self.have && !offered.withholds,
+            Some(secrets) => secrets.map_or(true, |secrets| differs(bundle, &self.have, &secrets)),
+        }
     }
 }
 
-/// Asks a peer for what it offers of an application, when that is not what `have` is the hash of. None: nothing new.
+/// Whether a peer is given an application's objects: only one that it runs or stands by in. There may be Secrets among them.
+fn may_have(app: Option<&App>, peer: &str) -> bool {
+    app.is_some_and(|app| app.placement(&ClusterName::new(peer)).is_some())
+}
+
+/// Where peers ask for the configuration of an application.
+pub fn router(agent: Arc<Agent>, bundles: Bundles) -> Router {
+    Router::new()
+        .route("/v1/config/{namespace}/{name}", get(answer))
+        .with_state((agent, bundles))
+}
+
+async fn answer(
+    State((agent, bundles)): State<(Arc<Agent>, Bundles)>,
+    Extension(PeerName(peer)): Extension<PeerName>,
+    Path((namespace, name)): Path<(String, String)>,
+    Query(have): Query<Have>,
+) -> Result<Json<Bundle>, StatusCode> {
+    let app = AppKey::new(namespace, name);
+    let mut offered = bundles.watch(&app);
+    let differs = |offered: &Option<Offered>| offered.as_ref().is_some_and(|offered| have.differs(offered));
+    let news = tokio::time::timeout(WAIT, offered.wait_for(differs)).await;
+    let Ok(Ok(offered)) = news.map(|news| news.map(|offered| offered.clone())) else {
+        return Err(StatusCode::NO_CONTENT);
+    };
+    // As it is now, and not as it was when the peer asked.
+    let situation = agent.known().situation(&app);
+    if !may_have(situation.as_ref().map(|situation| &situation.app.value), &peer) {
+        tracing::warn!(%app, peer, "asked for the configuration of an application that has no placement there: refused");
+        return Err(StatusCode::FORBIDDEN);
+    }
+    offered
+        .map(|offered| Json(Bundle::clone(&offered.bundle)))
+        .ok_or(StatusCode::NO_CONTENT)
+}
+
+/// Asks a peer for what it offers of an application, when that is not what is here already. None: nothing new.
 ///
 /// # Errors
 /// When the peer does not answer, or what it sends is not a bundle of this application.
-pub async fn pull(http: &reqwest::Client, peer: &str, app: &AppKey, have: &str) -> Result<Option<Bundle>, String> {
+pub async fn pull(
+    http: &reqwest::Client,
+    peer: &str,
+    app: &AppKey,
+    have: Option<&Bundle>,
+) -> Result<Option<Bundle>, String> {
     let url = format!("{peer}/v1/config/{}/{}", app.namespace, app.name);
+    let hash = have.map_or("", |have| have.hash.as_str());
+    let secrets = have.map(|have| &have.secrets);
+    let secrets = serde_json::to_string(&secrets).map_err(|e| e.to_string())?;
     let request = http
         .get(url)
-        .query(&[("have", have)])
+        .query(&[("have", hash), ("secrets", &secrets)])
         .timeout(WAIT + Duration::from_secs(5));
     let answer = request.send().await.map_err(|e| e.without_url().to_string())?;
     if answer.status() == reqwest::StatusCode::NO_CONTENT {
@@ -248,6 +306,65 @@ mod tests {
         assert_eq!(bundles.trouble(&app), Some(why));
         assert!(bundles.complain(&app, None) && !bundles.complain(&app, None));
         assert_eq!(bundles.trouble(&app), None);
+    }
+
+    fn offered(asked: Secrets, withholds: bool) -> Offered {
+        let app = AppKey::new("shop", "web");
+        let bundle = Bundle::new(app, "west".into(), None, Generation(3), vec![]).with(asked);
+        Offered {
+            bundle: Arc::new(bundle),
+            withholds,
+        }
+    }
+
+    #[test]
+    fn a_peer_is_given_what_differs_and_one_that_always_carries_secrets_nothing_that_lacks_some() {
+        let hash = offered(Secrets::All, false).bundle.hash.clone();
+        let named = Secrets::Named(["db".to_owned()].into());
+        let said = |secrets: &Secrets| Some(serde_json::to_string(secrets).unwrap());
+        let nothing = || Some("null".to_owned());
+        for (have, secrets, asked, withholds, given) in [
+            (hash.as_str(), said(&Secrets::All), Secrets::All, false, false),
+            ("other", said(&Secrets::All), Secrets::All, false, true),
+            (&hash, said(&Secrets::None), Secrets::All, false, true),
+            (&hash, said(&named), named.clone(), true, false),
+            (&hash, said(&named), Secrets::None, true, true),
+            ("", nothing(), Secrets::None, true, true),
+            // Of the version before.
+            ("other", None, Secrets::All, false, true),
+            ("other", None, Secrets::None, false, true),
+            ("other", None, Secrets::None, true, false),
+            ("", None, named, true, false),
+        ] {
+            let asks = Have {
+                have: have.to_owned(),
+                secrets: secrets.clone(),
+            };
+            let case = format!("{have} {secrets:?} {asked:?} {withholds}");
+            assert_eq!(asks.differs(&offered(asked, withholds)), given, "{case}");
+        }
+    }
+
+    #[test]
+    fn only_a_cluster_that_an_application_is_placed_in_is_given_its_objects() {
+        let placement = |cluster: &str| serde_json::json!({ "cluster": cluster, "priority": 1, "weight": 1, "standby_replicas": 0, "overrides": [] });
+        let app: App = serde_json::from_value(serde_json::json!({
+            "key": "shop/web", "authority": "west", "observed": 1, "model": "ActivePassive",
+            "placements": [placement("west"), placement("east")],
+            "rpo": { "secs": 5, "nanos": 0 }, "rto": { "secs": 5, "nanos": 0 }, "automatic": true, "roles": [], "traffic": null,
+            "selector": null, "resource": null,
+        }))
+        .unwrap();
+        for (peer, may) in [
+            ("east", true),
+            ("west", true),
+            ("north", false),
+            ("witness", false),
+            ("", false),
+        ] {
+            assert_eq!(may_have(Some(&app), peer), may, "{peer}");
+        }
+        assert!(!may_have(None, "east"), "it is not protected any more");
     }
 
     #[test]

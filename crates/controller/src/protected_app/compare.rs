@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use leeward_core::{app::App, lease::Moment, name::ClusterName};
-use leeward_state::config::{self, Bundle, Id, Keeper, Override, Receiver, Running, cluster};
+use leeward_state::config::{self, Bundle, Id, Keeper, Kind, Override, Receiver, Running, cluster};
 
-use super::Round;
+use super::{Round, chosen};
 use crate::clock;
 
 /// What was carried is compared with what is here when either changes, and at least this often: what no watch tells, such as a storage class.
@@ -32,7 +32,7 @@ impl Round {
             return Err("its configuration has not come yet".into());
         };
         let now = clock::now();
-        let state = format!("{} {} {running:?}", bundle.hash, app.observed);
+        let state = format!("{} {:?} {} {running:?}", bundle.hash, bundle.secrets, app.observed);
         // What changes from here on is seen the next time.
         let touched = *self.touched.borrow_and_update();
         if let Some(last) = self.compared.as_ref().filter(|last| last.state == state)
@@ -68,6 +68,7 @@ impl Round {
         let receiver = Receiver {
             cluster: context.agent.me.clone(),
             authority: app.authority.clone(),
+            secrets: chosen::secrets(app),
         };
         let desired = config::desired(bundle, &overrides, running).map_err(|e| e.to_string())?;
         let existing = cluster::fetch(&context.client, &app.key.namespace)
@@ -95,6 +96,9 @@ impl Round {
             .iter()
             .filter(|change| matches!(change, config::Change::Drift { .. }));
         self.lacking.extend(drift.map(ToString::to_string));
+        let stale =
+            |change: &&config::Change| matches!(change, config::Change::Kept { id, .. } if id.kind == Kind::Secret);
+        self.doubtful = changes.iter().filter(stale).map(ToString::to_string).collect();
         let kept = |object| Some((Id::of(object)?, Keeper::of(object)?));
         self.keepers = existing.iter().filter_map(kept).collect();
         Ok(())

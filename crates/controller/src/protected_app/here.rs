@@ -22,7 +22,11 @@ impl Round {
     /// Says what is here.
     pub(super) async fn report(&mut self, app: &App, mode: Mode, trouble: &mut [String]) {
         let context = Arc::clone(&self.context);
-        let serves_itself = self.context.bundles.watch(&self.key).borrow().clone();
+        let serves_itself = self.context.bundles.watch(&self.key);
+        let serves_itself = serves_itself
+            .borrow()
+            .as_ref()
+            .map(|offered| Arc::clone(&offered.bundle));
         let carried = self.carried.newest();
         let source = matches!(mode, Mode::Serve { .. }) && app.model == Model::ActivePassive;
         let bundle = if source {
@@ -44,6 +48,9 @@ impl Round {
         let workloads = workloads::find(&context.cache, app);
         let pods = workloads::pods(&context.cache, app, &workloads);
         let (mut short, mut unknown) = (vec![], vec![]);
+        if !source {
+            unknown.extend(self.doubtful.iter().cloned());
+        }
         if !source && !from_registry {
             unknown.push(IMAGES.to_owned());
         }

@@ -144,6 +144,13 @@ pub(super) fn has_controller(object: &Value) -> bool {
     owners.is_some_and(|owners| owners.iter().any(|owner| owner["controller"] == true))
 }
 
+/// The controller that makes the object, as `KIND NAME`.
+pub(super) fn controller(object: &Value) -> Option<String> {
+    let owners = object["metadata"]["ownerReferences"].as_array()?;
+    let owner = owners.iter().find(|owner| owner["controller"] == true)?;
+    Some(format!("{} {}", owner["kind"].as_str()?, owner["name"].as_str()?))
+}
+
 /// A label's value.
 pub(super) fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object["metadata"]["labels"].get(key)?.as_str()

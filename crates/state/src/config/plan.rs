@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use super::Bundle;
 use super::compare::{CARRIED_HASH_ANNOTATION, added, difference, hash};
 use super::keeper::{Keeper, says_replicas};
-use super::object::{Id, Kind, annotation, is_own, label};
+use super::object::{Id, Kind, annotation, controller, is_own, label};
 use super::references::references;
+use super::secrets::{self, Secrets};
 
 /// The cluster that a bundle is applied in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Receiver {
     pub cluster: ClusterName,
     /// The cluster where the application's specification has its home.
     pub authority: ClusterName,
+    /// The Secrets that the application's specification asks for, as far as it is known here.
+    pub secrets: Secrets,
 }
 
 /// One change, or the reason why there is none.
@@ -66,6 +69,7 @@ impl fmt::Display for Change {
                 f,
                 "{id} is kept by {owner} and is not as it should be: {difference}; {setting}"
             ),
+            Self::Kept { id, .. } if id.kind == Kind::Secret => f.write_str(&secrets::left_behind(id)),
             Self::Kept { id, why } => write!(f, "{id} is gone in the active cluster and stays here: {why}"),
         }
     }
@@ -96,10 +100,17 @@ pub fn plan(bundle: &Bundle, desired: &[Value], existing: &[Value], receiver: &R
     for (id, object) in here.iter().rev().filter(|(id, _)| !wanted.contains_key(*id)) {
         let carried = label(object, APP_LABEL) == Some(&ours) && annotation(object, CARRIED_FROM_ANNOTATION).is_some();
         let going = object["metadata"]["deletionTimestamp"].is_string();
-        if !carried || !deletes || going || is_own(id, &bundle.app) {
+        if !carried || going || is_own(id, &bundle.app) {
             continue;
         }
         let kept = |why| Change::Kept { id: id.clone(), why };
+        if !(bundle.secrets.let_pass(id) && receiver.secrets.let_pass(id)) {
+            changes.push(kept(secrets::STAYS));
+            continue;
+        }
+        if !deletes {
+            continue;
+        }
         changes.push(match (id.kind, workloads) {
             (Kind::Namespace, _) => continue,
             (Kind::PersistentVolumeClaim, _) => kept("a claim may hold the last copy of data"),
@@ -138,8 +149,17 @@ fn keep(
         return Some(Change::Drift {
             id: id.clone(),
             owner: format!("the application {app}"),
-            difference: differs.to_string(),
+            difference: secrets::told(id, &differs),
             setting: THERE.to_owned(),
+        });
+    }
+    if let Some(owner) = maker(id, existing, receiver, ours) {
+        let differs = secrets::content_differs(desired, existing)?;
+        return Some(Change::Drift {
+            id: id.clone(),
+            owner,
+            difference: secrets::told(id, &differs),
+            setting: secrets::MADE_HERE.to_owned(),
         });
     }
     // What a person made here keeps its own name for whose it is, and so is never deleted by us.
@@ -159,12 +179,23 @@ fn keep(
     })
 }
 
+/// Who makes a Secret here that is not carried here. Where the specification has its home it is the application's own, unless something makes it from
+/// another object.
+fn maker(id: &Id, existing: &Value, receiver: &Receiver, ours: &str) -> Option<String> {
+    if id.kind != Kind::Secret {
+        return None;
+    }
+    let at_home = receiver.cluster == receiver.authority;
+    let carried = at_home || label(existing, APP_LABEL) == Some(ours);
+    controller(existing).or((!carried).then(|| "somebody here".to_owned()))
+}
+
 const THERE: &str = "change it there";
 
 /// What to say of an object that a tool keeps: it is compared and never written, but for the replicas of a workload, which are scaled like any other's.
 fn kept_by(keeper: &Keeper, id: &Id, desired: &Value, existing: &Value) -> Option<Change> {
     let (difference, path) = match difference(desired, existing) {
-        Some(differs) => (differs.to_string(), differs.path),
+        Some(differs) => (secrets::told(id, &differs), differs.path),
         None if says_replicas(keeper, existing) => {
             let path = "spec.replicas".to_owned();
             (format!("{path} is said in git"), path)
@@ -214,10 +245,14 @@ pub fn missing(bundle: &Bundle, existing: &[Value], classes: &BTreeSet<String>) 
         .into_iter()
         .filter(|(id, _)| !here.contains(id) && id.kind != Kind::Namespace)
         .map(|(id, by)| match by {
+            Some(by) if !bundle.secrets.let_pass(&id) => {
+                format!("{id}, which {by} refers to, is not here, {}", secrets::NOT_ASKED_FOR)
+            }
             None => format!("{id} is not here yet"),
             Some(by) => format!("{id}, which {by} refers to, is not here"),
         })
         .collect();
+    lines.extend(secrets::not_found(bundle, &here));
     for claim in &bundle.objects {
         let Some(id) = Id::of(claim).filter(|id| id.kind == Kind::PersistentVolumeClaim) else {
             continue;

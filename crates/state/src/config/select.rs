@@ -10,9 +10,10 @@ use serde_json::Value;
 use super::clean::clean;
 use super::object::{Id, Kind, has_controller, stays};
 use super::references::references;
+use super::secrets::Secrets;
 
 /// The application's objects among those of its namespace, cleaned: what the selector matches, the `claims` of its writer roles, and
-/// what these refer to, near and far.
+/// what these refer to, near and far. Of its Secrets, and of others, those that are asked for.
 ///
 /// What a controller makes from another object (the Pods of a Deployment) is not carried, but where a workload refers to it: its
 /// maker may not run where the application stands by.
@@ -23,6 +24,7 @@ pub fn select(
     app: &AppKey,
     selector: &LabelSelector,
     claims: &[String],
+    secrets: &Secrets,
     namespace: &[Value],
 ) -> Result<Vec<Value>, ParseExpressionError> {
     let selector: Selector = selector.clone().try_into()?;
@@ -30,6 +32,7 @@ pub fn select(
         .iter()
         .filter(|object| !stays(object, app))
         .filter_map(|object| Some((Id::of(object)?, object)))
+        .filter(|(id, _)| secrets.let_pass(id))
         .collect();
     // An empty selector matches everything, which for an application is more likely a slip than a wish.
     let matches =
@@ -40,6 +43,7 @@ pub fn select(
         .map(|(id, _)| id.clone())
         .collect();
     open.extend(claims.iter().map(|claim| Id::new(Kind::PersistentVolumeClaim, claim)));
+    open.extend(secrets.named());
     open.push(Id::new(Kind::Namespace, &app.namespace));
     let mut chosen = BTreeSet::new();
     while let Some(id) = open.pop() {

@@ -12,11 +12,12 @@ fn west_is_home(cluster: &str) -> Receiver {
     Receiver {
         cluster: cluster.into(),
         authority: "west".into(),
+        secrets: Secrets::All,
     }
 }
 
 fn bundle(source: &str, objects: Vec<Value>) -> Bundle {
-    Bundle::new(app(), source.into(), Some(Epoch(1)), Generation(3), objects)
+    Bundle::new(app(), source.into(), Some(Epoch(1)), Generation(3), objects).with(Secrets::All)
 }
 
 fn object(kind: &str, name: &str, more: Value) -> Value {
@@ -236,7 +237,7 @@ fn an_application_is_what_its_selector_matches_and_what_that_refers_to() {
         ),
     ]);
     let selector: LabelSelector = serde_json::from_value(json!({ "matchLabels": { "app": "web" } })).unwrap();
-    let chosen = select(&app(), &selector, &["role".into()], &namespace).unwrap();
+    let chosen = select(&app(), &selector, &["role".into()], &Secrets::All, &namespace).unwrap();
     let names: Vec<String> = chosen.iter().filter_map(Id::of).map(|id| id.to_string()).collect();
     assert_eq!(
         names,
@@ -252,7 +253,7 @@ fn an_application_is_what_its_selector_matches_and_what_that_refers_to() {
             "Deployment web",
         ]
     );
-    let nothing = select(&app(), &LabelSelector::default(), &[], &namespace).unwrap();
+    let nothing = select(&app(), &LabelSelector::default(), &[], &Secrets::All, &namespace).unwrap();
     assert_eq!(nothing.len(), 1, "an empty selector takes the namespace alone");
 }
 
@@ -282,3 +283,4 @@ fn every_image_counts_those_of_init_containers_too() {
 
 mod plan;
 mod properties;
+mod secrets;

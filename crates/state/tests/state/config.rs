@@ -12,7 +12,9 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt as _};
 use leeward_api::FIELD_MANAGER;
 use leeward_core::name::{AppKey, Epoch, Generation};
-use leeward_state::config::{Bundle, Change, Override, Receiver, Running, cluster, desired, missing, plan, select};
+use leeward_state::config::{
+    Bundle, Change, Override, Receiver, Running, Secrets, cluster, desired, missing, plan, select,
+};
 use leeward_testing::{AGENT, Cluster};
 use serde_json::{Value, json};
 
@@ -82,8 +84,8 @@ impl Region {
     async fn bundle(&self) -> Bundle {
         let selector: LabelSelector = serde_json::from_value(json!({ "matchLabels": { "app": "web" } })).unwrap();
         let here = cluster::fetch(&self.client(), &self.namespace).await.unwrap();
-        let objects = select(&self.app(), &selector, &["data".into()], &here).unwrap();
-        Bundle::new(self.app(), self.name.into(), Some(Epoch(1)), Generation(1), objects)
+        let objects = select(&self.app(), &selector, &["data".into()], &Secrets::All, &here).unwrap();
+        Bundle::new(self.app(), self.name.into(), Some(Epoch(1)), Generation(1), objects).with(Secrets::All)
     }
 
     /// Makes the region a standby of the bundle once, and says what was changed.
@@ -98,6 +100,7 @@ impl Region {
         let receiver = Receiver {
             cluster: self.name.into(),
             authority: "west".into(),
+            secrets: Secrets::All,
         };
         let changes = plan(bundle, &objects, &here, &receiver);
         let failed = cluster::apply(&self.client(), &self.app(), &changes).await;
