@@ -65,6 +65,12 @@ pub const RULES: &[Rule] = &[
         reason: "They are carried to standbys, and scaled by the plan.",
     },
     Rule {
+        group: "autoscaling",
+        resources: &["horizontalpodautoscalers"],
+        verbs: &["get", "list", "watch", "create", "patch", "delete"],
+        reason: "They are carried to standbys; after a failover their minimum is raised for a while.",
+    },
+    Rule {
         group: "",
         resources: &["pods"],
         verbs: READ,

@@ -41,6 +41,9 @@ pub const APP_LABEL: &str = "leeward.dev/app";
 /// The annotation that keeps the number of replicas which a workload has where it is active.
 pub const REPLICAS_ANNOTATION: &str = "leeward.dev/replicas";
 
+/// The annotation of an autoscaler whose bounds Leeward has set for a while: what they were, and when a raised minimum ends.
+pub const AUTOSCALER_ANNOTATION: &str = "leeward.dev/autoscaler";
+
 /// The annotation of a carried object: the cluster that it came from.
 pub const CARRIED_FROM_ANNOTATION: &str = "leeward.dev/carried-from";
 

@@ -9,6 +9,7 @@ use std::{
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
+    autoscaling::v2::HorizontalPodAutoscaler,
     core::v1::{Node, Pod, Service},
     discovery::v1::EndpointSlice,
 };
@@ -40,6 +41,8 @@ pub struct Cache {
     pub deployments: Store<Deployment>,
     /// All StatefulSets.
     pub stateful_sets: Store<StatefulSet>,
+    /// All autoscalers, without their status.
+    pub autoscalers: Store<HorizontalPodAutoscaler>,
     /// All pods, without what is not needed of them.
     pub pods: Store<Pod>,
     /// All Services.
@@ -73,6 +76,8 @@ impl Cache {
             operations: follow(client, agent, tasks, stop, |_| {}),
             deployments: follow(client, agent, tasks, stop, |_| {}),
             stateful_sets: follow(client, agent, tasks, stop, |_| {}),
+            // They say all the time what they see: the next round is soon enough.
+            autoscalers: follow_and_heed(client, agent, tasks, stop, slim_autoscaler, |_| false),
             pods: follow_and_heed(client, agent, tasks, stop, slim_pod, heed_pod),
             services: follow(client, agent, tasks, stop, |_| {}),
             slices: follow(client, agent, tasks, stop, |_| {}),
@@ -125,6 +130,10 @@ fn slim_pod(pod: &mut Pod) {
             container.command = None;
         }
     }
+}
+
+fn slim_autoscaler(autoscaler: &mut HorizontalPodAutoscaler) {
+    autoscaler.status = None;
 }
 
 fn follow<K>(

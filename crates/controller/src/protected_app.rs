@@ -6,6 +6,7 @@
 
 pub mod accept;
 pub mod admission;
+mod autoscalers;
 pub mod capacity;
 pub mod carried;
 pub mod carry;

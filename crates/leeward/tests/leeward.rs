@@ -8,6 +8,8 @@
 
 #[path = "leeward/auth.rs"]
 mod auth;
+#[path = "leeward/autoscaler.rs"]
+mod autoscaler;
 #[path = "leeward/commands.rs"]
 mod commands;
 #[path = "leeward/container.rs"]

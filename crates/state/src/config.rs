@@ -13,6 +13,7 @@
 //! - A Secret is carried only when it is asked for, and its values are in no text that is for a person.
 //! - The ConfigMap `leeward-APP` tells each cluster its own epoch and is never carried.
 
+mod autoscaler;
 mod clean;
 pub mod cluster;
 mod compare;
@@ -26,6 +27,7 @@ mod secrets;
 mod select;
 mod standby;
 
+pub use autoscaler::{SETTLE, autoscale, target};
 pub use clean::clean;
 pub use keeper::{Keeper, set_back};
 pub use kept::{Kept, KeptError};

@@ -23,8 +23,9 @@ use leeward_core::{
     lease::Moment,
     name::{AppKey, ClusterName, Generation},
 };
-use leeward_state::config::{Bundle, Secrets, cluster, select};
+use leeward_state::config::{Bundle, Id, Kind, Secrets, cluster, select};
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::chosen;
@@ -40,9 +41,9 @@ type Offer = watch::Sender<Option<Offered>>;
 pub struct Offered {
     /// The objects.
     pub bundle: Arc<Bundle>,
-    /// Whether Secrets that belong to the application are not among them. An agent that always carries them would take them for gone, and delete
-    /// them where it stands by.
-    withholds: bool,
+    /// Whether an agent of the version before cannot be given them: it would take Secrets that are left out for gone, and delete them where it stands
+    /// by; and it refuses what holds a kind that it does not carry.
+    newer: bool,
 }
 
 /// What this cluster offers of each application.
@@ -116,7 +117,7 @@ pub async fn offer(agent: Arc<Agent>, client: Client, bundles: Bundles, app: App
                     offered.send_if_modified(|old| {
                         let same = old.as_ref().is_some_and(|old| {
                             let of_new = &new.bundle;
-                            let same = old.bundle.generation == of_new.generation && old.withholds == new.withholds;
+                            let same = old.bundle.generation == of_new.generation && old.newer == new.newer;
                             same && !differs(&old.bundle, &of_new.hash, &of_new.secrets)
                         });
                         if !same {
@@ -166,18 +167,24 @@ fn refused(error: &cluster::Error) -> Option<String> {
 
 async fn collect(agent: &Agent, client: &Client, app: &App, generation: Generation) -> Result<Offered, cluster::Error> {
     let objects = cluster::fetch(client, &app.key.namespace).await?;
+    Ok(choose(&agent.me, app, generation, &objects))
+}
+
+/// What is offered of an application, of the objects in its namespace.
+fn choose(me: &ClusterName, app: &App, generation: Generation, objects: &[Value]) -> Offered {
     let claims: Vec<String> = app.roles.iter().flat_map(|role| role.claims.clone()).collect();
     // An accepted specification's selector was read from a resource, so that it can be read again.
     let selector = serde_json::from_value(app.selector.clone()).unwrap_or_default();
     let secrets = chosen::secrets(app);
-    let choose = |secrets| select(&app.key, &selector, &claims, secrets, &objects).unwrap_or_default();
-    let chosen = choose(&secrets);
-    let withholds = choose(&Secrets::All) != chosen;
-    let bundle = Bundle::new(app.key.clone(), agent.me.clone(), None, generation, chosen);
-    Ok(Offered {
+    let with = |secrets| select(&app.key, &selector, &claims, secrets, objects).unwrap_or_default();
+    let chosen = with(&secrets);
+    let scales = |object: &Value| Id::of(object).is_some_and(|id| id.kind == Kind::HorizontalPodAutoscaler);
+    let newer = chosen.iter().any(scales) || with(&Secrets::All) != chosen;
+    let bundle = Bundle::new(app.key.clone(), me.clone(), None, generation, chosen);
+    Offered {
         bundle: Arc::new(bundle.with(secrets)),
-        withholds,
-    })
+        newer,
+    }
 }
 
 /// Whether a bundle is another one than that with these objects and this choice of Secrets.
@@ -202,7 +209,7 @@ impl Have {
             .as_ref()
             .map(|secrets| serde_json::from_str::<Secrets>(secrets));
         match secrets {
-            None => bundle.hash != self.have && !offered.withholds,
+            None => bundle.hash != self.have && !offered.newer,
             Some(secrets) => secrets.map_or(true, |secrets| differs(bundle, &self.have, &secrets)),
         }
     }
@@ -308,12 +315,12 @@ mod tests {
         assert_eq!(bundles.trouble(&app), None);
     }
 
-    fn offered(asked: Secrets, withholds: bool) -> Offered {
+    fn offered(asked: Secrets, newer: bool) -> Offered {
         let app = AppKey::new("shop", "web");
         let bundle = Bundle::new(app, "west".into(), None, Generation(3), vec![]).with(asked);
         Offered {
             bundle: Arc::new(bundle),
-            withholds,
+            newer,
         }
     }
 
@@ -323,7 +330,7 @@ mod tests {
         let named = Secrets::Named(["db".to_owned()].into());
         let said = |secrets: &Secrets| Some(serde_json::to_string(secrets).unwrap());
         let nothing = || Some("null".to_owned());
-        for (have, secrets, asked, withholds, given) in [
+        for (have, secrets, asked, newer, given) in [
             (hash.as_str(), said(&Secrets::All), Secrets::All, false, false),
             ("other", said(&Secrets::All), Secrets::All, false, true),
             (&hash, said(&Secrets::None), Secrets::All, false, true),
@@ -340,21 +347,43 @@ mod tests {
                 have: have.to_owned(),
                 secrets: secrets.clone(),
             };
-            let case = format!("{have} {secrets:?} {asked:?} {withholds}");
-            assert_eq!(asks.differs(&offered(asked, withholds)), given, "{case}");
+            let case = format!("{have} {secrets:?} {asked:?} {newer}");
+            assert_eq!(asks.differs(&offered(asked, newer)), given, "{case}");
+        }
+    }
+
+    fn app(configuration: Value) -> App {
+        let placement = |cluster: &str| serde_json::json!({ "cluster": cluster, "priority": 1, "weight": 1, "standby_replicas": 0, "overrides": [] });
+        serde_json::from_value(serde_json::json!({
+            "key": "shop/web", "authority": "west", "observed": 1, "model": "ActivePassive",
+            "placements": [placement("west"), placement("east")],
+            "rpo": { "secs": 5, "nanos": 0 }, "rto": { "secs": 5, "nanos": 0 }, "automatic": true, "roles": [], "traffic": null,
+            "selector": { "matchLabels": { "app": "web" } }, "resource": { "configuration": configuration },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_agent_of_the_version_before_is_given_nothing_that_it_would_take_for_less_or_refuse() {
+        let object = |version: &str, kind: &str| serde_json::json!({ "apiVersion": version, "kind": kind, "metadata": { "name": "web", "namespace": "shop", "labels": { "app": "web" } } });
+        let (map, secret) = (object("v1", "ConfigMap"), object("v1", "Secret"));
+        let scaler = object("autoscaling/v2", "HorizontalPodAutoscaler");
+        for (objects, asked, newer) in [
+            (vec![map.clone()], "None", false),
+            (vec![map.clone(), secret.clone()], "All", false),
+            (vec![map.clone(), secret], "None", true),
+            (vec![map, scaler], "All", true),
+        ] {
+            let app = app(serde_json::json!({ "secrets": asked }));
+            let offered = choose(&"west".into(), &app, Generation(1), &objects);
+            assert_eq!(offered.newer, newer, "{asked} {objects:?}");
+            assert_eq!(offered.bundle.check(), Ok(()));
         }
     }
 
     #[test]
     fn only_a_cluster_that_an_application_is_placed_in_is_given_its_objects() {
-        let placement = |cluster: &str| serde_json::json!({ "cluster": cluster, "priority": 1, "weight": 1, "standby_replicas": 0, "overrides": [] });
-        let app: App = serde_json::from_value(serde_json::json!({
-            "key": "shop/web", "authority": "west", "observed": 1, "model": "ActivePassive",
-            "placements": [placement("west"), placement("east")],
-            "rpo": { "secs": 5, "nanos": 0 }, "rto": { "secs": 5, "nanos": 0 }, "automatic": true, "roles": [], "traffic": null,
-            "selector": null, "resource": null,
-        }))
-        .unwrap();
+        let app = app(serde_json::json!(null));
         for (peer, may) in [
             ("east", true),
             ("west", true),

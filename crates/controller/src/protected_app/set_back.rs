@@ -73,6 +73,7 @@ mod tests {
                 "spec": { "replicas": replicas } }),
             replicas,
             ready: 0,
+            autoscaler: None,
         }]
     }
 

@@ -21,9 +21,10 @@ use leeward_core::{
     app::{App, Traffic, WriterRole},
     name::{ClusterName, Epoch},
 };
-use leeward_state::config::{Running, scale};
+use leeward_state::config::{Id, Running, scale};
 use serde_json::{Value, json};
 
+use super::autoscalers;
 use crate::{cache::Cache, gates::Gates};
 
 /// A Deployment or StatefulSet of an application.
@@ -41,6 +42,8 @@ pub struct Workload {
     pub replicas: i32,
     /// Replicas that are ready.
     pub ready: i32,
+    /// The autoscaler that says how many replicas it has, where there is one.
+    pub autoscaler: Option<Value>,
 }
 
 /// The workloads that an application's selector selects.
@@ -65,6 +68,12 @@ pub fn find(cache: &Cache, app: &App) -> Vec<Workload> {
         .filter_map(|d| deployment(&d))
         .chain(sets.filter_map(|s| stateful_set(&s)))
         .collect();
+    if !found.is_empty() {
+        let mut scalers = autoscalers::find(cache, &app.key.namespace);
+        for workload in &mut found {
+            workload.autoscaler = Id::of(&workload.object).and_then(|id| scalers.remove(&id));
+        }
+    }
     found.sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
     found
 }
@@ -90,6 +99,7 @@ fn deployment(object: &Deployment) -> Option<Workload> {
             .as_ref()
             .and_then(|status| status.ready_replicas)
             .unwrap_or(0),
+        autoscaler: None,
     })
 }
 
@@ -106,6 +116,7 @@ fn stateful_set(object: &StatefulSet) -> Option<Workload> {
             .as_ref()
             .and_then(|status| status.ready_replicas)
             .unwrap_or(0),
+        autoscaler: None,
     })
 }
 
@@ -218,6 +229,8 @@ pub async fn run(client: &Client, app: &App, workloads: &[Workload], running: Ru
         ..PatchParams::default()
     };
     for workload in workloads {
+        // Before its target runs, or nobody would know any more that it has to be.
+        changed |= autoscalers::bound(client, app, workload, running).await;
         let Some(patch) = scale(&workload.object, running) else {
             continue;
         };

@@ -1,8 +1,9 @@
 //! Takes off an object what belongs to the cluster that it was read from.
 
-use leeward_api::{APP_LABEL, CARRIED_FROM_ANNOTATION, REPLICAS_ANNOTATION};
+use leeward_api::{APP_LABEL, AUTOSCALER_ANNOTATION, CARRIED_FROM_ANNOTATION, REPLICAS_ANNOTATION};
 use serde_json::{Map, Value};
 
+use super::autoscaler;
 use super::compare::CARRIED_HASH_ANNOTATION;
 use super::object::{Id, Kind, annotation};
 
@@ -22,6 +23,7 @@ const ANNOTATIONS: &[&str] = &[
     "pv.kubernetes.io/",
     "volume.beta.kubernetes.io/",
     "volume.kubernetes.io/",
+    AUTOSCALER_ANNOTATION,
     CARRIED_FROM_ANNOTATION,
     CARRIED_HASH_ANNOTATION,
     REPLICAS_ANNOTATION,
@@ -40,7 +42,11 @@ const LABELS: &[&str] = &[
 ///
 /// A workload that is scaled down where it stands by gets the number of replicas back that it has where it is active.
 pub fn clean(object: &Value) -> Value {
-    let mut clean = object.clone();
+    let kind = Id::of(object).map(|id| id.kind);
+    let mut clean = match kind {
+        Some(Kind::HorizontalPodAutoscaler) => autoscaler::original(object),
+        _ => object.clone(),
+    };
     let Some(fields) = clean.as_object_mut() else {
         return clean;
     };
@@ -57,7 +63,7 @@ pub fn clean(object: &Value) -> Value {
     if let (Some(replicas), Some(spec)) = (active_replicas(object), spec) {
         spec.insert("replicas".into(), replicas.into());
     }
-    match Id::of(object).map(|id| id.kind) {
+    match kind {
         Some(Kind::Namespace) => remove(&mut clean, "/spec", &["finalizers"]),
         Some(Kind::ServiceAccount) => remove(&mut clean, "", &["secrets"]),
         Some(Kind::Service) => service(&mut clean),
@@ -70,7 +76,7 @@ pub fn clean(object: &Value) -> Value {
         }
         Some(Kind::StatefulSet) => workload(&mut clean),
         Some(Kind::Deployment) => workload(&mut clean),
-        Some(Kind::Secret | Kind::ConfigMap) | None => {}
+        Some(Kind::Secret | Kind::ConfigMap | Kind::HorizontalPodAutoscaler) | None => {}
     }
     clean
 }

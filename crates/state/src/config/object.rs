@@ -24,11 +24,13 @@ pub enum Kind {
     StatefulSet,
     /// `apps/v1` Deployment.
     Deployment,
+    /// `autoscaling/v2` HorizontalPodAutoscaler.
+    HorizontalPodAutoscaler,
 }
 
 impl Kind {
     /// Every kind, in the order in which objects are applied.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Namespace,
         Self::ServiceAccount,
         Self::Secret,
@@ -37,6 +39,7 @@ impl Kind {
         Self::Service,
         Self::StatefulSet,
         Self::Deployment,
+        Self::HorizontalPodAutoscaler,
     ];
 
     /// The kind's name in a manifest.
@@ -50,12 +53,17 @@ impl Kind {
             Self::Service => "Service",
             Self::StatefulSet => "StatefulSet",
             Self::Deployment => "Deployment",
+            Self::HorizontalPodAutoscaler => "HorizontalPodAutoscaler",
         }
     }
 
     /// Its group and version, as in a manifest.
     pub fn api_version(self) -> &'static str {
-        if self.is_workload() { "apps/v1" } else { "v1" }
+        match self {
+            Self::HorizontalPodAutoscaler => "autoscaling/v2",
+            _ if self.is_workload() => "apps/v1",
+            _ => "v1",
+        }
     }
 
     /// Whether it runs pods.

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use leeward_api::{APP_LABEL, CARRIED_FROM_ANNOTATION, carried_label};
+use leeward_api::{APP_LABEL, CARRIED_FROM_ANNOTATION, FIELD_MANAGER, REPLICAS_ANNOTATION, carried_label};
 use leeward_core::name::ClusterName;
 use serde_json::{Value, json};
 
 use super::Bundle;
+use super::autoscaler::{self, target};
 use super::compare::{CARRIED_HASH_ANNOTATION, added, difference, hash};
 use super::keeper::{Keeper, says_replicas};
 use super::object::{Id, Kind, annotation, controller, is_own, label};
@@ -89,10 +90,15 @@ pub fn plan(bundle: &Bundle, desired: &[Value], existing: &[Value], receiver: &R
         .filter_map(|object| Some((Id::of(object)?, object)))
         .collect();
     let ours = carried_label(&bundle.app.namespace, &bundle.app.name);
+    let scaled: BTreeSet<Id> = desired.iter().filter_map(target).collect();
     let mut changes: Vec<Change> = wanted
         .iter()
         .filter(|(id, _)| !is_own(id, &bundle.app))
-        .filter_map(|(id, object)| keep(bundle, id, object, here.get(id).copied(), receiver, &ours))
+        .filter_map(|(id, object)| {
+            let here = here.get(id).copied();
+            let wanted = Wanted::of(id, object, here, scaled.contains(id));
+            keep(bundle, id, &wanted, here, receiver, &ours)
+        })
         .collect();
 
     let deletes = bundle.source == receiver.authority && receiver.cluster != receiver.authority;
@@ -121,19 +127,70 @@ pub fn plan(bundle: &Bundle, desired: &[Value], existing: &[Value], receiver: &R
     changes
 }
 
+/// An object that should be here, less what is left to its cluster.
+struct Wanted {
+    /// What a person has to see to where a tool keeps it, and what the note of its content is of.
+    content: Value,
+    /// What is applied.
+    object: Value,
+    /// Whether an autoscaler here says how many replicas it has.
+    scaled: bool,
+}
+
+impl Wanted {
+    /// `scaled`: an autoscaler says how many replicas it has.
+    fn of(id: &Id, desired: &Value, here: Option<&Value>, scaled: bool) -> Self {
+        let (mut content, mut object) = (desired.clone(), desired.clone());
+        if id.kind == Kind::HorizontalPodAutoscaler {
+            content = autoscaler::original(desired);
+            object = here.map_or(object, |here| autoscaler::as_here(desired, here));
+        }
+        // Where it stands by, the replicas are the placement's.
+        let scaled = scaled && annotation(desired, REPLICAS_ANNOTATION).is_none();
+        if scaled {
+            let replicas = |object: &mut Value| {
+                let spec = object.get_mut("spec").and_then(Value::as_object_mut);
+                spec.and_then(|spec| spec.remove("replicas"));
+            };
+            replicas(&mut content);
+            // It begins with as many as run elsewhere. A field that was applied, and is not any more, would be set back to 1.
+            if let Some(here) = here {
+                replicas(&mut object);
+                let now = here["spec"]["replicas"].clone();
+                if has_applied_replicas(here) && !now.is_null() {
+                    object["spec"]["replicas"] = now;
+                }
+            }
+        }
+        Self {
+            content,
+            object,
+            scaled,
+        }
+    }
+}
+
+/// Whether the replicas of an object are among what Leeward has applied of it.
+fn has_applied_replicas(object: &Value) -> bool {
+    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    let mut ours = entries.filter(|entry| entry["manager"] == FIELD_MANAGER && entry["operation"] == "Apply");
+    ours.any(|entry| entry["fieldsV1"]["f:spec"].get("f:replicas").is_some())
+}
+
 /// What to do for one object that should be here.
 fn keep(
     bundle: &Bundle,
     id: &Id,
-    desired: &Value,
+    wanted: &Wanted,
     existing: Option<&Value>,
     receiver: &Receiver,
     ours: &str,
 ) -> Option<Change> {
+    let desired = &wanted.object;
     if id.kind == Kind::Namespace {
         return existing.is_none().then(|| Change::Apply(desired.clone()));
     }
-    let content = hash(std::slice::from_ref(desired));
+    let content = hash(std::slice::from_ref(&wanted.content));
     let mark = |carried: bool| {
         let carried = carried && receiver.cluster != receiver.authority;
         marked(desired, &content, carried.then_some((ours, &bundle.source)))
@@ -142,7 +199,11 @@ fn keep(
         return Some(Change::Apply(mark(true)));
     };
     if let Some(keeper) = Keeper::of(existing) {
-        return kept_by(&keeper, id, desired, existing);
+        let here = match id.kind {
+            Kind::HorizontalPodAutoscaler => &autoscaler::original(existing),
+            _ => existing,
+        };
+        return kept_by(&keeper, id, &wanted.content, here);
     }
     if let Some(app) = label(existing, APP_LABEL).filter(|app| *app != ours) {
         let differs = difference(desired, existing)?;
@@ -169,7 +230,10 @@ fn keep(
     }
     // Elsewhere a cluster's own controllers write beside what was applied: a claim's volume, a Service's address.
     let whole = id.kind.is_workload() || matches!(id.kind, Kind::ConfigMap | Kind::Secret);
-    let (path, owner) = added(desired, existing, leeward_api::FIELD_MANAGER).filter(|_| whole)?;
+    let (path, owner) = added(desired, existing, FIELD_MANAGER).filter(|_| whole)?;
+    if wanted.scaled && path == "spec.replicas" {
+        return None;
+    }
     let difference = format!("{path} was added here");
     Some(Change::Drift {
         id: id.clone(),

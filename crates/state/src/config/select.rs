@@ -7,13 +7,14 @@ use kube::core::{ParseExpressionError, Selector, SelectorExt as _};
 use leeward_core::name::AppKey;
 use serde_json::Value;
 
+use super::autoscaler;
 use super::clean::clean;
 use super::object::{Id, Kind, has_controller, stays};
 use super::references::references;
 use super::secrets::Secrets;
 
 /// The application's objects among those of its namespace, cleaned: what the selector matches, the `claims` of its writer roles, and
-/// what these refer to, near and far. Of its Secrets, and of others, those that are asked for.
+/// what these refer to, near and far, and the autoscalers of its workloads. Of its Secrets, and of others, those that are asked for.
 ///
 /// What a controller makes from another object (the Pods of a Deployment) is not carried, but where a workload refers to it: its
 /// maker may not run where the application stands by.
@@ -52,6 +53,12 @@ pub fn select(
             open.extend(references(object).into_iter().map(|reference| reference.id));
         }
     }
+    let scales = |object: &Value| autoscaler::target(object).is_some_and(|target| chosen.contains(&target));
+    let of_workloads = candidates
+        .iter()
+        .filter(|(_, object)| !has_controller(object) && scales(object));
+    let autoscalers: Vec<Id> = of_workloads.map(|(id, _)| id.clone()).collect();
+    chosen.extend(autoscalers);
     Ok(chosen
         .iter()
         .filter_map(|id| candidates.get(id))

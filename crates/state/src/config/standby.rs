@@ -3,8 +3,9 @@
 use leeward_api::REPLICAS_ANNOTATION;
 use serde_json::{Value, json};
 
+use super::autoscaler::autoscale;
 use super::clean::active_replicas;
-use super::object::Id;
+use super::object::{Id, Kind};
 use super::{Bundle, Error};
 
 /// What the workloads of the application do in a cluster.
@@ -53,6 +54,11 @@ pub fn desired(bundle: &Bundle, overrides: &[Override], running: Running) -> Res
                     });
                 }
             }
+        }
+        if let (Kind::HorizontalPodAutoscaler, Running::Standby(_)) = (id.kind, running)
+            && let Some(patch) = autoscale(object, &Value::Null, running, 0)
+        {
+            json_patch::merge(object, &patch);
         }
         if let (true, Some(patch)) = (id.kind.is_workload(), scale(object, running)) {
             json_patch::merge(object, &patch);

@@ -21,7 +21,9 @@ fn bundle(source: &str, objects: Vec<Value>) -> Bundle {
 }
 
 fn object(kind: &str, name: &str, more: Value) -> Value {
-    let version = if matches!(kind, "Deployment" | "StatefulSet" | "ReplicaSet") {
+    let version = if kind == "HorizontalPodAutoscaler" {
+        "autoscaling/v2"
+    } else if matches!(kind, "Deployment" | "StatefulSet" | "ReplicaSet") {
         "apps/v1"
     } else {
         "v1"
@@ -281,6 +283,7 @@ fn every_image_counts_those_of_init_containers_too() {
     );
 }
 
+mod autoscaler;
 mod plan;
 mod properties;
 mod secrets;

@@ -133,6 +133,16 @@ fn application(namespace: &str) -> Vec<Value> {
         ),
         object("v1", "Secret", "keys", json!({ "data": { "k": "aw==" } })),
         object(
+            "autoscaling/v2",
+            "HorizontalPodAutoscaler",
+            "web",
+            json!({ "spec": {
+                "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" },
+                "minReplicas": 2, "maxReplicas": 5,
+                "metrics": [{ "type": "Resource", "resource": { "name": "memory", "target": { "type": "AverageValue", "averageValue": "1024Mi" } } }],
+            } }),
+        ),
+        object(
             "v1",
             "PersistentVolumeClaim",
             "data",
@@ -188,7 +198,7 @@ fn application(namespace: &str) -> Vec<Value> {
     ]
 }
 
-const OBJECTS: usize = 9;
+const OBJECTS: usize = 10;
 
 async fn a_standby_gets_the_application_scaled_down_and_follows_its_changes(cluster: Arc<Cluster>) {
     let (east, west) = regions("east", &cluster, "west").await;
