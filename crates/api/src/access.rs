@@ -101,6 +101,18 @@ pub const RULES: &[Rule] = &[
         reason: "Whether the class that a claim asks for is here.",
     },
     Rule {
+        group: "scheduling.k8s.io",
+        resources: &["priorityclasses"],
+        verbs: &["list"],
+        reason: "Whether the class that a workload's pods name is here.",
+    },
+    Rule {
+        group: "",
+        resources: &["resourcequotas"],
+        verbs: READ,
+        reason: "Whether the quotas of a namespace let in what would have to start here.",
+    },
+    Rule {
         group: "events.k8s.io",
         resources: &["events"],
         verbs: &["create", "patch"],

@@ -10,7 +10,7 @@ use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     autoscaling::v2::HorizontalPodAutoscaler,
-    core::v1::{Node, Pod, Service},
+    core::v1::{Node, Pod, ResourceQuota, Service},
     discovery::v1::EndpointSlice,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -49,6 +49,8 @@ pub struct Cache {
     pub services: Store<Service>,
     /// All EndpointSlices.
     pub slices: Store<EndpointSlice>,
+    /// All quotas.
+    pub quotas: Store<ResourceQuota>,
     /// What the nodes have left.
     pub room: Ledger,
 }
@@ -81,6 +83,8 @@ impl Cache {
             pods: follow_and_heed(client, agent, tasks, stop, slim_pod, heed_pod),
             services: follow(client, agent, tasks, stop, |_| {}),
             slices: follow(client, agent, tasks, stop, |_| {}),
+            // Every pod changes one, and the next round is soon enough.
+            quotas: follow_and_heed(client, agent, tasks, stop, |_| {}, |_| false),
             room,
         }
     }

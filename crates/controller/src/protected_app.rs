@@ -15,6 +15,7 @@ mod compare;
 pub mod data;
 mod here;
 pub mod kept;
+mod quota;
 mod set_back;
 pub mod show;
 pub mod status;

@@ -178,15 +178,34 @@ pub(crate) fn pod(template: &PodSpec) -> Pod {
     }
 }
 
+/// What pods of a template are limited to, counted like what they request.
+pub(crate) fn limits(template: &PodSpec) -> Amounts {
+    let limited = |resources: Option<&ResourceRequirements>| {
+        let limits = resources.and_then(|resources| resources.limits.as_ref());
+        limits.map(amounts).unwrap_or_default()
+    };
+    let of = |container: &Container| limited(container.resources.as_ref());
+    let init = template.init_containers.iter().flatten();
+    let all = Containers {
+        main: template.containers.iter().map(of).collect(),
+        init: init.map(|container| (is_sidecar(container), of(container))).collect(),
+        whole: limited(template.resources.as_ref()),
+        overhead: template.overhead.as_ref().map(amounts).unwrap_or_default(),
+    };
+    all.requests()
+}
+
+fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
+
 fn containers(spec: &PodSpec) -> Containers {
     let of = |container: &Container| asked(container.resources.as_ref());
     let init = spec.init_containers.iter().flatten();
     let whole = spec.resources.as_ref().and_then(|whole| whole.requests.as_ref());
     Containers {
         main: spec.containers.iter().map(of).collect(),
-        init: init
-            .map(|container| (container.restart_policy.as_deref() == Some("Always"), of(container)))
-            .collect(),
+        init: init.map(|container| (is_sidecar(container), of(container))).collect(),
         whole: whole.map(amounts).unwrap_or_default(),
         overhead: spec.overhead.as_ref().map(amounts).unwrap_or_default(),
     }

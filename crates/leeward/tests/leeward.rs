@@ -28,6 +28,8 @@ mod install;
 mod instance;
 #[path = "leeward/join.rs"]
 mod join;
+#[path = "leeward/lacking.rs"]
+mod lacking;
 #[path = "leeward/maintain.rs"]
 mod maintain;
 #[path = "leeward/nodes.rs"]

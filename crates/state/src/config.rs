@@ -32,7 +32,7 @@ pub use clean::clean;
 pub use keeper::{Keeper, set_back};
 pub use kept::{Kept, KeptError};
 pub use object::{Id, Kind};
-pub use plan::{Change, Receiver, missing, plan};
+pub use plan::{Change, Receiver, missing, missing_priorities, plan};
 pub use references::{Reference, images, references};
 pub use secrets::Secrets;
 pub use select::select;

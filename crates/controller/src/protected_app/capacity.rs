@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
-    core::v1::{Pod, PodTemplateSpec},
+    core::v1::{Pod, PodTemplateSpec, ResourceQuota},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{
@@ -22,6 +22,7 @@ use leeward_core::{
 use leeward_state::config::{Id, Kind};
 use serde_json::Value;
 
+use super::quota::{self, Counted};
 use crate::room::{self, Ledger};
 
 /// How long an answer holds while the cluster's room changes.
@@ -32,6 +33,7 @@ struct Wanted {
     workload: String,
     replicas: u32,
     pod: pod::Pod,
+    counted: Counted,
     pods: Selector,
 }
 
@@ -99,6 +101,31 @@ impl Capacity {
             Err(why) => Err(why),
         }
     }
+
+    /// Which workloads the quotas of the namespace do not let in, of the objects that were looked at last, and what is not known of them. `pods` are the
+    /// application's own.
+    pub(super) fn quotas<'a>(
+        &self,
+        quotas: impl IntoIterator<Item = &'a ResourceQuota>,
+        pods: &[Arc<Pod>],
+    ) -> (Vec<quota::Lack>, Vec<String>) {
+        // One that waits for a node counts in a quota already.
+        let counts = |pod: &&Arc<Pod>| {
+            let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+            !matches!(phase, Some("Succeeded" | "Failed"))
+        };
+        let demands = self.wanted.iter().map(|wanted| {
+            let own = pods.iter().filter(|pod| wanted.pods.matches(pod.labels()));
+            let here = own.filter(counts).count() as u32;
+            quota::Demand {
+                workload: &wanted.workload,
+                pods: wanted.replicas.saturating_sub(here),
+                here,
+                counted: &wanted.counted,
+            }
+        });
+        quota::lacking(quotas, &demands.collect::<Vec<_>>())
+    }
 }
 
 /// What a workload asks for; none for other objects.
@@ -115,10 +142,12 @@ fn wanted(object: &Value) -> Option<Wanted> {
         }
         _ => return None,
     };
+    let spec = template.spec?;
     Some(Wanted {
         workload: id.to_string(),
         replicas: u32::try_from(replicas.unwrap_or(1)).unwrap_or(0),
-        pod: room::pod(&template.spec?),
+        pod: room::pod(&spec),
+        counted: Counted::of(&spec),
         pods: selector.try_into().ok()?,
     })
 }
@@ -221,6 +250,40 @@ mod tests {
         ledger.heed_node(&Ok(node("1")));
         assert_eq!(look("3", "1", 11_999), (true, 3));
         assert_eq!(look("3", "1", 12_000), (false, 3));
+    }
+
+    #[test]
+    fn a_quota_is_asked_for_the_pods_that_are_not_here_yet() {
+        let mut capacity = Capacity::default();
+        let labels = json!({ "app": "web" });
+        let quota =
+            json!({ "metadata": { "name": "few" }, "status": { "hard": { "pods": "3" }, "used": { "pods": "2" } } });
+        let quota: ResourceQuota = serde_json::from_value(quota).unwrap();
+        let mut lacks = |own: Vec<Pod>| {
+            let own: Vec<_> = own.into_iter().map(Arc::new).collect();
+            // That nothing is known of the nodes is told apart.
+            let unknown = capacity.look(&Ledger::default(), "1".into(), || web(3, "1"), &own, at(0));
+            assert!(unknown.is_err());
+            let (lacks, _) = capacity.quotas([&quota], &own);
+            lacks
+                .iter()
+                .map(|lack| (lack.is_whole(), lack.to_string()))
+                .collect::<Vec<_>>()
+        };
+        let none = lacks(vec![]);
+        assert!(
+            none[0]
+                .1
+                .starts_with("capacity: ResourceQuota few lets 1 of 3 pods of Deployment web in"),
+            "{none:?}"
+        );
+        // One waits for a node and one has ended.
+        let mut ended = pod("ended", labels.clone(), "n1");
+        ended.status = serde_json::from_value(json!({ "phase": "Failed" })).unwrap();
+        let one = lacks(vec![pod("waits", labels.clone(), ""), ended]);
+        assert!(one[0].1.contains("lets 1 of 2 pods"), "{one:?}");
+        let two = lacks(vec![pod("a", labels.clone(), ""), pod("b", labels, "n1")]);
+        assert_eq!(two, []);
     }
 
     #[test]

@@ -91,7 +91,11 @@ impl Round {
         let classes = cluster::storage_classes(&context.client)
             .await
             .map_err(|e| e.to_string())?;
+        let priorities = cluster::priority_classes(&context.client)
+            .await
+            .map_err(|e| e.to_string())?;
         self.lacking = config::missing(bundle, &existing, &classes);
+        self.lacking.extend(config::missing_priorities(&desired, &priorities));
         let drift = changes
             .iter()
             .filter(|change| matches!(change, config::Change::Drift { .. }));

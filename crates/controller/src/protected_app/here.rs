@@ -12,7 +12,7 @@ use leeward_core::{
 use leeward_images::inventory::Inventory;
 use leeward_state::config::{self, Bundle, Running};
 
-use super::{Round, compare::overrides, workloads};
+use super::{Round, compare::overrides, quota, workloads};
 use crate::clock;
 
 /// What is not known of a cluster whose nodes pull images from elsewhere.
@@ -64,6 +64,12 @@ impl Round {
                 }
                 Err(why) => unknown.push(why.to_owned()),
             }
+            let (lacks, not_known) = self.quotas(app, &pods);
+            for lack in lacks {
+                let list = if lack.is_whole() { &mut missing } else { &mut short };
+                list.push(lack.to_string());
+            }
+            unknown.extend(not_known);
         }
         let backends = self.serve(app);
         let report = AppReport {
@@ -104,6 +110,19 @@ impl Round {
         let state = format!("{} {}", bundle.hash, app.observed);
         let room = &self.context.cache.room;
         self.capacity.look(room, state, objects, pods, clock::now())
+    }
+
+    /// The workloads whose pods the quotas here do not let in, once their room was looked at.
+    fn quotas(&self, app: &App, pods: &[Arc<Pod>]) -> (Vec<quota::Lack>, Vec<String>) {
+        if app.placement(&self.context.agent.me).is_none() {
+            return Default::default();
+        }
+        let all = self.context.cache.quotas.state();
+        let namespace = Some(app.key.namespace.as_str());
+        let here = all
+            .iter()
+            .filter(|quota| quota.metadata.namespace.as_deref() == namespace);
+        self.capacity.quotas(here.map(AsRef::as_ref), pods)
     }
 }
 

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hasher as _};
 
 use futures::stream::{self, Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::scheduling::v1::PriorityClass;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -104,6 +105,22 @@ pub async fn storage_classes(client: &Client) -> Result<BTreeSet<String>, Error>
         .await;
     let read = |source| Error::Read {
         what: "StorageClass",
+        namespace: "(all)".into(),
+        source: Box::new(source),
+    };
+    Ok(list.map_err(read)?.items.iter().map(ResourceExt::name_any).collect())
+}
+
+/// The names of the cluster's priority classes.
+///
+/// # Errors
+/// [`Error::Read`].
+pub async fn priority_classes(client: &Client) -> Result<BTreeSet<String>, Error> {
+    let list = Api::<PriorityClass>::all(client.clone())
+        .list(&ListParams::default())
+        .await;
+    let read = |source| Error::Read {
+        what: "PriorityClass",
         namespace: "(all)".into(),
         source: Box::new(source),
     };

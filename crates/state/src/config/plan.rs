@@ -331,3 +331,16 @@ pub fn missing(bundle: &Bundle, existing: &[Value], classes: &BTreeSet<String>) 
     }
     lines
 }
+
+/// The priority classes that workloads name, as they are to be here, and that are not among the `classes` here: no pod of theirs is let in. Each line is
+/// for a person.
+pub fn missing_priorities(desired: &[Value], classes: &BTreeSet<String>) -> Vec<String> {
+    let lacking = desired.iter().filter_map(|object| {
+        let id = Id::of(object).filter(|id| id.kind.is_workload())?;
+        let class = object["spec"]["template"]["spec"]["priorityClassName"].as_str()?;
+        // Those of the system are everywhere.
+        let is_here = class.is_empty() || class.starts_with("system-") || classes.contains(class);
+        (!is_here).then(|| format!("PriorityClass {class}, which {id} refers to, is not here: make it here, with the value that it has elsewhere"))
+    });
+    lacking.collect()
+}

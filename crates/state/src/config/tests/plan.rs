@@ -425,3 +425,39 @@ fn a_field_that_somebody_adds_to_a_carried_workload_is_drift_and_one_that_is_wan
         );
     }
 }
+
+#[test]
+fn a_priority_class_that_pods_name_has_to_be_here() {
+    let named = |kind: &str, name: &str, class: &str| {
+        object(
+            kind,
+            name,
+            json!({ "spec": { "template": { "spec": { "priorityClassName": class } } } }),
+        )
+    };
+    let objects = [
+        named("Deployment", "web", "gold"),
+        named("StatefulSet", "db", "iron"),
+        named("Deployment", "node-agent", "system-cluster-critical"),
+        named("Deployment", "plain", ""),
+        named("ConfigMap", "gold", "gold"),
+        deployment(1),
+    ];
+    let said = missing_priorities(&objects, &BTreeSet::from(["iron".to_owned()]));
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].starts_with("PriorityClass gold, which Deployment web refers to, is not here"),
+        "{said:?}"
+    );
+    // What is different in this placement counts.
+    let change = Override {
+        kind: "Deployment".into(),
+        name: "web".into(),
+        patch: json!({ "spec": { "template": { "spec": { "priorityClassName": "iron" } } } }),
+    };
+    let objects = desired(&bundle("west", objects.to_vec()), &[change], Running::Standby(0)).unwrap();
+    assert_eq!(
+        missing_priorities(&objects, &BTreeSet::from(["iron".to_owned()])),
+        [""; 0]
+    );
+}
