@@ -1,6 +1,6 @@
 //! What operations did, as traces for an OpenTelemetry collector: one trace an operation, with a span for each step that its journal has.
 //!
-//! Flow: the agent that the application moved to makes the trace once the operation has ended ([`of`], pure) and puts it into a queue; one task
+//! Flow: the agent that the application moved to makes the trace once the operation has ended (`of`, pure) and puts it into a queue; one task
 //! sends it by OTLP over HTTP. Nothing waits for the collector: what it does not take after some tries, or what the queue has no room for, is
 //! dropped, and that is logged.
 //!
