@@ -35,8 +35,8 @@ pub(super) fn find(cache: &Cache, namespace: &str) -> BTreeMap<Id, Value> {
     .collect()
 }
 
-/// Brings the bounds of a workload's autoscaler to what they should be. Returns whether anything was changed. That it cannot be holds nothing up: to start with
-/// fewer pods is better than not to start.
+/// Brings the bounds of a workload's autoscaler to what they should be. Returns whether there was anything to change. That it could
+/// not be changed holds nothing up: to start with fewer pods is better than not to start.
 pub(super) async fn bound(client: &Client, app: &App, workload: &Workload, running: Running) -> bool {
     let Some(scaler) = &workload.autoscaler else {
         return false;

@@ -53,10 +53,7 @@ struct Cluster {
 
 impl Cluster {
     async fn new(home: &Home, name: &str) -> Self {
-        let kubeconfig = kube::config::Kubeconfig::read_from(home.instance().kubeconfig(name).unwrap()).unwrap();
-        let options = Default::default();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options);
-        let client = kube::Client::try_from(config.await.unwrap()).unwrap();
+        let client = crate::maintain::client(home, name).await;
         Self {
             deployments: Api::namespaced(client.clone(), "shop"),
             scalers: Api::namespaced(client, "shop"),

@@ -8,14 +8,10 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::commands::{Home, SHOP, push_shell};
-
-async fn client(home: &Home, region: &str) -> kube::Client {
-    let kubeconfig = kube::config::Kubeconfig::read_from(home.instance().kubeconfig(region).unwrap()).unwrap();
-    let options = Default::default();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
-    kube::Client::try_from(config.unwrap()).unwrap()
-}
+use crate::{
+    commands::{Home, SHOP, push_shell},
+    maintain::client,
+};
 
 async fn create<K>(api: &Api<K>, object: Value)
 where

@@ -15,7 +15,7 @@ fn active(out: &str) -> String {
     }
 }
 
-async fn client(home: &Home, region: &str) -> kube::Client {
+pub(crate) async fn client(home: &Home, region: &str) -> kube::Client {
     let kubeconfig = kube::config::Kubeconfig::read_from(home.instance().kubeconfig(region).unwrap()).unwrap();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await;
     kube::Client::try_from(config.unwrap()).unwrap()
